@@ -1,0 +1,94 @@
+#include "runtime/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// File names and class names come from outside: a terminal must not obey what is inside them.
+static void escape_controls(char *text, size_t size)
+{
+    char clean[sizeof((Error *)0)->message];
+    size_t n = 0;
+    for (const char *s = text; *s && n + 5 < sizeof clean; s++) {
+        const unsigned char c = (unsigned char)*s;
+        if (c >= 0x20 && c != 0x7f)
+            clean[n++] = *s;
+        else
+            n += (size_t)snprintf(clean + n, sizeof clean - n, "\\x%02x", c);
+    }
+    clean[n] = '\0';
+    snprintf(text, size, "%s", clean);
+}
+
+static void format_message(char *text, size_t size, const char *format, va_list arguments)
+{
+    vsnprintf(text, size, format, arguments);
+    escape_controls(text, size);
+}
+
+int fail(Error *e, int status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    format_message(e->message, sizeof e->message, format, arguments);
+    va_end(arguments);
+    e->status = status;
+    return status;
+}
+
+int fail_errno(Error *e, int status, const char *format, ...)
+{
+    const int saved = errno;
+    va_list arguments;
+    va_start(arguments, format);
+    format_message(e->message, sizeof e->message, format, arguments);
+    va_end(arguments);
+    const size_t used = strlen(e->message);
+    snprintf(e->message + used, sizeof e->message - used, ": %s", strerror(saved));
+    e->status = status;
+    return status;
+}
+
+// One write a line: messages of several processes do not mix. "\r\033[K" ends a live progress line.
+static void print_line(const char *kind, const char *message)
+{
+    char line[sizeof((Error *)0)->message + 32];
+    const char *clear = isatty(STDERR_FILENO) ? "\r\033[K" : "";
+    const int n = snprintf(line, sizeof line, "%s%s: %s\n", clear, kind, message);
+    if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) return; // nobody left to tell
+}
+
+void die_error(const Error *e)
+{
+    fflush(stdout);
+    print_line("error", e->message);
+    exit(e->status);
+}
+
+void die(int status, const char *format, ...)
+{
+    Error e = {.status = status};
+    va_list arguments;
+    va_start(arguments, format);
+    format_message(e.message, sizeof e.message, format, arguments);
+    va_end(arguments);
+    die_error(&e);
+}
+
+void warn(const char *format, ...)
+{
+    char message[sizeof((Error *)0)->message];
+    va_list arguments;
+    va_start(arguments, format);
+    format_message(message, sizeof message, format, arguments);
+    va_end(arguments);
+    print_line("warning", message);
+}
+
+void check(int status, const Error *e)
+{
+    if (status != STATUS_OK) die_error(e);
+}
