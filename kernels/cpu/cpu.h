@@ -1,0 +1,50 @@
+// What the files of the CPU backend share. Element type fp32; vectors are GCC's vector types, so
+// that one source serves AVX-512, AVX2 and plain C.
+#ifndef KERNELS_CPU_CPU_H
+#define KERNELS_CPU_CPU_H
+
+#include "kernels/kernels.h"
+
+// Floats in one vector register.
+#if defined(__AVX512F__)
+enum { VEC = 16 };
+#elif defined(__AVX__)
+enum { VEC = 8 };
+#else
+enum { VEC = 4 };
+#endif
+typedef float Vec __attribute__((vector_size(VEC * sizeof(float))));
+typedef int32_t VecInt __attribute__((vector_size(VEC * sizeof(float))));
+typedef Vec VecU __attribute__((aligned(4), may_alias)); // for unaligned loads and stores
+
+static inline Vec vec_load(const float *p)
+{
+    return *(const VecU *)p;
+}
+
+static inline void vec_store(float *p, Vec v)
+{
+    *(VecU *)p = v;
+}
+
+// Each file puts its operations into the table.
+void cpu_gather_ops(Kernels *k);
+void cpu_linear_ops(Kernels *k);
+void cpu_conv2d_ops(Kernels *k);
+void cpu_activation_ops(Kernels *k);
+void cpu_norm_ops(Kernels *k);
+void cpu_pool_ops(Kernels *k);
+void cpu_loss_ops(Kernels *k);
+void cpu_optimizer_ops(Kernels *k);
+void cpu_vector_ops(Kernels *k);
+
+// The values of the step that is running, and the number of threads to use.
+extern StepValues cpu_step;
+extern int cpu_threads;
+
+// Scratch memory of one operation: 64-byte aligned, contents undefined, valid until the operation
+// returns. An operation asks once, before it touches anything, and returns at once when the answer
+// is NULL: then the device is being planned, and only the size mattered.
+void *cpu_scratch(size_t bytes);
+
+#endif
