@@ -1,0 +1,82 @@
+// What needs POSIX or Linux: time, directories, files that appear whole or not at all, locks, the
+// terminal, and facts about the machine. No other file of runtime/ makes such calls.
+#ifndef RUNTIME_OS_H
+#define RUNTIME_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/error.h"
+
+// Seconds of a clock that only goes forward; only differences mean something.
+double os_seconds(void);
+
+// Local wall-clock time as "2026-11-20-235901".
+enum { OS_TIMESTAMP_SIZE = 18 };
+void os_timestamp(char text[static OS_TIMESTAMP_SIZE]);
+
+// Creates the directory and its missing parents. One that exists is fine. Fails with STATUS_IO.
+int os_make_dirs(const char *path, Error *e);
+
+// Creates one directory whose parent exists. `*existed` says that the name was taken, which is not
+// an error: the directory is then somebody else's.
+int os_make_dir(const char *path, bool *existed, Error *e);
+
+bool os_exists(const char *path);
+
+// Reads a regular file whole into page-aligned memory, which the caller frees with free(). A path
+// that is missing or no regular file fails with STATUS_DATA, everything else with STATUS_IO.
+int os_read_file(const char *path, void **data, size_t *size, Error *e);
+
+// A file that appears under `path` whole or not at all: written beside it under a temporary name,
+// synced, then renamed over it. An unfinished one is removed by abort, by a failed write or commit,
+// and when the process exits (also through die() or exit() in a signal handler). One thread at a
+// time may open, commit or abort. All failures are STATUS_IO.
+typedef struct AtomicFile AtomicFile;
+int atomic_file_open(AtomicFile **f, const char *path, Error *e);
+int atomic_file_write(AtomicFile *f, const void *data, size_t size, Error *e);
+int atomic_file_commit(AtomicFile *f, Error *e); // frees f, whatever it returns
+void atomic_file_abort(AtomicFile *f);           // frees f; NULL is allowed
+
+// The three calls above for contents that are in memory.
+int os_write_atomic(const char *path, const void *data, size_t size, Error *e);
+
+// A file that only grows, created new: STATUS_IO if it exists.
+int os_append_open(int *fd, const char *path, Error *e);
+
+// Appends by one write(). On failure the file is cut back to `*end`, so that it holds whole records
+// only, and -1 is returned with errno set; on success `*end` moves on.
+int os_append(int fd, const void *data, size_t size, int64_t *end);
+
+// Takes the lock DIR/.lock, held until os_close() or the end of the process. STATUS_IO if another
+// process holds it.
+int os_lock(int *fd, const char *dir, Error *e);
+
+void os_close(int fd);
+
+// A terminal that understands cursor movement: a TTY, and TERM is neither unset nor "dumb".
+bool os_is_terminal(int fd);
+
+// Columns of the terminal, 80 if unknown.
+int os_terminal_width(int fd);
+
+// Where this process runs: "wsl2", "wsl1", "container" or "linux". A container inside WSL is WSL:
+// that is what decides the timing.
+const char *os_platform(void);
+
+// os_platform() from what it looks at: the text of /proc/version, and whether this is a container.
+const char *os_platform_from(const char *proc_version, bool container);
+
+// The processor's name from /proc/cpuinfo, "unknown" without one.
+const char *os_cpu_model(void);
+
+// Processors this process may use: the affinity mask and the cgroup's quota, rounded up; >= 1.
+int os_cpu_count(void);
+
+// Bytes of memory: the machine's or the cgroup's limit, whichever is lower; and the most this
+// process has held so far.
+int64_t os_memory_total(void);
+int64_t os_memory_peak(void);
+
+#endif

@@ -1,0 +1,67 @@
+// A run: its directory, its log and what the user sees while it trains.
+//
+// The directory holds log.jsonl (appended, one write a line), summary.json and whatever the trainer
+// puts there; all but the log appear whole or not at all. Output goes to stdout, without colour:
+// one live line on a terminal, and a lasting line for each evaluation and each epoch without one.
+#ifndef RUNTIME_RUN_H
+#define RUNTIME_RUN_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/error.h"
+#include "runtime/json.h"
+
+typedef struct Run Run;
+
+typedef struct StepLog {
+    int64_t step; // steps done
+    double epoch; // passes over the training data done
+    double loss;  // mean per image
+    double lr;
+    double step_ms;
+    double images_per_s;
+} StepLog;
+
+typedef struct EvalLog {
+    int64_t step;
+    double epoch;
+    double test_loss;
+    double test_accuracy; // 0..1
+} EvalLog;
+
+typedef struct Progress {
+    int64_t step, steps; // done, in all
+    double epoch, epochs;
+    double loss;
+    double train_accuracy; // 0..1; NAN if not known
+    double images_per_s;
+    double seconds_left; // NAN if not known
+} Progress;
+
+// Creates the directory, takes its lock and starts the log; call it just before step 0. `dir` NULL
+// gives runs/<time>-<trainer>, with -2, -3 ... if that is taken. A directory that holds a log.jsonl
+// is refused with STATUS_USAGE; one that cannot be made, written or locked with STATUS_IO. `quiet`
+// prints nothing.
+int run_open(Run **r, const char *dir, const char *trainer, bool quiet, Error *e);
+
+const char *run_dir(const Run *r);
+void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DIR/name
+
+// One line of log.jsonl each. A full disk does not stop a run: the first failure is a warning. An
+// evaluation is also shown, with what run_progress() was told last.
+void run_log_step(Run *r, const StepLog *s);
+void run_log_eval(Run *r, const EvalLog *s);
+
+// Call it once a step: the live line is redrawn at most ten times a second.
+void run_progress(Run *r, const Progress *p);
+
+// Ends the live line, so that the caller may print.
+void run_clear(Run *r);
+
+// Ends the live line, closes the log and writes summary.json from the finished object `summary`.
+// Frees r, whatever it returns.
+int run_finish(Run *r, Json *summary, Error *e);
+
+#endif
