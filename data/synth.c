@@ -25,8 +25,6 @@ const char *const synth_class_names[SYNTH_CLASSES] = {
 // ---- shapes: signed distance from (x, y) to the outline, negative inside -------------------------
 // The shape fills about the unit disc, y points up. `t` in [0, 1] varies its proportions.
 
-typedef float Distance(float x, float y, float t);
-
 static inline float min(float a, float b)
 {
     return a < b ? a : b;
@@ -99,11 +97,14 @@ static float heart(float x, float y, float t)
     return min((x + fabsf(y)) * 0.70710678f - half, length(x - middle, y - middle) - half);
 }
 
-// A disc less another, shifted one.
+// A disc less another one, shifted along x. Both circles meet on the line x = horn, and the moon lies
+// left of it; without the third term the soft shadow would follow the circles beyond the horns.
 static float moon(float x, float y, float t)
 {
+    const float outer = 0.9f, bite = 0.75f, shift = 0.5f - 0.12f * t;
+    const float horn = (outer * outer - bite * bite + shift * shift) / (2 * shift);
     x += 0.15f;
-    return max(length(x, y) - 0.9f, 0.78f - length(x - 0.5f + 0.15f * t, y));
+    return max(max(length(x, y) - outer, bite - length(x - shift, y)), x - horn);
 }
 
 static float arrow(float x, float y, float t)
@@ -125,15 +126,36 @@ static float spiral(float x, float y, float t)
     return min(fabsf(r - inner), fabsf(r - inner - spacing)) - (0.08f + 0.05f * t);
 }
 
-// Clutter: an unbounded stripe, and a blob.
+// Clutter: endless along x.
 static float stripe(float x, float y, float t)
 {
     (void)x;
     return fabsf(y) - (0.05f + 0.15f * t);
 }
 
-static Distance *const class_shapes[SYNTH_CLASSES] = {
-    circle, ring, triangle, square, cross, star, heart, moon, arrow, spiral,
+// A shape's distances along a row of n points: a loop the compiler vectorises.
+#define ROW_OF(shape)                                                                              \
+    static void shape##_row(float *distance, const float *x, const float *y, float t, int n)       \
+    {                                                                                              \
+        for (int i = 0; i < n; i++) distance[i] = shape(x[i], y[i], t);                            \
+    }
+ROW_OF(circle)
+ROW_OF(ring)
+ROW_OF(triangle)
+ROW_OF(square)
+ROW_OF(cross)
+ROW_OF(star)
+ROW_OF(heart)
+ROW_OF(moon)
+ROW_OF(arrow)
+ROW_OF(spiral)
+ROW_OF(stripe)
+
+typedef void DistanceRow(float *distance, const float *x, const float *y, float t, int n);
+
+static DistanceRow *const class_rows[SYNTH_CLASSES] = {
+    circle_row, ring_row,  triangle_row, square_row, cross_row,
+    star_row,   heart_row, moon_row,     arrow_row,  spiral_row,
 };
 
 // ---- random draws ---------------------------------------------------------------------------------
@@ -191,7 +213,7 @@ static Colour colour(float luminance, float hue, float saturation, int channels)
 // One thing to paint. Pixel (px, py) is the point (x, y) of the shape's own plane:
 //   x = xx (px - cx) + xy (py - cy), y = yx (px - cx) + yy (py - cy).
 typedef struct Piece {
-    Distance *distance;
+    DistanceRow *distance;
     float proportion;
     float cx, cy, xx, xy, yx, yy;
     float reach;     // pixels from the centre beyond which nothing is painted
@@ -206,7 +228,7 @@ typedef struct Scene {
     Colour
         corner[3]; // the background at the top left, and its change over the width and the height
     Piece piece[PIECES];
-    float grain; // standard deviation of the noise, in 0..255
+    float grain; // of the noise: 1 is a standard deviation of 6.5 of 255
 } Scene;
 
 // `radius` is the shape's, in pixels; `softness` the width of its edge, in pixels.
@@ -250,7 +272,7 @@ static Scene compose(Draws *d, int label, int h, int w, int c)
     }
     for (int k = 0; k < CLUTTER; k++) {
         Piece *p = &scene.piece[k];
-        p->distance = stripe;
+        p->distance = stripe_row;
         place(p, d, uniform(d, 0, (float)w), uniform(d, 0, (float)h), 0.5f * size, 1, 1.5f);
         p->reach = 2 * SYNTH_MAX_SIZE;
         const float l = min(max(base + uniform(d, -0.2f, 0.2f), 0), 1);
@@ -259,7 +281,7 @@ static Scene compose(Draws *d, int label, int h, int w, int c)
     }
     Piece *object = &scene.piece[PIECES - 1], *shadow = object - 1;
     const float radius = size * uniform(d, 0.26f, 0.44f), slack = 0.52f * size - radius;
-    object->distance = class_shapes[label];
+    object->distance = class_rows[label];
     place(object, d, 0.5f * (float)w + slack * uniform(d, -1, 1),
           0.5f * (float)h + slack * uniform(d, -1, 1), radius, 0.4f, uniform(d, 1, 1.6f));
     const float object_hue = uniform(d, 0, 6), saturation = uniform(d, 0.6f, 1);
@@ -273,55 +295,60 @@ static Scene compose(Draws *d, int label, int h, int w, int c)
     shadow->reach += 0.1f * size;
     shadow->opacity = 0.45f;
     shadow->low = shadow->high = (Colour){{0, 0, 0}};
-    scene.grain = uniform(d, 2, 10);
+    scene.grain = uniform(d, 0.3f, 1.5f);
     return scene;
 }
 
 // ---- painting, a row at a time --------------------------------------------------------------------
 
-static void paint_background(float *row, const Scene *scene, float v, int w, int c)
+typedef float Row[3][SYNTH_MAX_SIZE]; // one plane a channel, in 0..1
+
+static void paint_background(Row row, const Scene *scene, float v, int w, int c)
 {
-    for (int x = 0; x < w; x++) {
-        const float u = ((float)x + 0.5f) / (float)w;
-        for (int k = 0; k < c; k++) {
-            row[x * c + k] =
-                scene->corner[0].v[k] + u * scene->corner[1].v[k] + v * scene->corner[2].v[k];
-        }
+    for (int k = 0; k < c; k++) {
+        const float left = scene->corner[0].v[k] + v * scene->corner[2].v[k];
+        const float slope = scene->corner[1].v[k] / (float)w;
+        for (int i = 0; i < w; i++) row[k][i] = left + slope * ((float)i + 0.5f);
     }
 }
 
-static void paint_piece(float *row, const Piece *p, float py, int w, int c)
+static void paint_piece(Row row, const Piece *p, float py, int w, int c)
 {
     const float dy = py - p->cy;
     if (fabsf(dy) > p->reach) return;
     const int begin = (int)max(p->cx - p->reach, 0), end = (int)min(p->cx + p->reach, (float)w);
-    for (int i = begin; i < end; i++) {
-        const float dx = (float)i + 0.5f - p->cx;
-        const float x = p->xx * dx + p->xy * dy, y = p->yx * dx + p->yy * dy;
-        const float inside = 0.5f - p->sharpness * p->distance(x, y, p->proportion);
-        if (inside <= 0) continue;
-        const float coverage = min(inside, 1) * p->opacity;
-        const float height = 0.5f + 0.5f * min(max(y, -1), 1);
-        for (int k = 0; k < c; k++) {
-            const float fill = p->low.v[k] + height * (p->high.v[k] - p->low.v[k]);
-            row[i * c + k] += coverage * (fill - row[i * c + k]);
+    const int n = end - begin;
+    float x[SYNTH_MAX_SIZE], y[SYNTH_MAX_SIZE], distance[SYNTH_MAX_SIZE];
+    for (int i = 0; i < n; i++) {
+        const float dx = (float)(begin + i) + 0.5f - p->cx;
+        x[i] = p->xx * dx + p->xy * dy;
+        y[i] = p->yx * dx + p->yy * dy;
+    }
+    p->distance(distance, x, y, p->proportion, n);
+    for (int k = 0; k < c; k++) {
+        const float middle = 0.5f * (p->low.v[k] + p->high.v[k]);
+        const float slope = 0.5f * (p->high.v[k] - p->low.v[k]);
+        float *const out = row[k] + begin;
+        for (int i = 0; i < n; i++) {
+            const float coverage = min(max(0.5f - p->sharpness * distance[i], 0), 1);
+            const float fill = middle + slope * min(max(y[i], -1), 1);
+            out[i] += p->opacity * coverage * (fill - out[i]);
         }
     }
 }
 
-// A byte's two digits in base 16 add up to a triangular distribution: mean 15, variance 42.5.
-static void grain_row(uint8_t *out, const float *row, float grain, const Draws *d, uint32_t first,
-                      int n)
+// Noise for n <= 3 SYNTH_MAX_SIZE bytes of picture row `y`: a random byte's two digits in base 16 add
+// up to a triangular distribution, with mean 15 (taken off) and variance 42.5.
+static void draw_grain(float *grain, const Draws *d, int y, int n)
 {
-    const float scale = grain / 6.5192f;
-    Philox r = {{0}};
-    for (int i = 0; i < n; i++) {
-        if (i % 16 == 0) {
-            r = philox(d->seed, STREAM_SYNTH, d->i, first + (uint32_t)i / 16);
+    enum { BLOCKS = 3 * SYNTH_MAX_SIZE / 16 }; // 16 bytes each
+    for (int b = 0; b < (n + 15) / 16; b++) {
+        const Philox r =
+            philox(d->seed, STREAM_SYNTH, d->i, DRAW_GRAIN + (uint32_t)(y * BLOCKS + b));
+        for (int i = 0; i < 16; i++) {
+            const int byte = (int)(r.v[i / 4] >> (8 * (i % 4)) & 255);
+            grain[16 * b + i] = (float)((byte >> 4) + (byte & 15) - 15);
         }
-        const uint32_t byte = r.v[i / 4 % 4] >> (8 * (i % 4)) & 255;
-        const float noise = scale * (float)((int)(byte >> 4) + (int)(byte & 15) - 15);
-        out[i] = (uint8_t)min(max(255 * row[i] + noise + 0.5f, 0), 255);
     }
 }
 
@@ -331,13 +358,20 @@ void synth_image(uint8_t *image, uint64_t seed, int64_t i, int h, int w, int c)
            w <= SYNTH_MAX_SIZE && (c == 1 || c == 3));
     Draws draws = {.seed = seed, .i = (uint64_t)i};
     const Scene scene = compose(&draws, synth_label(seed, i), h, w, c);
-    float row[SYNTH_MAX_SIZE * 3];
+    Row row;
+    float grain[3 * SYNTH_MAX_SIZE];
     for (int y = 0; y < h; y++) {
         const float py = (float)y + 0.5f;
         paint_background(row, &scene, py / (float)h, w, c);
         for (int k = 0; k < PIECES; k++) paint_piece(row, &scene.piece[k], py, w, c);
-        const uint32_t words = DRAW_GRAIN + (uint32_t)(y * SYNTH_MAX_SIZE);
-        grain_row(image + (ptrdiff_t)y * w * c, row, scene.grain, &draws, words, w * c);
+        draw_grain(grain, &draws, y, w * c);
+        for (int k = 0; k < c; k++) {
+            uint8_t *const out = image + ((ptrdiff_t)y * w * c + k);
+            for (int j = 0; j < w; j++) {
+                const float value = 255 * row[k][j] + scene.grain * grain[k * w + j] + 0.5f;
+                out[j * c] = (uint8_t)(int)min(max(value, 0), 255);
+            }
+        }
     }
 }
 
