@@ -80,7 +80,8 @@ typedef struct Arg {
     }
 #define ARG_POSITIONAL(what, string_ptr, text)                                                     \
     {                                                                                              \
-        .type = ARG_TYPE_POSITIONAL, .name = (what), .string = (string_ptr), .help = (text)        \
+        .type = ARG_TYPE_POSITIONAL, .name = (what), .meta = (what), .string = (string_ptr),       \
+        .help = (text)                                                                             \
     }
 
 // True if -h or --help is among the arguments: print args_help() to stdout and exit 0.

@@ -30,9 +30,9 @@ bool os_exists(const char *path);
 int os_read_file(const char *path, void **data, size_t *size, Error *e);
 
 // A file that appears under `path` whole or not at all: written beside it under a temporary name,
-// synced, then renamed over it. An unfinished one is removed by abort, by a failed write or commit,
-// and when the process exits (also through die() or exit() in a signal handler). One thread at a
-// time may open, commit or abort. All failures are STATUS_IO.
+// synced, then renamed over it. An unfinished one is removed by abort, by a failed commit and when
+// the process exits, also through die() or exit() in a signal handler. After a failed write call
+// abort. One thread at a time may open, commit or abort. All failures are STATUS_IO.
 typedef struct AtomicFile AtomicFile;
 int atomic_file_open(AtomicFile **f, const char *path, Error *e);
 int atomic_file_write(AtomicFile *f, const void *data, size_t size, Error *e);

@@ -1,0 +1,434 @@
+#include "runtime/os.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE = 4096 };
+
+double os_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void os_timestamp(char text[static OS_TIMESTAMP_SIZE])
+{
+    const time_t now = time(NULL);
+    struct tm local;
+    if (!localtime_r(&now, &local) ||
+        strftime(text, OS_TIMESTAMP_SIZE, "%Y-%m-%d-%H%M%S", &local) == 0)
+        snprintf(text, OS_TIMESTAMP_SIZE, "unknown-time");
+}
+
+static bool is_directory(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+int os_make_dir(const char *path, bool *existed, Error *e)
+{
+    *existed = false;
+    if (mkdir(path, 0777) == 0) return 0;
+    if (errno != EEXIST) return fail_errno(e, STATUS_IO, "cannot create directory %s", path);
+    *existed = true;
+    return 0;
+}
+
+int os_make_dirs(const char *path, Error *e)
+{
+    char part[PATH_MAX];
+    if (strlen(path) >= sizeof part) return fail(e, STATUS_IO, "path is too long: %.80s...", path);
+    if (path[0] == '\0') return fail(e, STATUS_IO, "the directory's name is empty");
+    for (size_t i = 1, n = strlen(path); i <= n; i++) {
+        if (path[i] != '/' && path[i] != '\0') continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        bool existed;
+        if (is_directory(part)) continue;
+        if (os_make_dir(part, &existed, e)) return e->status;
+        if (existed && !is_directory(part))
+            return fail(e, STATUS_IO, "%s exists and is not a directory", part);
+    }
+    return 0;
+}
+
+bool os_exists(const char *path)
+{
+    struct stat s;
+    return lstat(path, &s) == 0;
+}
+
+static int read_open_file(int fd, const char *path, void **data, size_t *size, Error *e)
+{
+    struct stat s;
+    if (fstat(fd, &s) != 0) return fail_errno(e, STATUS_IO, "cannot read %s", path);
+    if (!S_ISREG(s.st_mode)) return fail(e, STATUS_DATA, "%s is not a regular file", path);
+    const size_t n = (size_t)s.st_size;
+    if (posix_memalign(data, PAGE, n ? n : 1) != 0)
+        return fail(e, STATUS_IO, "not enough memory for %s: needs %zu bytes", path, n);
+    size_t done = 0;
+    while (done < n) {
+        const ssize_t got = read(fd, (char *)*data + done, n - done);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) {
+            if (got == 0)
+                fail(e, STATUS_DATA, "%s shrank while it was read: %zu of %zu bytes", path, done,
+                     n);
+            else
+                fail_errno(e, STATUS_IO, "cannot read %s at byte %zu", path, done);
+            free(*data);
+            *data = NULL;
+            return e->status;
+        }
+        done += (size_t)got;
+    }
+    *size = n;
+    return 0;
+}
+
+int os_read_file(const char *path, void **data, size_t *size, Error *e)
+{
+    // O_NONBLOCK: a FIFO must not block the open.
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return fail_errno(e, errno == ENOENT || errno == ENOTDIR ? STATUS_DATA : STATUS_IO,
+                          "cannot open %s", path);
+    const int status = read_open_file(fd, path, data, size, e);
+    close(fd);
+    return status;
+}
+
+static int write_all(int fd, const void *data, size_t size)
+{
+    const char *p = data;
+    while (size > 0) {
+        const ssize_t n = write(fd, p, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return -1;
+        p += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+struct AtomicFile {
+    AtomicFile *next;
+    int fd;
+    pid_t owner; // a forked child must not remove its parent's file
+    size_t written;
+    char path[PATH_MAX];
+    char temporary[PATH_MAX];
+};
+
+// Unfinished files. Nodes are linked and unlinked by one pointer write, because exit() may run from
+// a signal handler in the middle of either.
+static AtomicFile *volatile unfinished;
+
+static void remove_unfinished(void)
+{
+    for (AtomicFile *f = unfinished; f; f = f->next)
+        if (f->owner == getpid()) unlink(f->temporary);
+}
+
+static void forget(AtomicFile *f)
+{
+    if (unfinished == f) {
+        unfinished = f->next;
+        return;
+    }
+    for (AtomicFile *g = unfinished; g; g = g->next) {
+        if (g->next != f) continue;
+        g->next = f->next;
+        return;
+    }
+}
+
+// DIR/.tmp-NAME-PID-I beside `path`; returns false if that is too long.
+static bool temporary_name(AtomicFile *f, int i)
+{
+    const char *slash = strrchr(f->path, '/');
+    const char *name = slash ? slash + 1 : f->path;
+    const int n = snprintf(f->temporary, sizeof f->temporary, "%.*s.tmp-%s-%ld-%d",
+                           (int)(name - f->path), f->path, name, (long)f->owner, i);
+    return n > 0 && (size_t)n < sizeof f->temporary;
+}
+
+int atomic_file_open(AtomicFile **file, const char *path, Error *e)
+{
+    static bool registered;
+    if (!registered) registered = atexit(remove_unfinished) == 0;
+    AtomicFile *f = calloc(1, sizeof *f);
+    if (!f) return fail(e, STATUS_IO, "not enough memory to write %s", path);
+    f->owner = getpid();
+    f->fd = -1;
+    if (strlen(path) < sizeof f->path) strcpy(f->path, path);
+    // The name is taken only if a process of the same number, long dead or in another container,
+    // left it.
+    errno = ENAMETOOLONG;
+    for (int i = 0; i < 100 && f->fd < 0 && f->path[0] && temporary_name(f, i); i++) {
+        f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (f->fd < 0 && errno != EEXIST) break;
+    }
+    if (f->fd < 0) {
+        fail_errno(e, STATUS_IO, "cannot create %s", path);
+        free(f);
+        return e->status;
+    }
+    f->next = unfinished;
+    unfinished = f;
+    *file = f;
+    return 0;
+}
+
+int atomic_file_write(AtomicFile *f, const void *data, size_t size, Error *e)
+{
+    if (write_all(f->fd, data, size) != 0)
+        return fail_errno(e, STATUS_IO, "cannot write %s: it needs %zu bytes or more", f->path,
+                          f->written + size);
+    f->written += size;
+    return 0;
+}
+
+// So that the new name itself survives a power loss. Some file systems cannot, and say EINVAL.
+static int sync_parent(const char *path)
+{
+    char copy[PATH_MAX];
+    strcpy(copy, path);
+    const int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    int status = fsync(fd);
+    if (status != 0 && errno == EINVAL) status = 0;
+    const int saved = errno;
+    close(fd);
+    errno = saved;
+    return status;
+}
+
+int atomic_file_commit(AtomicFile *f, Error *e)
+{
+    bool ok = fsync(f->fd) == 0;
+    if (close(f->fd) != 0 && errno != EINTR) ok = false;
+    f->fd = -1;
+    ok = ok && rename(f->temporary, f->path) == 0;
+    ok = ok && sync_parent(f->path) == 0;
+    const int status =
+        ok ? 0 : fail_errno(e, STATUS_IO, "cannot finish %s (%zu bytes)", f->path, f->written);
+    atomic_file_abort(f);
+    return status;
+}
+
+void atomic_file_abort(AtomicFile *f)
+{
+    if (!f) return;
+    if (f->fd >= 0) close(f->fd);
+    unlink(f->temporary); // gone already after a commit
+    forget(f);
+    free(f);
+}
+
+int os_write_atomic(const char *path, const void *data, size_t size, Error *e)
+{
+    AtomicFile *f;
+    if (atomic_file_open(&f, path, e)) return e->status;
+    if (atomic_file_write(f, data, size, e)) {
+        atomic_file_abort(f);
+        return e->status;
+    }
+    return atomic_file_commit(f, e);
+}
+
+int os_append_open(int *fd, const char *path, Error *e)
+{
+    *fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+    if (*fd < 0) return fail_errno(e, STATUS_IO, "cannot create %s", path);
+    return 0;
+}
+
+int os_append(int fd, const void *data, size_t size, int64_t *end)
+{
+    ssize_t n;
+    do n = write(fd, data, size);
+    while (n < 0 && errno == EINTR);
+    if (n == (ssize_t)size) {
+        *end += n;
+        return 0;
+    }
+    const int saved = n < 0 ? errno : ENOSPC;
+    if (n > 0 && ftruncate(fd, *end) != 0) *end += n;
+    errno = saved;
+    return -1;
+}
+
+int os_lock(int *fd, const char *dir, Error *e)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/.lock", dir) >= (int)sizeof path)
+        return fail(e, STATUS_IO, "path is too long: %.80s...", dir);
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*fd < 0) return fail_errno(e, STATUS_IO, "cannot create %s", path);
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return 0;
+    if (errno == EWOULDBLOCK)
+        fail(e, STATUS_IO, "another run is using %s; choose another directory", dir);
+    else
+        fail_errno(e, STATUS_IO, "cannot lock %s", path);
+    close(*fd);
+    return e->status;
+}
+
+void os_close(int fd)
+{
+    close(fd);
+}
+
+bool os_is_terminal(int fd)
+{
+    const char *term = getenv("TERM");
+    return term && *term && strcmp(term, "dumb") != 0 && isatty(fd);
+}
+
+int os_terminal_width(int fd)
+{
+    struct winsize w;
+    return ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+// The start of a small file, zero-terminated; empty if it cannot be read.
+static void read_text(const char *path, char *text, size_t size)
+{
+    text[0] = '\0';
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    size_t done = 0;
+    ssize_t n;
+    while (done < size - 1 && (n = read(fd, text + done, size - 1 - done)) > 0) done += (size_t)n;
+    text[done] = '\0';
+    close(fd);
+}
+
+const char *os_platform_from(const char *proc_version, bool container)
+{
+    // The first WSL 2 kernels said "microsoft-standard" alone; WSL 1 says "Microsoft".
+    if (strstr(proc_version, "microsoft-standard") || strstr(proc_version, "WSL2")) return "wsl2";
+    if (strstr(proc_version, "Microsoft")) return "wsl1";
+    return container ? "container" : "linux";
+}
+
+static bool in_container(void)
+{
+    if (os_exists("/.dockerenv") || os_exists("/run/.containerenv")) return true;
+    static const char *const names[] = {"docker", "containerd", "kubepods", "libpod", "/lxc"};
+    char text[4096];
+    read_text("/proc/1/cgroup", text, sizeof text);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strstr(text, names[i])) return true;
+    return false;
+}
+
+const char *os_platform(void)
+{
+    char version[1024];
+    read_text("/proc/version", version, sizeof version);
+    return os_platform_from(version, in_container());
+}
+
+const char *os_cpu_model(void)
+{
+    static char model[128];
+    if (model[0]) return model;
+    char text[4096];
+    read_text("/proc/cpuinfo", text, sizeof text);
+    const char *line = strstr(text, "model name");
+    const char *colon = line ? strchr(line, ':') : NULL;
+    if (colon) {
+        const char *name = colon + 1 + strspn(colon + 1, " \t");
+        snprintf(model, sizeof model, "%.*s", (int)strcspn(name, "\n"), name);
+    }
+    if (!model[0]) strcpy(model, "unknown");
+    return model;
+}
+
+// Calls visit() with the text of `file` in this process's cgroup (version 2) and in each parent:
+// the lowest limit counts. Inside a container the own group is the root of /sys/fs/cgroup.
+static void visit_cgroups(const char *file, void (*visit)(const char *text, double *limit),
+                          double *limit)
+{
+    char membership[4096];
+    read_text("/proc/self/cgroup", membership, sizeof membership);
+    const char *line =
+        strncmp(membership, "0::", 3) == 0 ? membership : strstr(membership, "\n0::");
+    if (!line) return;
+    const char *start = strchr(line, '/');
+    char group[2048] = "";
+    if (start) snprintf(group, sizeof group, "%.*s", (int)strcspn(start, "\n"), start);
+    for (char *slash = group + strlen(group); slash; slash = strrchr(group, '/')) {
+        *slash = '\0';
+        char path[PATH_MAX], text[128];
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", group, file);
+        read_text(path, text, sizeof text);
+        visit(text, limit);
+    }
+}
+
+static void visit_cpu_max(const char *text, double *limit)
+{
+    double quota, period; // microseconds; the quota is "max" where there is none
+    if (sscanf(text, "%lf %lf", &quota, &period) == 2 && period > 0 && quota / period < *limit)
+        *limit = quota / period;
+}
+
+static void visit_memory_max(const char *text, double *limit)
+{
+    double bytes;
+    if (sscanf(text, "%lf", &bytes) == 1 && bytes < *limit) *limit = bytes;
+}
+
+static int affinity_count(void)
+{
+    // The kernel refuses a mask smaller than its own with EINVAL.
+    for (size_t cpus = 1024; cpus <= 1 << 20; cpus *= 2) {
+        cpu_set_t *set = CPU_ALLOC(cpus);
+        if (!set) break;
+        const size_t size = CPU_ALLOC_SIZE(cpus);
+        const bool ok = sched_getaffinity(0, size, set) == 0;
+        const int count = ok ? CPU_COUNT_S(size, set) : 0;
+        CPU_FREE(set);
+        if (ok) return count;
+    }
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+int os_cpu_count(void)
+{
+    double limit = affinity_count();
+    visit_cgroups("cpu.max", visit_cpu_max, &limit);
+    const int count = (int)limit + (limit > (int)limit);
+    return count < 1 ? 1 : count;
+}
+
+int64_t os_memory_total(void)
+{
+    double limit = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE);
+    visit_cgroups("memory.max", visit_memory_max, &limit);
+    return (int64_t)limit;
+}
+
+int64_t os_memory_peak(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
+}
