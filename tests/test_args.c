@@ -1,0 +1,201 @@
+// runtime/args: every way to give an option, and one line for every way to get one wrong.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/args.h"
+
+#include <cmocka.h> // last: it defines a macro fail()
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+typedef struct Options {
+    int64_t batch_size, seed;
+    double lr, smoothing;
+    const char *out, *file;
+    int schedule;
+    bool quiet, ema;
+} Options;
+
+static const char *const schedules[] = {"constant", "triangle", "cosine", NULL};
+static Options o;
+static Arg table[9];
+
+static int reset(void **state)
+{
+    (void)state;
+    o = (Options){.batch_size = 128, .lr = 0.1, .schedule = 1, .ema = true};
+    const Arg fresh[COUNT(table)] = {
+        ARG_HEADING("Training"),
+        ARG_INT("batch-size", &o.batch_size, 1, 1000000, "images a step"),
+        ARG_INT("seed", &o.seed, 0, INFINITY, "of every random decision"),
+        ARG_DOUBLE("lr", &o.lr, 0, INFINITY, "learning rate"),
+        ARG_DOUBLE("label-smoothing", &o.smoothing, 0, 0.5, "share of the other classes"),
+        ARG_STRING("out", &o.out, "DIR", "directory of the run"),
+        ARG_CHOICE("schedule", &o.schedule, schedules, "of the learning rate"),
+        ARG_FLAG("quiet", &o.quiet, "print the result alone"),
+        ARG_ONOFF("ema", &o.ema, "average the weights"),
+    };
+    memcpy(table, fresh, sizeof table);
+    return 0;
+}
+
+// Splits at spaces and parses.
+static int parse(const char *line, Error *e)
+{
+    static char copy[512];
+    char *argv[16] = {"test"};
+    int argc = 1;
+    snprintf(copy, sizeof copy, "%s", line);
+    for (char *word = strtok(copy, " "); word && argc < 16; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    return args_parse(table, COUNT(table), argc, argv, e);
+}
+
+static void takes_both_forms(void **state)
+{
+    (void)state;
+    Error e;
+    assert_int_equal(parse("--batch-size 64 --seed=9223372036854775807 --lr 1e-3 --out=a=b --quiet "
+                           "--schedule cosine --ema off --label-smoothing .25",
+                           &e),
+                     0);
+    assert_int_equal(o.batch_size, 64);
+    assert_int_equal(o.seed, INT64_MAX);
+    assert_true(o.lr == 1e-3 && o.smoothing == 0.25);
+    assert_string_equal(o.out, "a=b");
+    assert_int_equal(o.schedule, 2);
+    assert_true(o.quiet && !o.ema);
+}
+
+static void tells_given_from_default(void **state)
+{
+    (void)state;
+    Error e;
+    assert_int_equal(parse("--lr 1 --lr 2 --quiet", &e), 0);
+    assert_true(o.lr == 2); // the last one wins
+    assert_true(args_given(table, COUNT(table), &o.lr));
+    assert_true(args_given(table, COUNT(table), &o.quiet));
+    assert_false(args_given(table, COUNT(table), &o.batch_size));
+    assert_int_equal(o.batch_size, 128);
+}
+
+static void refuses_with_one_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *message;
+    } cases[] = {
+        {"--batch-size 0", "--batch-size 0: expected a whole number from 1 to 1000000"},
+        {"--batch-size 12abc", "--batch-size 12abc: expected a whole number"},
+        {"--batch-size 1e99", "--batch-size 1e99: expected a whole number"},
+        {"--batch-size 99999999999999999999", "expected a whole number from 1 to 1000000"},
+        {"--batch-size -5", "--batch-size -5: expected a whole number"},
+        {"--batch-size +5", "expected a whole number"},
+        {"--batch-size 0x10", "expected a whole number"},
+        {"--batch-size=", "expected a whole number"},
+        {"--batch-size 1000001", "from 1 to 1000000"},
+        {"--seed 9223372036854775808", "--seed 9223372036854775808: expected a whole number of at "
+                                       "least 0"},
+        {"--lr nan", "--lr nan: expected a number of at least 0"},
+        {"--lr inf", "--lr inf: expected a number"},
+        {"--lr 1e999", "--lr 1e999: expected a number"},
+        {"--lr 0x1p3", "expected a number"},
+        {"--lr 0,1", "--lr 0,1: expected a number"},
+        {"--lr -1", "--lr -1: expected a number"},
+        {"--lr 1.2.3", "expected a number"},
+        {"--lr=", "expected a number"},
+        {"--label-smoothing 0.6", "from 0 to 0.5"},
+        {"--batch-size", "--batch-size needs a value: images a step"},
+        {"--batch-size --quiet", "--batch-size needs a value"},
+        {"--quiet=1", "--quiet takes no value"},
+        {"--out=", "the value of out is empty; expected DIR"},
+        {"--ema yes", "--ema yes: expected on|off"},
+        {"--schedule cosin", "expected constant|triangle|cosine; did you mean cosine?"},
+        {"--schedule xyz", "--schedule xyz: expected constant|triangle|cosine"},
+        {"--batchsize 1", "unknown option --batchsize; did you mean --batch-size?"},
+        {"--batch_size 1", "did you mean --batch-size?"},
+        {"--batch=1", "unknown option --batch; did you mean --batch-size?"},
+        {"--sede 1", "did you mean --seed?"},
+        {"--rl 1", "unknown option --rl"},
+        {"--frobnicate", "unknown option --frobnicate; --help lists all options"},
+        {"--", "unknown option --"},
+        {"-q", "unknown option -q; options start with --"},
+        {"pictures", "unexpected argument pictures"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        Error e = {0};
+        reset(NULL);
+        assert_int_equal(parse(cases[i].line, &e), STATUS_USAGE);
+        if (!strstr(e.message, cases[i].message))
+            fail_msg("%s: got \"%s\", expected \"%s\"", cases[i].line, e.message, cases[i].message);
+    }
+}
+
+static void positionals_fill_in_order(void **state)
+{
+    (void)state;
+    const char *from = NULL, *to = NULL;
+    Arg two[] = {ARG_POSITIONAL("FROM", &from, "source"), ARG_POSITIONAL("TO", &to, "target")};
+    char *argv[] = {"test", "a", "b", "c"};
+    Error e;
+    assert_int_equal(args_parse(two, 2, 3, argv, &e), 0);
+    assert_string_equal(from, "a");
+    assert_string_equal(to, "b");
+    two[0].given = two[1].given = false;
+    assert_int_equal(args_parse(two, 2, 4, argv, &e), STATUS_USAGE);
+    assert_string_equal(e.message, "unexpected argument c; --help lists all options");
+}
+
+static void help_shows_live_values(void **state)
+{
+    (void)state;
+    char *text;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    o.batch_size = 77;
+    args_help(table, COUNT(table), out, "usage: test [options]");
+    fclose(out);
+    assert_non_null(strstr(text, "usage: test [options]\nTraining:\n"));
+    assert_non_null(strstr(text, "  --batch-size N       images a step [77]\n"));
+    assert_non_null(strstr(text, "  --lr F               learning rate [0.1]\n"));
+    assert_non_null(strstr(text, "  --ema on|off         average the weights [on]\n"));
+    assert_non_null(strstr(text, "  --out DIR            directory of the run\n"));
+    assert_non_null(strstr(text, "  --schedule constant|triangle|cosine  of the learning rate "
+                                 "[triangle]\n"));
+    free(text);
+    assert_true(args_help_asked(2, (char *[]){"test", "-h"}));
+    assert_true(args_help_asked(3, (char *[]){"test", "--quiet", "--help"}));
+    assert_false(args_help_asked(2, (char *[]){"test", "--helper"}));
+}
+
+static void json_holds_every_option(void **state)
+{
+    (void)state;
+    Json j = {0};
+    json_object(&j, NULL);
+    args_json(table, COUNT(table), &j);
+    json_end(&j);
+    assert_string_equal(j.text, "{\"batch_size\":128,\"seed\":0,\"lr\":0.1,\"label_smoothing\":0,"
+                                "\"out\":null,\"schedule\":\"triangle\",\"quiet\":false,"
+                                "\"ema\":true}");
+    json_free(&j);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(takes_both_forms, reset),
+        cmocka_unit_test_setup(tells_given_from_default, reset),
+        cmocka_unit_test_setup(refuses_with_one_line, reset),
+        cmocka_unit_test(positionals_fill_in_order),
+        cmocka_unit_test_setup(help_shows_live_values, reset),
+        cmocka_unit_test_setup(json_holds_every_option, reset),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
