@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs the packages that nn.c needs and this system lacks; upgrades none. Nothing to install:
+# nothing printed.
+#   scripts/setup.sh         to build and for `make test`
+#   scripts/setup.sh --dev   also for `make test-all`
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(gcc libc6-dev make zlib1g-dev libstb-dev libcmocka-dev)
+case "${1-}" in
+'') ;;
+--dev) packages+=(g++ clang-format shellcheck xz-utils python3 python3-venv python3-torch valgrind tmux) ;;
+*)
+    echo "usage: scripts/setup.sh [--dev]" >&2
+    exit 2
+    ;;
+esac
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    echo "setup.sh knows only Debian and Ubuntu. Install what these packages hold there:" >&2
+    echo "  ${packages[*]}" >&2
+    exit 1
+fi
+
+# Prints the packages that are not installed.
+missing_packages() {
+    local installed package
+    installed=" $(dpkg-query -W -f '${db:Status-Abbrev}${Package} ' "${packages[@]}" 2>/dev/null || true)"
+    for package in "${packages[@]}"; do
+        [[ $installed == *" ii $package "* ]] || echo "$package"
+    done
+}
+
+# apt-get with what may be missing to run it: the right to, and an answer to every question.
+apt() {
+    local root=()
+    if [ "$(id -u)" != 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "setup.sh needs root: apt-get install ${missing[*]}" >&2
+            exit 1
+        fi
+        root=(sudo)
+    fi
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q "$@"
+}
+
+install_missing() {
+    echo "installing ${missing[*]}"
+    local install=(install -y --no-install-recommends --no-upgrade "${missing[@]}")
+    # The lists of packages may be missing or too old to find the files.
+    apt "${install[@]}" || { apt update && apt "${install[@]}"; }
+}
+
+# Debian's PyTorch, and from PyPI what Debian lacks. Without it the tests that use it are skipped.
+make_venv() {
+    [ ! -e build/venv/.complete ] || return 0
+    echo "making build/venv"
+    /usr/bin/python3 -m venv --system-site-packages build/venv
+    if build/venv/bin/pip install -q --disable-pip-version-check numpy safetensors; then
+        touch build/venv/.complete
+    else
+        echo "setup.sh: no safetensors from PyPI: tests of Python interchange will be skipped" >&2
+    fi
+}
+
+mapfile -t missing < <(missing_packages)
+[ ${#missing[@]} -eq 0 ] || install_missing
+[ "${1-}" != --dev ] || make_venv
