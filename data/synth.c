@@ -18,12 +18,12 @@
 #include <math.h>
 #include <stddef.h>
 
-const char *const synth_class_names[SYNTH_CLASSES] = {
-    "circle", "ring", "triangle", "square", "cross", "star", "heart", "moon", "arrow", "spiral",
-};
+// The classes, in the order of their labels. A new one is a name here and a function below.
+#define CLASSES(F)                                                                                 \
+    F(circle) F(ring) F(triangle) F(square) F(cross) F(star) F(heart) F(moon) F(arrow) F(spiral)
 
-// ---- shapes: signed distance from (x, y) to the outline, negative inside -------------------------
-// The shape fills about the unit disc, y points up. `t` in [0, 1] varies its proportions.
+// Shapes: the signed distance from (x, y) to the outline, negative inside. A shape about fills the
+// unit disc, y points up, and t in [0, 1] varies its proportions.
 
 static inline float min(float a, float b)
 {
@@ -115,14 +115,13 @@ static float arrow(float x, float y, float t)
     return min(shaft, head);
 }
 
-// Half circles around two centres, one spacing of radius apart: above the x axis around the origin
-// with radii 1/2 and 3/2 spacings, below it around (1/2, 0) with radii 1 and 2; they join into one
-// line of two turns.
+// Half circles around two centres, half a spacing apart: below the x axis around the origin with radii
+// of 1 and 2 spacings, above it around (-1/2, 0) with 1/2 and 3/2; they join into one line.
 static float spiral(float x, float y, float t)
 {
-    const float spacing = 0.42f;
+    const float spacing = 0.43f;
     const float inner = y > 0 ? 0.5f * spacing : spacing;
-    const float r = length(y > 0 ? x : x - 0.5f * spacing, y);
+    const float r = length(y > 0 ? x + 0.5f * spacing : x, y);
     return min(fabsf(r - inner), fabsf(r - inner - spacing)) - (0.08f + 0.05f * t);
 }
 
@@ -133,32 +132,21 @@ static float stripe(float x, float y, float t)
     return fabsf(y) - (0.05f + 0.15f * t);
 }
 
-// A shape's distances along a row of n points: a loop the compiler vectorises.
-#define ROW_OF(shape)                                                                              \
+typedef void DistanceRow(float *distance, const float *x, const float *y, float t, int n);
+
+// A shape's distances at a row of n points: a loop the compiler vectorises.
+#define ROW(shape)                                                                                 \
     static void shape##_row(float *distance, const float *x, const float *y, float t, int n)       \
     {                                                                                              \
         for (int i = 0; i < n; i++) distance[i] = shape(x[i], y[i], t);                            \
     }
-ROW_OF(circle)
-ROW_OF(ring)
-ROW_OF(triangle)
-ROW_OF(square)
-ROW_OF(cross)
-ROW_OF(star)
-ROW_OF(heart)
-ROW_OF(moon)
-ROW_OF(arrow)
-ROW_OF(spiral)
-ROW_OF(stripe)
+CLASSES(ROW)
+ROW(stripe)
 
-typedef void DistanceRow(float *distance, const float *x, const float *y, float t, int n);
-
-static DistanceRow *const class_rows[SYNTH_CLASSES] = {
-    circle_row, ring_row,  triangle_row, square_row, cross_row,
-    star_row,   heart_row, moon_row,     arrow_row,  spiral_row,
-};
-
-// ---- random draws ---------------------------------------------------------------------------------
+#define NAME(shape) #shape,
+#define ROW_NAME(shape) shape##_row,
+const char *const synth_class_names[SYNTH_CLASSES] = {CLASSES(NAME)};
+static DistanceRow *const class_rows[SYNTH_CLASSES] = {CLASSES(ROW_NAME)};
 
 // Counter word b of philox(seed, STREAM_SYNTH, a, b).
 enum { DRAW_LABEL = 0, DRAW_SCENE = 1, DRAW_GRAIN = 1 << 16 };
@@ -186,8 +174,6 @@ int synth_label(uint64_t seed, int64_t i)
     return (int)((steps[r.v[0] >> 30] * k + philox_below(r.v[1], SYNTH_CLASSES)) % SYNTH_CLASSES);
 }
 
-// ---- colour ---------------------------------------------------------------------------------------
-
 typedef struct Colour {
     float v[3]; // RGB in 0..1; with one channel v[0] is the luminance
 } Colour;
@@ -196,6 +182,7 @@ typedef struct Colour {
 // exactly this luminance: darkened towards black or lightened towards white.
 static Colour colour(float luminance, float hue, float saturation, int channels)
 {
+    luminance = min(max(luminance, 0), 1);
     if (channels == 1) return (Colour){{luminance, 0, 0}};
     Colour rgb = {{min(max(fabsf(hue - 3) - 1, 0), 1), min(max(2 - fabsf(hue - 2), 0), 1),
                    min(max(2 - fabsf(hue - 4), 0), 1)}};
@@ -207,8 +194,6 @@ static Colour colour(float luminance, float hue, float saturation, int channels)
     }
     return rgb;
 }
-
-// ---- scene ----------------------------------------------------------------------------------------
 
 // One thing to paint. Pixel (px, py) is the point (x, y) of the shape's own plane:
 //   x = xx (px - cx) + xy (py - cy), y = yx (px - cx) + yy (py - cy).
@@ -222,21 +207,20 @@ typedef struct Piece {
     Colour low, high; // the fill's gradient, at y = -1 and y = 1
 } Piece;
 
-enum { CLUTTER = 3, PIECES = CLUTTER + 2 };
+enum { CLUTTER = 3, SHADOW = CLUTTER, OBJECT, PIECES };
 
 typedef struct Scene {
-    Colour
-        corner[3]; // the background at the top left, and its change over the width and the height
-    Piece piece[PIECES];
-    float grain; // of the noise: 1 is a standard deviation of 6.5 of 255
+    Colour origin, across, down; // the background at the top left, its change over width and height
+    Piece piece[PIECES];         // painted in this order
+    float grain;                 // of the noise: 1 is a standard deviation of 6.5 of 255
 } Scene;
 
-// `radius` is the shape's, in pixels; `softness` the width of its edge, in pixels.
+// Turns by up to 2 atan(turn) either way: the rational points of the circle need no sine. `radius` is
+// the shape's and `softness` the width of its edge, both in pixels.
 static void place(Piece *p, Draws *d, float cx, float cy, float radius, float turn, float softness)
 {
-    // the rational points of the circle, (1 - s^2, 2 s) / (1 + s^2), are an angle of 2 atan(s)
-    const float s = uniform(d, -turn, turn), n = 1 / (1 + s * s);
-    const float cosine = (1 - s * s) * n, sine = 2 * s * n;
+    const float s = uniform(d, -turn, turn);
+    const float cosine = (1 - s * s) / (1 + s * s), sine = 2 * s / (1 + s * s);
     const float aspect = uniform(d, 0.85f, 1.15f);
     p->proportion = uniform(d, 0, 1);
     p->cx = cx;
@@ -250,43 +234,41 @@ static void place(Piece *p, Draws *d, float cx, float cy, float radius, float tu
     p->opacity = 1;
 }
 
-static Scene compose(Draws *d, int label, int h, int w, int c)
+static void compose_background(Scene *scene, Draws *d, float base, int h, int w, int c)
 {
-    Scene scene;
-    const float size = (float)(h < w ? h : w);
-    // the object differs from the background by at least 0.3 in luminance
-    const float contrast = uniform(d, 0.3f, 0.6f);
-    const int bright = uniform(d, 0, 1) < 0.5f;
-    const float base =
-        bright ? uniform(d, 0.1f, 0.9f - contrast) : uniform(d, 0.1f + contrast, 0.9f);
-    const float light = bright ? base + contrast : base - contrast;
     const float hue = uniform(d, 0, 6);
-
+    Colour *const corners[3] = {&scene->origin, &scene->across, &scene->down};
     for (int k = 0; k < 3; k++) {
-        const float l = min(max(base + uniform(d, -0.12f, 0.12f), 0), 1);
-        scene.corner[k] = colour(l, hue, uniform(d, 0.1f, 0.6f), c);
+        const float luminance = base + uniform(d, -0.12f, 0.12f);
+        *corners[k] = colour(luminance, hue, uniform(d, 0.1f, 0.6f), c);
     }
-    for (int k = 0; k < 3; k++) {
-        scene.corner[1].v[k] -= scene.corner[0].v[k];
-        scene.corner[2].v[k] -= scene.corner[0].v[k];
+    for (int k = 0; k < c; k++) {
+        scene->across.v[k] -= scene->origin.v[k];
+        scene->down.v[k] -= scene->origin.v[k];
     }
-    for (int k = 0; k < CLUTTER; k++) {
-        Piece *p = &scene.piece[k];
+    for (Piece *p = scene->piece; p < scene->piece + CLUTTER; p++) {
+        const float cx = uniform(d, 0, (float)w), cy = uniform(d, 0, (float)h);
+        place(p, d, cx, cy, 0.5f * (float)(h < w ? h : w), 1, 1.5f);
         p->distance = stripe_row;
-        place(p, d, uniform(d, 0, (float)w), uniform(d, 0, (float)h), 0.5f * size, 1, 1.5f);
-        p->reach = 2 * SYNTH_MAX_SIZE;
-        const float l = min(max(base + uniform(d, -0.2f, 0.2f), 0), 1);
-        p->low = p->high = colour(l, uniform(d, 0, 6), 0.4f, c);
+        p->reach = 2 * SYNTH_MAX_SIZE; // everywhere
         p->opacity = uniform(d, 0.3f, 0.9f);
+        const float luminance = base + uniform(d, -0.25f, 0.25f);
+        p->low = p->high = colour(luminance, uniform(d, 0, 6), 0.4f, c);
     }
-    Piece *object = &scene.piece[PIECES - 1], *shadow = object - 1;
-    const float radius = size * uniform(d, 0.26f, 0.44f), slack = 0.52f * size - radius;
+}
+
+static void compose_object(Scene *scene, Draws *d, int label, float light, int h, int w, int c)
+{
+    Piece *const object = &scene->piece[OBJECT], *const shadow = &scene->piece[SHADOW];
+    const float size = (float)(h < w ? h : w), radius = size * uniform(d, 0.26f, 0.44f);
+    const float room = 0.39f * size - 0.75f * radius;
+    const float cx = 0.5f * (float)w + uniform(d, -room, room);
+    const float cy = 0.5f * (float)h + uniform(d, -room, room);
+    place(object, d, cx, cy, radius, 0.4f, uniform(d, 1, 1.6f));
     object->distance = class_rows[label];
-    place(object, d, 0.5f * (float)w + slack * uniform(d, -1, 1),
-          0.5f * (float)h + slack * uniform(d, -1, 1), radius, 0.4f, uniform(d, 1, 1.6f));
-    const float object_hue = uniform(d, 0, 6), saturation = uniform(d, 0.6f, 1);
-    object->low = colour(max(light - 0.1f, 0), object_hue, saturation, c);
-    object->high = colour(min(light + 0.1f, 1), object_hue, saturation, c);
+    const float hue = uniform(d, 0, 6), saturation = uniform(d, 0.6f, 1);
+    object->low = colour(light - 0.1f, hue, saturation, c);
+    object->high = colour(light + 0.1f, hue, saturation, c);
 
     *shadow = *object;
     shadow->cx += 0.06f * size;
@@ -295,19 +277,27 @@ static Scene compose(Draws *d, int label, int h, int w, int c)
     shadow->reach += 0.1f * size;
     shadow->opacity = 0.45f;
     shadow->low = shadow->high = (Colour){{0, 0, 0}};
-    scene.grain = uniform(d, 0.3f, 1.5f);
-    return scene;
 }
 
-// ---- painting, a row at a time --------------------------------------------------------------------
+// How hard the pictures are for a network without convolutions is set by the contrast, by the share
+// of objects brighter than their background, and by compose_object's sizes, room to move and turn.
+static void compose(Scene *scene, Draws *d, int label, int h, int w, int c)
+{
+    const float contrast = uniform(d, 0.28f, 0.6f); // in luminance
+    const int bright = uniform(d, 0, 1) < 0.875f;
+    const float dark = uniform(d, 0.1f, 0.9f - contrast);
+    compose_background(scene, d, bright ? dark : dark + contrast, h, w, c);
+    compose_object(scene, d, label, bright ? dark + contrast : dark, h, w, c);
+    scene->grain = uniform(d, 0.3f, 1.5f);
+}
 
 typedef float Row[3][SYNTH_MAX_SIZE]; // one plane a channel, in 0..1
 
 static void paint_background(Row row, const Scene *scene, float v, int w, int c)
 {
     for (int k = 0; k < c; k++) {
-        const float left = scene->corner[0].v[k] + v * scene->corner[2].v[k];
-        const float slope = scene->corner[1].v[k] / (float)w;
+        const float left = scene->origin.v[k] + v * scene->down.v[k];
+        const float slope = scene->across.v[k] / (float)w;
         for (int i = 0; i < w; i++) row[k][i] = left + slope * ((float)i + 0.5f);
     }
 }
@@ -357,7 +347,8 @@ void synth_image(uint8_t *image, uint64_t seed, int64_t i, int h, int w, int c)
     assert(h >= SYNTH_MIN_SIZE && h <= SYNTH_MAX_SIZE && w >= SYNTH_MIN_SIZE &&
            w <= SYNTH_MAX_SIZE && (c == 1 || c == 3));
     Draws draws = {.seed = seed, .i = (uint64_t)i};
-    const Scene scene = compose(&draws, synth_label(seed, i), h, w, c);
+    Scene scene;
+    compose(&scene, &draws, synth_label(seed, i), h, w, c);
     Row row;
     float grain[3 * SYNTH_MAX_SIZE];
     for (int y = 0; y < h; y++) {
@@ -377,9 +368,10 @@ void synth_image(uint8_t *image, uint64_t seed, int64_t i, int h, int w, int c)
 
 void synth_mean_std(int c, float mean[4], float std[4])
 {
-    static const float rgb_mean[3] = {0.48f, 0.48f, 0.48f}, rgb_std[3] = {0.22f, 0.22f, 0.22f};
+    static const float grey[2] = {0.40f, 0.23f},
+                       rgb[2][3] = {{0.4f, 0.4f, 0.4f}, {0.25f, 0.25f, 0.25f}};
     for (int k = 0; k < c; k++) {
-        mean[k] = c == 1 ? 0.48f : rgb_mean[k];
-        std[k] = c == 1 ? 0.22f : rgb_std[k];
+        mean[k] = c == 1 ? grey[0] : rgb[0][k];
+        std[k] = c == 1 ? grey[1] : rgb[1][k];
     }
 }
