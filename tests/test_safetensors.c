@@ -1,4 +1,4 @@
-// runtime/safetensors: what is written is read, and one malformed file for every rule of the format.
+// runtime/safetensors: what is written is read; one malformed file for every rule of the format.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
