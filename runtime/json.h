@@ -8,8 +8,8 @@
 
 #include "runtime/error.h"
 
-// The writer. Start from `Json j = {0}`. `key` is the member's name inside an object, NULL inside an
-// array and at the top. Running out of memory is remembered and reported by json_finish().
+// The writer. Start from `Json j = {0}`. `key` is the member's name inside an object, NULL inside
+// an array and at the top. Running out of memory is remembered and reported by json_finish().
 //     Json j = {0};
 //     json_object(&j, NULL);
 //     json_int(&j, "step", 12);
