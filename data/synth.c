@@ -368,10 +368,10 @@ void synth_image(uint8_t *image, uint64_t seed, int64_t i, int h, int w, int c)
 
 void synth_mean_std(int c, float mean[4], float std[4])
 {
-    static const float grey[2] = {0.40f, 0.23f},
-                       rgb[2][3] = {{0.4f, 0.4f, 0.4f}, {0.25f, 0.25f, 0.25f}};
+    static const float means[2][3] = {{0.390f}, {0.394f, 0.388f, 0.397f}};
+    static const float stds[2][3] = {{0.229f}, {0.255f, 0.251f, 0.258f}};
     for (int k = 0; k < c; k++) {
-        mean[k] = c == 1 ? grey[0] : rgb[0][k];
-        std[k] = c == 1 ? grey[1] : rgb[1][k];
+        mean[k] = means[c == 3][k];
+        std[k] = stds[c == 3][k];
     }
 }
