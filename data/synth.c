@@ -97,8 +97,8 @@ static float heart(float x, float y, float t)
     return min((x + fabsf(y)) * 0.70710678f - half, length(x - middle, y - middle) - half);
 }
 
-// A disc less another one, shifted along x. Both circles meet on the line x = horn, and the moon lies
-// left of it; without the third term the soft shadow would follow the circles beyond the horns.
+// A disc less another one, shifted along x. The circles meet on the line x = horn, and the moon
+// lies left of it; without the third term the soft shadow would follow the circles beyond the horns.
 static float moon(float x, float y, float t)
 {
     const float outer = 0.9f, bite = 0.75f, shift = 0.5f - 0.12f * t;
@@ -115,8 +115,8 @@ static float arrow(float x, float y, float t)
     return min(shaft, head);
 }
 
-// Half circles around two centres, half a spacing apart: below the x axis around the origin with radii
-// of 1 and 2 spacings, above it around (-1/2, 0) with 1/2 and 3/2; they join into one line.
+// Half circles around two centres, half a spacing apart: below the x axis around the origin with
+// radii of 1 and 2 spacings, above it around (-1/2, 0) with 1/2 and 3/2; they join into one line.
 static float spiral(float x, float y, float t)
 {
     const float spacing = 0.43f;
@@ -215,8 +215,8 @@ typedef struct Scene {
     float grain;                 // of the noise: 1 is a standard deviation of 6.5 of 255
 } Scene;
 
-// Turns by up to 2 atan(turn) either way: the rational points of the circle need no sine. `radius` is
-// the shape's and `softness` the width of its edge, both in pixels.
+// Turns by up to 2 atan(turn) either way: the rational points of the circle need no sine. `radius`
+// is the shape's and `softness` the width of its edge, both in pixels.
 static void place(Piece *p, Draws *d, float cx, float cy, float radius, float turn, float softness)
 {
     const float s = uniform(d, -turn, turn);
@@ -327,8 +327,8 @@ static void paint_piece(Row row, const Piece *p, float py, int w, int c)
     }
 }
 
-// Noise for n <= 3 SYNTH_MAX_SIZE bytes of picture row `y`: a random byte's two digits in base 16 add
-// up to a triangular distribution, with mean 15 (taken off) and variance 42.5.
+// Noise for n <= 3 SYNTH_MAX_SIZE bytes of picture row `y`: a random byte's two digits in base 16
+// add up to a triangular distribution, with mean 15 (taken off) and variance 42.5.
 static void draw_grain(float *grain, const Draws *d, int y, int n)
 {
     enum { BLOCKS = 3 * SYNTH_MAX_SIZE / 16 }; // 16 bytes each

@@ -13,8 +13,8 @@ extern const char *const synth_class_names[SYNTH_CLASSES];
 // The class of image i, 0..9. Images 10 k .. 10 k + 9 hold every class once, for every k.
 int synth_label(uint64_t seed, int64_t i);
 
-// image (h,w,c) uint8, set. h and w: SYNTH_MIN_SIZE .. SYNTH_MAX_SIZE; c: 3 is RGB, 1 the same scene
-// in grey.
+// image (h,w,c) uint8, set. h and w: SYNTH_MIN_SIZE .. SYNTH_MAX_SIZE; c: 3 is RGB, 1 the same
+// scene in grey.
 void synth_image(uint8_t *image, uint64_t seed, int64_t i, int h, int w, int c);
 
 // The mean and standard deviation of each channel, of bytes scaled to [0, 1]: constants measured

@@ -67,8 +67,7 @@ static void images_differ_by_seed_and_index(void **state)
     assert_memory_equal(a, b, bytes);
 }
 
-// The first write on top of zeros, the second on top of 0xff, with a guard before and after: an image
-// sets each of its bytes and no other.
+// Drawn on top of zeros and on top of 0xff, with a guard before and after.
 static void an_image_sets_its_bytes_and_no_others(void **state)
 {
     (void)state;
