@@ -98,7 +98,7 @@ static float heart(float x, float y, float t)
 }
 
 // A disc less another one, shifted along x. The circles meet on the line x = horn, and the moon
-// lies left of it; without the third term the soft shadow would follow the circles beyond the horns.
+// lies left of it; without the third term the shadow would follow the circles beyond the horns.
 static float moon(float x, float y, float t)
 {
     const float outer = 0.9f, bite = 0.75f, shift = 0.5f - 0.12f * t;
