@@ -1,0 +1,506 @@
+#include "kernels/reference/reference.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/philox.h"
+
+static double *new_doubles(int64_t n)
+{
+    double *p = calloc((size_t)n + 1, sizeof *p);
+    assert(p != NULL);
+    return p;
+}
+
+static void start_gradient(double *gradient, GradMode mode, int64_t n)
+{
+    if (mode == SET) memset(gradient, 0, (size_t)n * sizeof *gradient);
+}
+
+// ---- activation and bias -----------------------------------------------------------------------
+
+double ref_act(double x, Activation act)
+{
+    switch (act) {
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    case ACT_GELU:
+        return x * 0.5 * erfc(-x / sqrt(2));
+    case ACT_SILU:
+        return x / (1 + exp(-x));
+    default:
+        return x;
+    }
+}
+
+double ref_act_grad(double saved, Activation act)
+{
+    const double x = saved, sigmoid = 1 / (1 + exp(-x));
+    switch (act) {
+    case ACT_RELU:
+        return x > 0 ? 1 : 0;
+    case ACT_GELU:
+        return 0.5 * erfc(-x / sqrt(2)) + x * exp(-x * x / 2) / sqrt(2 * M_PI);
+    case ACT_SILU:
+        return sigmoid * (1 + x * (1 - sigmoid));
+    default:
+        return 1;
+    }
+}
+
+void ref_activation_forward(double *y, const double *x, Activation act, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = ref_act(x[i], act);
+}
+
+void ref_activation_backward(double *dx, const double *dy, const double *saved, Activation act,
+                             int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * (act ? ref_act_grad(saved[i], act) : 1);
+}
+
+void ref_bias_act_backward(double *dz, double *dbias, const double *dy, const double *saved,
+                           Activation act, GradMode mode, MapDims d)
+{
+    start_gradient(dbias, mode, d.channels);
+    for (int64_t i = 0; i < d.rows * d.channels; i++) {
+        const double g = dy[i] * (act ? ref_act_grad(saved[i], act) : 1);
+        dbias[i % d.channels] += g;
+        if (dz) dz[i] = g;
+    }
+}
+
+// ---- linear ------------------------------------------------------------------------------------
+
+void ref_linear_forward(double *y, double *z, const double *x, const double *w, const double *bias,
+                        Activation act, LinearDims d)
+{
+    for (int64_t r = 0; r < d.rows; r++) {
+        for (int64_t o = 0; o < d.out; o++) {
+            double sum = bias ? bias[o] : 0;
+            for (int64_t i = 0; i < d.in; i++) sum += x[r * d.in + i] * w[o * d.in + i];
+            if (z) z[r * d.out + o] = sum;
+            y[r * d.out + o] = ref_act(sum, act);
+        }
+    }
+}
+
+void ref_linear_backward_data(double *dx, const double *dy, const double *w, const double *saved,
+                              Activation act, LinearDims d)
+{
+    for (int64_t r = 0; r < d.rows; r++) {
+        for (int64_t i = 0; i < d.in; i++) {
+            double sum = 0;
+            for (int64_t o = 0; o < d.out; o++) sum += dy[r * d.out + o] * w[o * d.in + i];
+            dx[r * d.in + i] = sum * (act ? ref_act_grad(saved[r * d.in + i], act) : 1);
+        }
+    }
+}
+
+void ref_linear_backward_weight(double *dw, double *dbias, const double *dy, const double *x,
+                                GradMode mode, LinearDims d)
+{
+    start_gradient(dw, mode, d.out * d.in);
+    if (dbias) start_gradient(dbias, mode, d.out);
+    for (int64_t r = 0; r < d.rows; r++) {
+        for (int64_t o = 0; o < d.out; o++) {
+            const double g = dy[r * d.out + o];
+            for (int64_t i = 0; i < d.in; i++) dw[o * d.in + i] += g * x[r * d.in + i];
+            if (dbias) dbias[o] += g;
+        }
+    }
+}
+
+// ---- convolution -------------------------------------------------------------------------------
+
+static int conv_height(ConvDims d)
+{
+    return conv_out(d.h, d.kernel, d.stride, d.pad);
+}
+
+static int conv_width(ConvDims d)
+{
+    return conv_out(d.w, d.kernel, d.stride, d.pad);
+}
+
+// Where tap (r,s) of output (n,i,j) reads x: the index of its channel 0, or -1 in the padding.
+static int64_t conv_input(int64_t n, int i, int j, int r, int s, ConvDims d)
+{
+    const int row = i * d.stride + r - d.pad, col = j * d.stride + s - d.pad;
+    if (row < 0 || row >= d.h || col < 0 || col >= d.w) return -1;
+    return ((n * d.h + row) * d.w + col) * d.cin;
+}
+
+static int64_t conv_weight(int o, int r, int s, ConvDims d)
+{
+    return (((int64_t)o * d.kernel + r) * d.kernel + s) * d.cin;
+}
+
+static double conv_at(const double *x, const double *w, int64_t n, int i, int j, int o, ConvDims d)
+{
+    double sum = 0;
+    for (int r = 0; r < d.kernel; r++) {
+        for (int s = 0; s < d.kernel; s++) {
+            const int64_t from = conv_input(n, i, j, r, s, d), tap = conv_weight(o, r, s, d);
+            for (int c = 0; from >= 0 && c < d.cin; c++) sum += x[from + c] * w[tap + c];
+        }
+    }
+    return sum;
+}
+
+void ref_conv2d_forward(double *y, double *z, double *stats, const double *x, const double *w,
+                        const double *bias, Activation act, ConvDims d)
+{
+    const int oh = conv_height(d), ow = conv_width(d);
+    const MapDims map = {d.n * oh * ow, d.cout};
+    double *out = y;
+    for (int64_t n = 0; n < d.n; n++)
+        for (int i = 0; i < oh; i++)
+            for (int j = 0; j < ow; j++)
+                for (int o = 0; o < d.cout; o++)
+                    *out++ = conv_at(x, w, n, i, j, o, d) + (bias ? bias[o] : 0);
+    if (stats) ref_norm_stats(stats, y, map);
+    if (z) memcpy(z, y, (size_t)(map.rows * map.channels) * sizeof *z);
+    ref_activation_forward(y, y, act, map.rows * map.channels);
+}
+
+void ref_conv2d_pool_forward(double *y, uint8_t *argmax, double *stats, const double *x,
+                             const double *w, const double *bias, Activation act, ConvDims d)
+{
+    const PoolDims pool = {d.n, conv_height(d), conv_width(d), d.cout, 2, 2, 2};
+    const MapDims map = {d.n * (pool.h / 2) * (pool.w / 2), d.cout};
+    double *full = new_doubles(d.n * pool.h * pool.w * d.cout);
+    ref_conv2d_forward(full, NULL, NULL, x, w, NULL, ACT_NONE, d);
+    ref_maxpool_forward(y, argmax, full, pool);
+    for (int64_t i = 0; bias && i < map.rows * map.channels; i++) y[i] += bias[i % d.cout];
+    if (stats) ref_norm_stats(stats, y, map);
+    ref_activation_forward(y, y, act, map.rows * map.channels);
+    free(full);
+}
+
+void ref_conv2d_backward_data(double *dx, const double *dy, const double *w, ConvDims d)
+{
+    memset(dx, 0, (size_t)(d.n * d.h * d.w * d.cin) * sizeof *dx);
+    for (int64_t n = 0; n < d.n; n++)
+        for (int i = 0; i < conv_height(d); i++)
+            for (int j = 0; j < conv_width(d); j++)
+                for (int o = 0; o < d.cout; o++, dy++)
+                    for (int r = 0; r < d.kernel; r++)
+                        for (int s = 0; s < d.kernel; s++) {
+                            const int64_t to = conv_input(n, i, j, r, s, d);
+                            const int64_t tap = conv_weight(o, r, s, d);
+                            for (int c = 0; to >= 0 && c < d.cin; c++)
+                                dx[to + c] += *dy * w[tap + c];
+                        }
+}
+
+void ref_conv2d_backward_weight(double *dw, const double *dy, const double *x, GradMode mode,
+                                ConvDims d)
+{
+    start_gradient(dw, mode, (int64_t)d.cout * d.kernel * d.kernel * d.cin);
+    for (int64_t n = 0; n < d.n; n++)
+        for (int i = 0; i < conv_height(d); i++)
+            for (int j = 0; j < conv_width(d); j++)
+                for (int o = 0; o < d.cout; o++, dy++)
+                    for (int r = 0; r < d.kernel; r++)
+                        for (int s = 0; s < d.kernel; s++) {
+                            const int64_t from = conv_input(n, i, j, r, s, d);
+                            const int64_t tap = conv_weight(o, r, s, d);
+                            for (int c = 0; from >= 0 && c < d.cin; c++)
+                                dw[tap + c] += *dy * x[from + c];
+                        }
+}
+
+// dy of the whole convolution from that of its pooled map.
+static double *unpooled(const double *dy, const uint8_t *argmax, ConvDims d)
+{
+    const PoolDims pool = {d.n, conv_height(d), conv_width(d), d.cout, 2, 2, 2};
+    double *full = new_doubles(d.n * pool.h * pool.w * d.cout);
+    ref_maxpool_backward(full, dy, argmax, pool);
+    return full;
+}
+
+void ref_conv2d_pool_backward_data(double *dx, const double *dy, const uint8_t *argmax,
+                                   const double *w, ConvDims d)
+{
+    double *full = unpooled(dy, argmax, d);
+    ref_conv2d_backward_data(dx, full, w, d);
+    free(full);
+}
+
+void ref_conv2d_pool_backward_weight(double *dw, const double *dy, const uint8_t *argmax,
+                                     const double *x, GradMode mode, ConvDims d)
+{
+    double *full = unpooled(dy, argmax, d);
+    ref_conv2d_backward_weight(dw, full, x, mode, d);
+    free(full);
+}
+
+// ---- batch norm --------------------------------------------------------------------------------
+
+void ref_norm_stats(double *stats, const double *x, MapDims d)
+{
+    for (int c = 0; c < d.channels; c++) {
+        double mean = 0, m2 = 0;
+        for (int64_t r = 0; r < d.rows; r++) mean += x[r * d.channels + c] / (double)d.rows;
+        for (int64_t r = 0; r < d.rows; r++) m2 += pow(x[r * d.channels + c] - mean, 2);
+        stats[c] = (double)d.rows;
+        stats[d.channels + c] = mean;
+        stats[2 * d.channels + c] = m2;
+    }
+}
+
+// y = act((x - mean) / sigma * weight + bias) of channel c.
+static void norm_channel(double *y, const RefNorm *n, const double *x, double mean, double var,
+                         Activation act, int c, MapDims d)
+{
+    const double weight = n->weight ? n->weight[c] : 1;
+    for (int64_t i = c; i < d.rows * d.channels; i += d.channels)
+        y[i] = ref_act((x[i] - mean) / sqrt(var + n->eps) * weight + n->bias[c], act);
+}
+
+void ref_norm_act_forward(double *y, const RefNorm *n, const double *x, Activation act, MapDims d)
+{
+    for (int c = 0; c < d.channels; c++) {
+        const double count = n->stats[c], mean = n->stats[d.channels + c];
+        const double m2 = n->stats[2 * d.channels + c];
+        norm_channel(y, n, x, mean, m2 / count, act, c, d);
+        n->running_mean[c] += n->momentum * (mean - n->running_mean[c]);
+        n->running_var[c] += n->momentum * (m2 / (count - 1) - n->running_var[c]);
+    }
+}
+
+void ref_norm_act_inference(double *y, const RefNorm *n, const double *x, Activation act, MapDims d)
+{
+    for (int c = 0; c < d.channels; c++)
+        norm_channel(y, n, x, n->running_mean[c], n->running_var[c], act, c, d);
+}
+
+static double norm_sigma(const RefNorm *n, int c, MapDims d)
+{
+    return sqrt(n->stats[2 * d.channels + c] / n->stats[c] + n->eps);
+}
+
+static double norm_xhat(const RefNorm *n, double x, int c, MapDims d)
+{
+    return (x - n->stats[d.channels + c]) / norm_sigma(n, c, d);
+}
+
+// dz = dy * act'(z). ReLU's derivative at z is that at y.
+static double norm_dz(const RefNorm *n, double dy, double x, Activation act, int c, MapDims d)
+{
+    const double weight = n->weight ? n->weight[c] : 1;
+    return dy * ref_act_grad(norm_xhat(n, x, c, d) * weight + n->bias[c], act);
+}
+
+void ref_norm_act_backward_sums(const RefNorm *n, const double *dy, const double *x, Activation act,
+                                MapDims d)
+{
+    for (int c = 0; c < d.channels; c++) {
+        double sum = 0, sum_xhat = 0;
+        for (int64_t i = c; i < d.rows * d.channels; i += d.channels) {
+            const double dz = norm_dz(n, dy[i], x[i], act, c, d);
+            sum += dz;
+            sum_xhat += dz * norm_xhat(n, x[i], c, d);
+        }
+        n->sums[c] = sum;
+        n->sums[d.channels + c] = sum_xhat;
+    }
+}
+
+void ref_norm_act_backward(double *dx, const RefNorm *n, const double *dy, const double *x,
+                           Activation act, GradMode mode, MapDims d)
+{
+    if (n->dweight) start_gradient(n->dweight, mode, d.channels);
+    start_gradient(n->dbias, mode, d.channels);
+    for (int c = 0; c < d.channels; c++) {
+        const double sum = n->sums[c], sum_xhat = n->sums[d.channels + c], count = n->stats[c];
+        const double weight = n->weight ? n->weight[c] : 1;
+        for (int64_t i = c; i < d.rows * d.channels; i += d.channels) {
+            const double dz = norm_dz(n, dy[i], x[i], act, c, d);
+            const double xhat = norm_xhat(n, x[i], c, d);
+            dx[i] = weight / norm_sigma(n, c, d) * (dz - sum / count - xhat * sum_xhat / count);
+        }
+        n->dbias[c] += sum;
+        if (n->dweight) n->dweight[c] += sum_xhat;
+    }
+}
+
+// ---- pooling -----------------------------------------------------------------------------------
+
+static int pool_height(PoolDims d)
+{
+    return (d.h - d.kernel_h) / d.stride + 1;
+}
+
+static int pool_width(PoolDims d)
+{
+    return (d.w - d.kernel_w) / d.stride + 1;
+}
+
+// The index in x of place (r,s) of the window of output element `out`.
+static int64_t pool_input(int64_t out, int r, int s, PoolDims d)
+{
+    const int pw = pool_width(d), ph = pool_height(d);
+    const int64_t c = out % d.c, j = out / d.c % pw, i = out / d.c / pw % ph,
+                  n = out / d.c / pw / ph;
+    return ((n * d.h + i * d.stride + r) * d.w + j * d.stride + s) * d.c + c;
+}
+
+static int64_t pool_outputs(PoolDims d)
+{
+    return d.n * pool_height(d) * pool_width(d) * d.c;
+}
+
+void ref_maxpool_forward(double *y, uint8_t *argmax, const double *x, PoolDims d)
+{
+    for (int64_t o = 0; o < pool_outputs(d); o++) {
+        y[o] = -INFINITY;
+        for (int r = 0; r < d.kernel_h; r++) {
+            for (int s = 0; s < d.kernel_w; s++) {
+                const double value = x[pool_input(o, r, s, d)];
+                if (value > y[o]) {
+                    y[o] = value;
+                    argmax[o] = (uint8_t)(r * d.kernel_w + s);
+                }
+            }
+        }
+    }
+}
+
+void ref_maxpool_backward(double *dx, const double *dy, const uint8_t *argmax, PoolDims d)
+{
+    memset(dx, 0, (size_t)(d.n * d.h * d.w * d.c) * sizeof *dx);
+    for (int64_t o = 0; o < pool_outputs(d); o++)
+        dx[pool_input(o, argmax[o] / d.kernel_w, argmax[o] % d.kernel_w, d)] += dy[o];
+}
+
+void ref_avgpool_forward(double *y, const double *x, PoolDims d)
+{
+    for (int64_t o = 0; o < pool_outputs(d); o++) {
+        y[o] = 0;
+        for (int r = 0; r < d.kernel_h; r++)
+            for (int s = 0; s < d.kernel_w; s++)
+                y[o] += x[pool_input(o, r, s, d)] / (d.kernel_h * d.kernel_w);
+    }
+}
+
+void ref_avgpool_backward(double *dx, const double *dy, PoolDims d)
+{
+    memset(dx, 0, (size_t)(d.n * d.h * d.w * d.c) * sizeof *dx);
+    for (int64_t o = 0; o < pool_outputs(d); o++)
+        for (int r = 0; r < d.kernel_h; r++)
+            for (int s = 0; s < d.kernel_w; s++)
+                dx[pool_input(o, r, s, d)] += dy[o] / (d.kernel_h * d.kernel_w);
+}
+
+// ---- residual, loss ----------------------------------------------------------------------------
+
+void ref_add(double *y, const double *a, const double *b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+}
+
+void ref_softmax_cross_entropy(double *metrics, double *dlogits, const double *logits,
+                               const int32_t *labels, LossDims d)
+{
+    const double smooth = d.smoothing / (double)d.classes;
+    for (int64_t r = 0; r < d.rows; r++) {
+        const double *row = logits + r * d.classes;
+        int largest = 0;
+        for (int c = 1; c < d.classes; c++)
+            if (row[c] > row[largest]) largest = c;
+        const double top = (double)d.logit_scale * row[largest];
+        double sum = 0;
+        for (int c = 0; c < d.classes; c++) sum += exp((double)d.logit_scale * row[c] - top);
+        for (int c = 0; c < d.classes; c++) {
+            const double target = smooth + (c == labels[r] ? 1 - (double)d.smoothing : 0);
+            const double log_p = (double)d.logit_scale * row[c] - top - log(sum);
+            metrics[METRIC_LOSS] -= target * log_p;
+            if (dlogits)
+                dlogits[r * d.classes + c] =
+                    (double)d.grad_scale * (double)d.logit_scale * (exp(log_p) - target);
+        }
+        metrics[METRIC_CORRECT] += largest == labels[r];
+    }
+}
+
+// ---- optimizers and vectors --------------------------------------------------------------------
+
+void ref_sgd_update(const RefParam *p, int count, Sgd c, const StepValues *values)
+{
+    for (; count > 0; count--, p++) {
+        for (int64_t i = 0; i < p->n; i++) {
+            const double g = p->grad[i] + p->decay * p->master[i];
+            p->state1[i] = (double)c.momentum * p->state1[i] + g;
+            const double step = c.nesterov ? g + (double)c.momentum * p->state1[i] : p->state1[i];
+            p->master[i] -= (double)values->hyper[p->lr] * step;
+        }
+    }
+}
+
+void ref_adamw_update(const RefParam *p, int count, AdamW c, const StepValues *values)
+{
+    const double b1 = c.beta1, b2 = c.beta2, t = values->step + 1.0;
+    for (; count > 0; count--, p++) {
+        const double lr = values->hyper[p->lr];
+        for (int64_t i = 0; i < p->n; i++) {
+            const double g = p->grad[i];
+            p->state1[i] = b1 * p->state1[i] + (1 - b1) * g;
+            p->state2[i] = b2 * p->state2[i] + (1 - b2) * g * g;
+            const double mhat = p->state1[i] / (1 - pow(b1, t));
+            const double vhat = p->state2[i] / (1 - pow(b2, t));
+            p->master[i] -= lr * p->decay * p->master[i];
+            p->master[i] -= lr * mhat / (sqrt(vhat) + (double)c.eps);
+        }
+    }
+}
+
+static double frobenius(const double *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
+    return sqrt(sum);
+}
+
+void ref_clip_gradients(double *norm, const RefParam *p, int count, double max_norm)
+{
+    double sum = 0;
+    for (int j = 0; j < count; j++) sum += pow(frobenius(p[j].grad, p[j].n), 2);
+    *norm = sqrt(sum);
+    for (int j = 0; j<count && * norm> max_norm; j++)
+        ref_scale(p[j].grad, max_norm / *norm, p[j].grad, p[j].n);
+}
+
+void ref_ema_update(double *ema, const double *x, double decay, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) ema[i] = decay * ema[i] + (1 - decay) * x[i];
+}
+
+void ref_axpy(double *y, double a, const double *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
+void ref_scale(double *y, double a, const double *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = a * x[i];
+}
+
+void ref_multiply(double *y, const double *a, const double *b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
+}
+
+void ref_sqrt_divide(double *y, const double *a, const double *b, double eps, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] / (sqrt(b[i]) + eps);
+}
+
+void ref_dot(double *result, const double *a, const double *b, int64_t n)
+{
+    *result = 0;
+    for (int64_t i = 0; i < n; i++) *result += a[i] * b[i];
+}
