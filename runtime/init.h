@@ -1,0 +1,32 @@
+// Initial weights, drawn on the host and uploaded, so that every device starts alike. A tensor's
+// numbers are keyed by the seed and its name: adding a layer leaves the others as they were.
+#ifndef RUNTIME_INIT_H
+#define RUNTIME_INIT_H
+
+#include "data/dataset.h"
+#include "runtime/tensor.h"
+
+// Inputs of one output: elements / shape[0].
+int64_t fan_in(const Tensor *t);
+
+// U(-bound, bound).
+void init_uniform(const Tensor *t, const Kernels *k, double bound, uint64_t seed);
+
+// U(+-1/sqrt(fan_in)), PyTorch's default for linear and convolution weights.
+void init_fan_in(const Tensor *t, const Kernels *k, uint64_t seed);
+
+// As init_fan_in, then the first min(Cin,Cout) filters of the convolution (Cout,KH,KW,Cin) become
+// the identity: 1 at the centre of input o, 0 elsewhere.
+void init_dirac(const Tensor *t, const Kernels *k, uint64_t seed);
+
+// Divides the tensor by its standard deviation (n - 1 in the denominator, as torch.std).
+void init_unit_std(const Tensor *t, const Kernels *k);
+
+// Whitening filters for `weight` (2*size*size*C, size, size, C) from the first `images` training
+// images: the eigenvectors of the patches' second moments, each divided by sqrt(eigenvalue + eps),
+// and their negatives. The sums are exact integers and an eigenvector's largest component is
+// positive, so the filters do not depend on the order of anything.
+int init_whitening(const Tensor *weight, const Kernels *k, const Dataset *d, int64_t images,
+                   double eps, Error *e);
+
+#endif

@@ -1,0 +1,169 @@
+#include "runtime/model_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// (out,h,w,in) <-> (out,in,h,w); other ranks are alike on both sides.
+static void to_pytorch(float *dst, const float *src, const Tensor *t)
+{
+    if (t->rank != 4) {
+        memcpy(dst, src, (size_t)t->n * sizeof(float));
+        return;
+    }
+    const int64_t hw = t->shape[1] * t->shape[2], in = t->shape[3];
+    for (int64_t o = 0; o < t->shape[0]; o++)
+        for (int64_t p = 0; p < hw; p++)
+            for (int64_t i = 0; i < in; i++)
+                dst[(o * in + i) * hw + p] = src[(o * hw + p) * in + i];
+}
+
+static void from_pytorch(float *dst, const float *src, const Tensor *t)
+{
+    if (t->rank != 4) {
+        memcpy(dst, src, (size_t)t->n * sizeof(float));
+        return;
+    }
+    const int64_t hw = t->shape[1] * t->shape[2], in = t->shape[3];
+    for (int64_t o = 0; o < t->shape[0]; o++)
+        for (int64_t p = 0; p < hw; p++)
+            for (int64_t i = 0; i < in; i++)
+                dst[(o * hw + p) * in + i] = src[(o * in + i) * hw + p];
+}
+
+static bool is_saved(const Tensor *t)
+{
+    return t->kind != ACTIVATION;
+}
+
+static bool is_loaded(const Tensor *t)
+{
+    return t->kind == PARAMETER || t->kind == BUFFER;
+}
+
+// Name, type and shape of a tensor's entry, without data.
+static SafeTensor entry_of(const Tensor *t)
+{
+    SafeTensor s = {.name = t->name, .dtype = t->kind == COUNTER ? "I64" : "F32", .rank = t->rank};
+    if (t->rank == 4 && t->flatten) {
+        s.rank = 2;
+        s.shape[0] = t->shape[0];
+        s.shape[1] = t->shape[1] * t->shape[2] * t->shape[3];
+    } else if (t->rank == 4) {
+        const int64_t shape[4] = {t->shape[0], t->shape[3], t->shape[1], t->shape[2]};
+        memcpy(s.shape, shape, sizeof shape);
+    } else {
+        memcpy(s.shape, t->shape, sizeof t->shape);
+    }
+    return s;
+}
+
+// The tensor's host copy in PyTorch's layout, to be freed; NULL if memory is short.
+static void *host_copy(const Tensor *t, const Kernels *k)
+{
+    if (t->kind == COUNTER) return calloc(1, sizeof(int64_t));
+    float *device_layout = malloc((size_t)t->n * sizeof(float));
+    float *saved = malloc((size_t)t->n * sizeof(float));
+    if (device_layout && saved) {
+        if (t->kind == CONSTANT)
+            for (int64_t i = 0; i < t->n; i++) device_layout[i] = t->fill;
+        else
+            tensor_download(t, k, device_layout);
+        to_pytorch(saved, device_layout, t);
+    } else {
+        free(saved);
+        saved = NULL;
+    }
+    free(device_layout);
+    return saved;
+}
+
+int model_save(const Tensors *t, const Kernels *k, const char *path, const SafeMetadata *metadata,
+               size_t metadata_count, Error *e)
+{
+    SafeTensor entries[TENSORS_MAX];
+    void *copies[TENSORS_MAX];
+    size_t n = 0;
+    int status = STATUS_OK;
+    for (int i = 0; i < t->count && status == STATUS_OK; i++) {
+        if (!is_saved(&t->list[i])) continue;
+        entries[n] = entry_of(&t->list[i]);
+        copies[n] = host_copy(&t->list[i], k);
+        entries[n].data = copies[n];
+        if (!copies[n++]) status = fail(e, STATUS_IO, "out of memory while saving %s", path);
+    }
+    if (status == STATUS_OK)
+        status = safetensors_write(path, entries, n, metadata, metadata_count, e);
+    for (size_t i = 0; i < n; i++) free(copies[i]);
+    return status;
+}
+
+static void shape_text(const SafeTensor *s, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "%s(", s->dtype);
+    for (int i = 0; i < s->rank && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, i ? ",%lld" : "%lld",
+                                 (long long)s->shape[i]);
+    if (used < size) snprintf(text + used, size - used, ")");
+}
+
+static int check_entry(const SafeTensor *found, const Tensor *t, const char *path, Error *e)
+{
+    const SafeTensor want = entry_of(t);
+    bool same = found->rank == want.rank && strcmp(found->dtype, want.dtype) == 0;
+    for (int i = 0; same && i < want.rank; i++) same = found->shape[i] == want.shape[i];
+    if (same) return STATUS_OK;
+    char is[128], should[128];
+    shape_text(found, is, sizeof is);
+    shape_text(&want, should, sizeof should);
+    return fail(e, STATUS_DATA,
+                "%s: %s is %s, but this network's is %s; is it another --net, "
+                "--width, --hidden or data set?",
+                path, t->name, is, should);
+}
+
+static const Tensor *find_saved(const Tensors *t, const char *name)
+{
+    for (int i = 0; i < t->count; i++)
+        if (is_saved(&t->list[i]) && strcmp(t->list[i].name, name) == 0) return &t->list[i];
+    return NULL;
+}
+
+// Everything is checked before the first weight is touched.
+static int check_names(const SafeFile *f, const Tensors *t, const char *path, Error *e)
+{
+    for (int i = 0; i < t->count; i++) {
+        if (!is_loaded(&t->list[i])) continue;
+        const SafeTensor *found = safetensors_get(f, t->list[i].name);
+        if (!found)
+            return fail(e, STATUS_DATA, "%s: no tensor %s, which this network needs", path,
+                        t->list[i].name);
+        if (check_entry(found, &t->list[i], path, e)) return e->status;
+    }
+    for (size_t i = 0; i < f->count; i++)
+        if (!find_saved(t, f->tensors[i].name))
+            return fail(e, STATUS_DATA, "%s: unexpected tensor %s, which this network has not",
+                        path, f->tensors[i].name);
+    return STATUS_OK;
+}
+
+int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e)
+{
+    SafeFile f;
+    if (safetensors_open(&f, path, e)) return e->status;
+    int status = check_names(&f, t, path, e);
+    for (int i = 0; i < t->count && status == STATUS_OK; i++) {
+        const Tensor *x = &t->list[i];
+        if (!is_loaded(x)) continue;
+        float *host = malloc((size_t)x->n * sizeof(float));
+        if (!host) {
+            status = fail(e, STATUS_IO, "out of memory while loading %s", path);
+            break;
+        }
+        from_pytorch(host, safetensors_get(&f, x->name)->data, x);
+        tensor_upload(x, k, host);
+        free(host);
+    }
+    safetensors_close(&f);
+    return status;
+}

@@ -1,0 +1,19 @@
+// A model as a file: safetensors with PyTorch's names and layouts, so that
+// model.load_state_dict(load_file("model.safetensors")) works there.
+#ifndef RUNTIME_MODEL_FILE_H
+#define RUNTIME_MODEL_FILE_H
+
+#include "runtime/safetensors.h"
+#include "runtime/tensor.h"
+
+// Writes every declared parameter, buffer, constant and counter, fp32 masters. Metadata says what
+// the network is and how its inputs are prepared; it never holds times, paths or thread counts, so
+// that equal runs give equal bytes.
+int model_save(const Tensors *t, const Kernels *k, const char *path, const SafeMetadata *metadata,
+               size_t metadata_count, Error *e);
+
+// Reads the weights back. Every parameter and buffer must be there with its shape, and nothing
+// else but constants and counters: STATUS_DATA names what is missing, unexpected or different.
+int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e);
+
+#endif

@@ -1,0 +1,170 @@
+#include "runtime/options.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const dtype_names[] = {"auto", "fp32", "tf32", "bf16", NULL};
+static const char *const schedule_names[] = {"constant", "linear", "triangle", "cosine", NULL};
+static const char *const optimizer_names[] = {"sgd", "adamw", "muon", NULL};
+
+static void add_args(CommandLine *line, const Arg *args, size_t count)
+{
+    assert(line->count + count <= ARGS_MAX);
+    memcpy(line->table + line->count, args, count * sizeof *args);
+    line->count += count;
+}
+
+static void add_shared(CommandLine *line)
+{
+    Options *o = &line->options;
+    const Arg shared[] = {
+        ARG_HEADING("Data and device"),
+        ARG_STRING("data", &o->data, "DIR",
+                   "shards made by data/prepare; without it: embedded set"),
+        ARG_FLAG("verify", &o->verify, "check every block of the shards first"),
+        ARG_STRING("device", &o->device, "NAME", "auto, cpu, cuda or cuda:N"),
+        ARG_CHOICE("dtype", &o->dtype, dtype_names, "of activations and working weights"),
+        ARG_INT("threads", &o->threads, 0, 1024, "CPU threads; 0: all; never changes a result"),
+        ARG_HEADING("Training"),
+        ARG_DOUBLE("epochs", &o->epochs, 0.001, 1e6, "passes over the training images"),
+        ARG_INT("steps", &o->steps, 0, 1e9, "optimizer steps instead; 0: by epochs"),
+        ARG_INT("batch-size", &o->batch_size, 1, 1 << 20, "images a step"),
+        ARG_DOUBLE("lr", &o->lr, 0, 1e6, "factor on every learning rate"),
+        ARG_CHOICE("schedule", &o->schedule, schedule_names, "of the learning rate"),
+        ARG_CHOICE("optimizer", &o->optimizer, optimizer_names, "muon: matrices; the rest by sgd"),
+        ARG_DOUBLE("momentum", &o->momentum, 0, 0.9999, "of sgd, and beta1 of adamw"),
+        ARG_DOUBLE("weight-decay", &o->weight_decay, 0, 10, "coefficient"),
+        ARG_DOUBLE("clip-norm", &o->clip_norm, 0, 1e9, "largest gradient norm; 0: no clipping"),
+        ARG_ONOFF("ema", &o->ema, "evaluate a moving average of the weights"),
+        ARG_DOUBLE("label-smoothing", &o->label_smoothing, 0, 0.99, "share of the target spread"),
+        ARG_STRING(
+            "augment", &o->augment, "SPEC",
+            "auto, none, or flip=alternate|random,translate=N,cutout=N,brightness=F,contrast=F"),
+        ARG_ONOFF("shuffle", &o->shuffle, "a new order each epoch"),
+        ARG_INT("seed", &o->seed, 0, INT64_MAX, "of every random decision"),
+        ARG_HEADING("Run"),
+        ARG_STRING("out", &o->out, "DIR", "run directory; default runs/<time>-<trainer>"),
+        ARG_STRING("init", &o->init, "FILE", "start from these weights (safetensors)"),
+        ARG_FLAG("eval-only", &o->eval_only, "test the weights of --init and leave"),
+        ARG_DOUBLE("target-accuracy", &o->target_accuracy, 0, 1, "exit status 1 below it"),
+        ARG_FLAG("selftest", &o->selftest, "check kernels and every gradient of the network"),
+        ARG_FLAG("quiet", &o->quiet, "print the result only"),
+    };
+    add_args(line, shared, sizeof shared / sizeof *shared);
+}
+
+bool options_given(const CommandLine *line, const void *value)
+{
+    return args_given(line->table, line->count, value);
+}
+
+void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
+                   void (*defaults)(CommandLine *line), int argc, char **argv)
+{
+    Error e;
+    const bool help = args_help_asked(argc, argv);
+    add_args(line, own, own_count);
+    add_shared(line);
+    const int status = args_parse(line->table, line->count, argc, argv, &e);
+    if (!help) check(status, &e);
+    defaults(line);
+    if (help) {
+        args_help(line->table, line->count, stdout, usage);
+        exit(STATUS_OK);
+    }
+    const Options *o = &line->options;
+    if (o->eval_only && !o->init)
+        die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
+}
+
+// Reads "NAME=NUMBER" of an augmentation; the number must be within 0 .. max.
+static int augment_number(double *number, const char *item, double max, Error *e)
+{
+    const char *value = strchr(item, '=') + 1;
+    char *end;
+    *number = strtod(value, &end);
+    if (*value == '\0' || *end != '\0' || !(*number >= 0 && *number <= max))
+        return fail(e, STATUS_USAGE, "--augment %s: expected a number from 0 to %g", item, max);
+    return STATUS_OK;
+}
+
+static int augment_whole(int *whole, const char *item, double max, Error *e)
+{
+    double number;
+    if (augment_number(&number, item, max, e)) return e->status;
+    if (number != floor(number))
+        return fail(e, STATUS_USAGE, "--augment %s: expected a whole number", item);
+    *whole = (int)number;
+    return STATUS_OK;
+}
+
+static int augment_real(float *real, const char *item, double max, Error *e)
+{
+    double number;
+    if (augment_number(&number, item, max, e)) return e->status;
+    *real = (float)number;
+    return STATUS_OK;
+}
+
+static int augment_item(Augment *a, const char *item, Error *e)
+{
+    if (strcmp(item, "flip=alternate") == 0)
+        a->flip = FLIP_ALTERNATE;
+    else if (strcmp(item, "flip=random") == 0)
+        a->flip = FLIP_RANDOM;
+    else if (strcmp(item, "flip=none") == 0)
+        a->flip = FLIP_NONE;
+    else if (strncmp(item, "translate=", 10) == 0)
+        return augment_whole(&a->translate, item, 8, e);
+    else if (strncmp(item, "cutout=", 7) == 0)
+        return augment_whole(&a->cutout, item, 96, e);
+    else if (strncmp(item, "brightness=", 11) == 0)
+        return augment_real(&a->brightness, item, 1, e);
+    else if (strncmp(item, "contrast=", 9) == 0)
+        return augment_real(&a->contrast, item, 1, e);
+    else
+        return fail(
+            e, STATUS_USAGE,
+            "--augment: '%s' is not known; use none, auto, or a list of flip=alternate|random, "
+            "translate=N, cutout=N, brightness=F, contrast=F",
+            item);
+    return STATUS_OK;
+}
+
+int options_augment(Augment *a, const char *text, int channels, Error *e)
+{
+    *a = (Augment){0};
+    if (strcmp(text, "none") == 0) return STATUS_OK;
+    if (strcmp(text, "auto") == 0) {
+        *a = (Augment){.flip = channels == 3 ? FLIP_ALTERNATE : FLIP_NONE, .translate = 2};
+        return STATUS_OK;
+    }
+    char copy[256];
+    if (strlen(text) >= sizeof copy)
+        return fail(e, STATUS_USAGE, "--augment: longer than %zu characters", sizeof copy - 1);
+    strcpy(copy, text);
+    char *rest = copy;
+    for (char *item = strsep(&rest, ","); item; item = strsep(&rest, ","))
+        if (augment_item(a, item, e)) return e->status;
+    return STATUS_OK;
+}
+
+double schedule_factor(Schedule schedule, int64_t step, int64_t steps)
+{
+    const double t = (double)step / (double)steps;
+    const double warm = 0.23, first = 0.2, last = 0.07; // of the triangle
+    switch (schedule) {
+    case SCHEDULE_LINEAR:
+        return 1.0 - t;
+    case SCHEDULE_COSINE:
+        return 0.5 * (1.0 + cos(3.14159265358979323846 * t));
+    case SCHEDULE_TRIANGLE:
+        return t < warm ? first + (1.0 - first) * t / warm
+                        : 1.0 + (last - 1.0) * (t - warm) / (1.0 - warm);
+    case SCHEDULE_CONSTANT:
+        break;
+    }
+    return 1.0;
+}

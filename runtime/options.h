@@ -1,0 +1,59 @@
+// The options both trainers share. A trainer adds its own and fills in defaults that depend on the
+// network and the data.
+#ifndef RUNTIME_OPTIONS_H
+#define RUNTIME_OPTIONS_H
+
+#include "kernels/kernels.h"
+#include "runtime/args.h"
+
+typedef enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_TRIANGLE, SCHEDULE_COSINE } Schedule;
+typedef enum { OPTIMIZER_SGD, OPTIMIZER_ADAMW, OPTIMIZER_MUON } Optimizer;
+
+typedef struct Options {
+    const char *data; // directory; NULL: the embedded set
+    bool verify;
+    const char *device;
+    int dtype; // index into dtype_names
+    int64_t threads;
+    double epochs;
+    int64_t steps; // 0: by epochs
+    int64_t batch_size;
+    double lr;
+    int schedule, optimizer;
+    double momentum, weight_decay, clip_norm;
+    bool ema;
+    double label_smoothing;
+    const char *augment;
+    bool shuffle;
+    int64_t seed;
+    const char *out, *init;
+    bool eval_only;
+    double target_accuracy;
+    bool selftest, quiet;
+} Options;
+
+extern const char *const dtype_names[];
+
+// A program's whole command line: the shared options, then its own.
+enum { ARGS_MAX = 64 };
+typedef struct CommandLine {
+    Options options; // set to the program's defaults before options_parse()
+    Arg table[ARGS_MAX];
+    size_t count;
+} CommandLine;
+
+// Reads the arguments. `defaults` is called with what was given, to fill in the rest (use
+// options_given()); --help prints the values that result and exits. Exits with STATUS_USAGE.
+void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
+                   void (*defaults)(CommandLine *line), int argc, char **argv);
+bool options_given(const CommandLine *line, const void *value);
+
+// "none", or a list such as "flip=alternate,translate=2,cutout=8,brightness=0.1,contrast=0.1".
+// "auto" is translate=2 with flip=alternate for colour pictures.
+int options_augment(Augment *a, const char *text, int channels, Error *e);
+
+// The factor on the learning rate at `step` of `steps`: 1; 1 -> 0; 0.2 -> 1 over the first 23%,
+// then -> 0.07; half a cosine 1 -> 0.
+double schedule_factor(Schedule schedule, int64_t step, int64_t steps);
+
+#endif

@@ -1,0 +1,227 @@
+#include "runtime/tensor.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 256 };
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static Tensor *declare(Tensors *t, TensorKind kind, const char *name, Shape shape)
+{
+    assert(t->count < TENSORS_MAX && strlen(name) < TENSOR_NAME_MAX);
+    Tensor *x = &t->list[t->count++];
+    *x = (Tensor){.kind = kind, .n = 1, .group = -1};
+    snprintf(x->name, sizeof x->name, "%s", name);
+    while (x->rank < 4 && shape.size[x->rank] > 0) {
+        x->shape[x->rank] = shape.size[x->rank];
+        x->n *= shape.size[x->rank++];
+    }
+    return x;
+}
+
+Tensor *parameter(Tensors *t, const char *name, Shape shape, int group)
+{
+    Tensor *x = declare(t, PARAMETER, name, shape);
+    x->group = group;
+    return x;
+}
+
+Tensor *buffer(Tensors *t, const char *name, Shape shape, float fill)
+{
+    Tensor *x = declare(t, BUFFER, name, shape);
+    x->fill = fill;
+    return x;
+}
+
+Tensor *constant(Tensors *t, const char *name, Shape shape, float fill)
+{
+    Tensor *x = declare(t, CONSTANT, name, shape);
+    x->fill = fill;
+    return x;
+}
+
+Tensor *counter(Tensors *t, const char *name)
+{
+    return declare(t, COUNTER, name, SHAPE(0));
+}
+
+Tensor *activation(Tensors *t, Shape shape)
+{
+    return declare(t, ACTIVATION, "", shape);
+}
+
+Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each)
+{
+    Tensor *x = declare(t, ACTIVATION, "", shape);
+    x->bytes_each = bytes_each;
+    return x;
+}
+
+NormTensors norm_tensors(Tensors *t, const char *name, int channels, int group)
+{
+    char full[TENSOR_NAME_MAX + 32];
+    NormTensors n;
+    snprintf(full, sizeof full, "%s.weight", name);
+    constant(t, full, SHAPE(channels), 1.0f);
+    snprintf(full, sizeof full, "%s.bias", name);
+    n.bias = parameter(t, full, SHAPE(channels), group);
+    snprintf(full, sizeof full, "%s.running_mean", name);
+    n.running_mean = buffer(t, full, SHAPE(channels), 0.0f);
+    snprintf(full, sizeof full, "%s.running_var", name);
+    n.running_var = buffer(t, full, SHAPE(channels), 1.0f);
+    snprintf(full, sizeof full, "%s.num_batches_tracked", name);
+    counter(t, full);
+    n.stats = workspace(t, SHAPE(3, channels), sizeof(float));
+    n.sums = workspace(t, SHAPE(2, channels), sizeof(float));
+    return n;
+}
+
+Norm norm_of(const NormTensors *n, float eps, float momentum)
+{
+    return (Norm){
+        .stats = n->stats->value,
+        .sums = n->sums->value,
+        .running_mean = n->running_mean->master,
+        .running_var = n->running_var->master,
+        .bias = n->bias->master,
+        .dbias = n->bias->grad,
+        .eps = eps,
+        .momentum = momentum,
+    };
+}
+
+static bool in_parameter_arena(const Tensor *x)
+{
+    return x->kind == PARAMETER || x->kind == BUFFER;
+}
+
+static void place(Tensors *t, const Kernels *k)
+{
+    size_t parameter = 0, activation_at = 0; // floats into the parameter arenas; bytes
+    for (int i = 0; i < t->count; i++) {
+        Tensor *x = &t->list[i];
+        if (in_parameter_arena(x)) {
+            x->master = t->master + parameter;
+            x->value = (char *)t->value + parameter * k->element_size;
+            if (x->kind == PARAMETER) {
+                x->grad = t->grad + parameter;
+                x->state1 = t->state1 + parameter;
+                x->state2 = t->state2 ? t->state2 + parameter : NULL;
+            }
+            // 256 bytes in the arena of the smallest element, bf16
+            parameter += aligned((size_t)x->n * 2) / 2;
+        } else if (x->kind == ACTIVATION) {
+            x->value = (char *)t->activations + activation_at;
+            activation_at += aligned((size_t)x->n * x->bytes_each);
+        }
+    }
+}
+
+static void measure(Tensors *t, const Kernels *k)
+{
+    t->arena_floats = 0;
+    t->activation_bytes = 0;
+    for (int i = 0; i < t->count; i++) {
+        Tensor *x = &t->list[i];
+        if (x->bytes_each == 0) x->bytes_each = k->element_size;
+        if (in_parameter_arena(x)) t->arena_floats += (int64_t)(aligned((size_t)x->n * 2) / 2);
+        if (x->kind == ACTIVATION) t->activation_bytes += aligned((size_t)x->n * x->bytes_each);
+    }
+    t->parameter_bytes = (size_t)t->arena_floats * sizeof(float);
+}
+
+int tensors_allocate(Tensors *t, const Kernels *k, bool second_moment, Error *e)
+{
+    measure(t, k);
+    t->master = k->alloc(t->parameter_bytes);
+    t->grad = k->alloc(t->parameter_bytes);
+    t->state1 = k->alloc(t->parameter_bytes);
+    if (second_moment) t->state2 = k->alloc(t->parameter_bytes);
+    t->value = k->element == F32 ? t->master : k->alloc((size_t)t->arena_floats * k->element_size);
+    t->activations = k->alloc(t->activation_bytes);
+    if (!t->master || !t->grad || !t->state1 || (second_moment && !t->state2) || !t->value ||
+        !t->activations) {
+        const size_t need = t->parameter_bytes * (second_moment ? 4 : 3) + t->activation_bytes;
+        const bool cpu = strcmp(k->device, "cpu") == 0;
+        return fail(e, cpu ? STATUS_IO : STATUS_DEVICE,
+                    "%s has %.0f MB free, but this network and batch need %.0f MB; try a smaller "
+                    "--batch-size",
+                    k->device, (double)k->memory_free() / 1e6, (double)need / 1e6);
+    }
+    place(t, k);
+    return STATUS_OK;
+}
+
+void tensors_release(Tensors *t, const Kernels *k)
+{
+    if (t->value != t->master) k->release(t->value);
+    k->release(t->master);
+    k->release(t->grad);
+    k->release(t->state1);
+    if (t->state2) k->release(t->state2);
+    k->release(t->activations);
+}
+
+int tensors_params(const Tensors *t, unsigned groups, const float *decay, Param *params)
+{
+    int count = 0;
+    for (int i = 0; i < t->count; i++) {
+        const Tensor *x = &t->list[i];
+        if (x->kind != PARAMETER || !(groups & (1u << x->group))) continue;
+        params[count++] = (Param){
+            .value = x->value == (void *)x->master ? NULL : x->value,
+            .master = x->master,
+            .grad = x->grad,
+            .state1 = x->state1,
+            .state2 = x->state2,
+            .n = x->n,
+            .rows = x->shape[0],
+            .lr = x->group,
+            .decay = decay ? decay[x->group] : 0.0f,
+        };
+    }
+    return count;
+}
+
+int64_t tensors_parameter_count(const Tensors *t)
+{
+    int64_t n = 0;
+    for (int i = 0; i < t->count; i++)
+        if (t->list[i].kind == PARAMETER) n += t->list[i].n;
+    return n;
+}
+
+void tensor_upload(const Tensor *t, const Kernels *k, const float *host)
+{
+    k->upload(t->master, host, (size_t)t->n * sizeof(float));
+    if (t->value != (void *)t->master) k->from_f32(t->value, t->master, t->n);
+}
+
+void tensor_download(const Tensor *t, const Kernels *k, float *host)
+{
+    k->download(host, t->master, (size_t)t->n * sizeof(float));
+}
+
+void tensors_refresh(const Tensors *t, const Kernels *k)
+{
+    if (t->value != (void *)t->master) k->from_f32(t->value, t->master, t->arena_floats);
+}
+
+void tensors_fill_buffers(const Tensors *t, const Kernels *k)
+{
+    for (int i = 0; i < t->count; i++) {
+        const Tensor *x = &t->list[i];
+        if (x->kind != BUFFER) continue;
+        float *host = malloc((size_t)x->n * sizeof(float));
+        if (!host) die(STATUS_IO, "out of memory for %s", x->name);
+        for (int64_t j = 0; j < x->n; j++) host[j] = x->fill;
+        tensor_upload(x, k, host);
+        free(host);
+    }
+}

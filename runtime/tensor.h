@@ -1,0 +1,93 @@
+// Tensors: each is declared once, and its place in memory, its entry in the model file, its
+// initialisation and its optimizer group follow from that declaration.
+//
+// Four arenas on the device: parameters (master weights and buffers, with a working copy where the
+// device's element type is not fp32), gradients, optimizer state, activations.
+#ifndef RUNTIME_TENSOR_H
+#define RUNTIME_TENSOR_H
+
+#include "kernels/kernels.h"
+
+enum { TENSORS_MAX = 256, TENSOR_NAME_MAX = 64 };
+
+typedef enum {
+    PARAMETER,  // trained: master, value, grad and optimizer state
+    BUFFER,     // saved but not trained by gradients: running statistics, frozen weights
+    CONSTANT,   // saved only, `fill` everywhere: PyTorch's batch norm has weights that ours has not
+    COUNTER,    // saved only, one 64-bit integer without a shape
+    ACTIVATION, // (batch, ...) of the device's element type, or of `bytes_each`
+} TensorKind;
+
+typedef struct Tensor {
+    char name[TENSOR_NAME_MAX]; // as PyTorch's state_dict has it; empty for activations
+    TensorKind kind;
+    int rank;
+    int64_t shape[4]; // rank 4: (out,h,w,in), saved as (out,in,h,w), or (out,in*h*w) with `flatten`
+    bool flatten;     // a linear layer after a map: saved with two dimensions
+    int64_t n;        // elements
+    int group;        // of the optimizer: the trainer's own numbers
+    float fill;       // initial value of a buffer, value of a constant
+    size_t bytes_each;
+
+    void *value;   // device; element type. NULL before tensors_allocate()
+    float *master; // device, fp32: what is trained and saved
+    float *grad;
+    float *state1, *state2;
+} Tensor;
+
+typedef struct Tensors {
+    Tensor list[TENSORS_MAX];
+    int count;
+    size_t parameter_bytes, activation_bytes; // of the fp32 parameter arena; of the activations
+    float *master, *grad, *state1, *state2;   // arenas
+    void *value, *activations;
+    int64_t arena_floats; // of each parameter arena, padding (zeros) included
+} Tensors;
+
+// Declarations. The returned tensor stays valid; its pointers are set by tensors_allocate().
+// Shapes are up to four sizes, the unused ones 0: SHAPE(cout, 3, 3, cin), SHAPE(classes, features).
+typedef struct Shape {
+    int64_t size[4];
+} Shape;
+#define SHAPE(...) ((Shape){{__VA_ARGS__}})
+
+Tensor *parameter(Tensors *t, const char *name, Shape shape, int group);
+Tensor *buffer(Tensors *t, const char *name, Shape shape, float fill);
+Tensor *constant(Tensors *t, const char *name, Shape shape, float fill);
+Tensor *counter(Tensors *t, const char *name);
+Tensor *activation(Tensors *t, Shape shape);                   // element type
+Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each); // another type: argmax, labels
+
+// A batch norm over `channels` named like PyTorch's BatchNorm2d without affine weight: its bias is
+// a parameter of `group`.
+typedef struct NormTensors {
+    Tensor *bias, *running_mean, *running_var, *stats, *sums;
+} NormTensors;
+NormTensors norm_tensors(Tensors *t, const char *name, int channels, int group);
+
+// A Norm for the kernels, from the allocated tensors.
+Norm norm_of(const NormTensors *n, float eps, float momentum);
+
+// Allocates the arenas. second_moment: state2 too. STATUS_IO or STATUS_DEVICE with the bytes needed.
+int tensors_allocate(Tensors *t, const Kernels *k, bool second_moment, Error *e);
+void tensors_release(Tensors *t, const Kernels *k);
+
+// Trained parameters whose group is in the bit set `groups`, in declaration order, for an optimizer.
+// decay[group] may be NULL. Returns how many.
+int tensors_params(const Tensors *t, unsigned groups, const float *decay, Param *params);
+enum { ALL_GROUPS = 0x7fffffff };
+
+// Elements of all parameters (without buffers).
+int64_t tensors_parameter_count(const Tensors *t);
+
+// Host copies of one tensor's master weights, in the device's layout. upload sets `value` too.
+void tensor_upload(const Tensor *t, const Kernels *k, const float *host);
+void tensor_download(const Tensor *t, const Kernels *k, float *host);
+
+// After writing the master arena as a whole: refreshes the working copies.
+void tensors_refresh(const Tensors *t, const Kernels *k);
+
+// Sets every buffer to its fill value.
+void tensors_fill_buffers(const Tensors *t, const Kernels *k);
+
+#endif
