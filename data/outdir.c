@@ -1,0 +1,174 @@
+#include "data/outdir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// Removes the regular files of a directory and then the directory itself.
+static void remove_directory(const char *path)
+{
+    DIR *list = opendir(path);
+    if (!list) return;
+    for (struct dirent *entry; (entry = readdir(list));)
+        if (entry->d_name[0] != '.') unlinkat(dirfd(list), entry->d_name, 0);
+    closedir(list);
+    rmdir(path);
+}
+
+// An existing place may be replaced if it is a directory with nothing in it but our files.
+static int check_place(const char *path, bool (*ours)(const char *name), bool replace, Error *e)
+{
+    DIR *list = opendir(path);
+    if (!list && errno == ENOENT) return 0;
+    if (!list) return fail_errno(e, STATUS_IO, "%s: cannot write there", path);
+    int status = 0;
+    for (struct dirent *entry; !status && (entry = readdir(list));) {
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
+        if (!ours(name))
+            status =
+                fail(e, STATUS_USAGE, "%s: holds other files (%s): choose a new or empty directory",
+                     path, name);
+        else if (!replace)
+            status =
+                fail(e, STATUS_USAGE, "%s: already holds a data set; --force replaces it", path);
+    }
+    closedir(list);
+    return status;
+}
+
+static int name_temporary(Outdir *o, const char *path, Error *e)
+{
+    // An existing place by its real name: "." and a symbolic link have no usable parent.
+    o->path = realpath(path, NULL);
+    if (!o->path) o->path = strdup(path);
+    if (!o->path) return fail(e, STATUS_IO, "no memory");
+    for (size_t n = strlen(o->path); n > 1 && o->path[n - 1] == '/'; n--) o->path[n - 1] = '\0';
+    const char *slash = strrchr(o->path, '/');
+    const char *name = slash ? slash + 1 : o->path;
+    if (*name == '\0') return fail(e, STATUS_USAGE, "\"%s\" is not a place for a data set", path);
+    const int parent = (int)(name - o->path);
+    if (asprintf(&o->temporary, "%.*s.%s.tmp", parent, o->path, name) < 0)
+        return fail(e, STATUS_IO, "no memory");
+    return 0;
+}
+
+static int lock_temporary(Outdir *o, Error *e)
+{
+    if (mkdir(o->temporary, 0777) && errno != EEXIST)
+        return fail_errno(e, STATUS_IO, "%s: cannot create (its parent directory must exist)",
+                          o->path);
+    o->fd = open(o->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (o->fd < 0) return fail_errno(e, STATUS_IO, "%s: cannot open", o->temporary);
+    if (flock(o->fd, LOCK_EX | LOCK_NB) == 0) return 0;
+    const int status = fail(e, STATUS_IO, "%s: another program is writing this data set", o->path);
+    close(o->fd);
+    o->fd = -1;
+    return status;
+}
+
+int outdir_open(Outdir *o, const char *path, bool (*ours)(const char *name), bool replace, Error *e)
+{
+    *o = (Outdir){.fd = -1};
+    int status = name_temporary(o, path, e);
+    if (!status) status = check_place(o->path, ours, replace, e);
+    if (!status) status = lock_temporary(o, e);
+    if (status) {
+        outdir_close(o);
+        return status;
+    }
+    DIR *list = opendir(o->temporary); // what a killed program left
+    for (struct dirent *entry; list && (entry = readdir(list));)
+        if (entry->d_name[0] != '.') unlinkat(o->fd, entry->d_name, 0);
+    if (list) closedir(list);
+    return 0;
+}
+
+int outdir_create(const Outdir *o, const char *name, Error *e)
+{
+    const int fd = openat(o->fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) fail_errno(e, STATUS_IO, "%s/%s: cannot create", o->temporary, name);
+    return fd;
+}
+
+int outdir_reopen(const Outdir *o, const char *name, Error *e)
+{
+    const int fd = openat(o->fd, name, O_RDWR | O_CLOEXEC);
+    if (fd < 0) fail_errno(e, STATUS_IO, "%s/%s: cannot open", o->temporary, name);
+    return fd;
+}
+
+int outdir_rename(const Outdir *o, const char *from, const char *to, Error *e)
+{
+    if (renameat(o->fd, from, o->fd, to) == 0) return 0;
+    return fail_errno(e, STATUS_IO, "%s/%s: cannot rename to %s", o->temporary, from, to);
+}
+
+// Puts the temporary directory in place of an old data set and removes that.
+static int exchange(const Outdir *o, Error *e)
+{
+    if (renameat2(AT_FDCWD, o->temporary, AT_FDCWD, o->path, RENAME_EXCHANGE) == 0) {
+        remove_directory(o->temporary);
+        return 0;
+    }
+    // Some file systems (9p under WSL) cannot exchange: between the two renames nothing is there.
+    char *old;
+    if (asprintf(&old, "%s.old", o->temporary) < 0) return fail(e, STATUS_IO, "no memory");
+    int status = 0;
+    if (rename(o->path, old))
+        status = fail_errno(e, STATUS_IO, "%s: cannot move the old data set away", o->path);
+    else if (rename(o->temporary, o->path)) {
+        status = fail_errno(e, STATUS_IO, "%s: cannot move the data set there", o->path);
+        rename(old, o->path);
+    } else
+        remove_directory(old);
+    free(old);
+    return status;
+}
+
+static void sync_parent(const Outdir *o)
+{
+    char *parent = strdup(o->path);
+    if (!parent) return;
+    char *slash = strrchr(parent, '/');
+    if (slash) slash[slash == parent] = '\0';
+    const int fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    free(parent);
+}
+
+int outdir_commit(Outdir *o, Error *e)
+{
+    if (fsync(o->fd)) return fail_errno(e, STATUS_IO, "%s: cannot sync", o->temporary);
+    if (rename(o->temporary, o->path) != 0) {
+        if (errno != ENOTEMPTY && errno != EEXIST)
+            return fail_errno(e, STATUS_IO, "%s: cannot move the data set there", o->path);
+        const int status = exchange(o, e);
+        if (status) return status;
+    }
+    sync_parent(o);
+    close(o->fd);
+    o->fd = -1;
+    return 0;
+}
+
+void outdir_close(Outdir *o)
+{
+    if (o->fd >= 0) {
+        remove_directory(o->temporary);
+        close(o->fd);
+    }
+    free(o->path);
+    free(o->temporary);
+    *o = (Outdir){.fd = -1};
+}

@@ -1,0 +1,43 @@
+// Where `prepare` takes images from: one small interface, and a file for each format.
+#ifndef DATA_SOURCE_H
+#define DATA_SOURCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "data/shard.h"
+
+// What the user wants to get out of an image folder.
+typedef struct FolderOptions {
+    int h, w;             // 0: the size of the first image, which all must have
+    int c;                // 1 or 3
+    bool crop;            // cut to the shape h:w, in place of stretching
+    double test_fraction; // of a folder that is not split; 0: the default of 0.1
+} FolderOptions;
+
+typedef struct Source Source;
+struct Source {
+    int h, w, c, classes; // of every image
+    char **class_names;   // (classes)
+    int64_t count[2];     // images of each split at most; bad ones are left out
+
+    // Sets image (H, W, C) and label to the next image of the split; label -1 after the last one.
+    int (*next)(Source *s, Split split, uint8_t *image, int *label, Error *e);
+    // The list of what was left out as text, to be freed; NULL if there is nothing.
+    char *(*left_out)(Source *s, int64_t *files);
+    void (*close)(Source *s);
+    void *state;
+};
+
+// DIR holds train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+// t10k-labels-idx1-ubyte, each as it is or as .gz.
+int idx_open(Source *s, const char *dir, Error *e);
+
+// DIR holds data_batch_1.bin .. data_batch_5.bin, test_batch.bin and batches.meta.txt (CIFAR-10) or
+// train.bin, test.bin and fine_label_names.txt (CIFAR-100).
+int cifar_open(Source *s, const char *dir, Error *e);
+
+// DIR/CLASS/*.{jpg,jpeg,png,bmp}, or DIR/train/CLASS/* and DIR/test/CLASS/*.
+int folder_open(Source *s, const char *dir, const FolderOptions *o, Error *e);
+
+#endif
