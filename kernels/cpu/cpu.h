@@ -27,6 +27,9 @@ static inline void vec_store(float *p, Vec v)
     *(VecU *)p = v;
 }
 
+// threads 0: all that this process may use.
+int cpu_open(const Kernels **k, int threads, Error *e);
+
 // Each file puts its operations into the table.
 void cpu_gather_ops(Kernels *k);
 void cpu_linear_ops(Kernels *k);
@@ -46,5 +49,9 @@ extern int cpu_threads;
 // returns. An operation asks once, before it touches anything, and returns at once when the answer
 // is NULL: then the device is being planned, and only the size mattered.
 void *cpu_scratch(size_t bytes);
+
+// Between cpu_nested(true) and cpu_nested(false), the operations that an operation calls have
+// scratch memory of their own. Not nested further.
+void cpu_nested(bool on);
 
 #endif

@@ -1,0 +1,186 @@
+// The CPU backend: memory and control. The operations are in the other files of this directory.
+#include "kernels/cpu/cpu.h"
+
+#include <assert.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "runtime/os.h"
+
+enum { ALIGNMENT = 256, HUGE_PAGE = 2 << 20, MOST_THREADS = 4096 };
+
+#if defined(__AVX512F__)
+#define INSTRUCTIONS "AVX-512"
+#define INSTRUCTIONS_PRESENT __builtin_cpu_supports("avx512f")
+#elif defined(__AVX2__)
+#define INSTRUCTIONS "AVX2"
+#define INSTRUCTIONS_PRESENT __builtin_cpu_supports("avx2")
+#else
+#define INSTRUCTIONS "no AVX2"
+#define INSTRUCTIONS_PRESENT true
+#endif
+
+StepValues cpu_step = {.hyper = {[HYPER_ONE] = 1}};
+int cpu_threads = 1;
+
+// [1] serves the operations that an operation calls.
+static struct {
+    void *memory;
+    size_t size, wanted;
+} scratch[2];
+static int level;
+static bool planning;
+
+static size_t round_up(size_t n, size_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+// Big blocks get huge pages: the TLB would otherwise limit strided access. NULL without memory.
+static void *allocate(size_t bytes)
+{
+    const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    if (bytes > (size_t)os_memory_total()) return NULL;
+    void *p = aligned_alloc(alignment, round_up(bytes ? bytes : 1, alignment));
+    if (p && bytes >= HUGE_PAGE) madvise(p, round_up(bytes, HUGE_PAGE), MADV_HUGEPAGE);
+    return p;
+}
+
+static bool grow_scratch(int i, size_t bytes)
+{
+    if (bytes <= scratch[i].size) return true;
+    free(scratch[i].memory);
+    scratch[i].memory = allocate(bytes);
+    scratch[i].size = scratch[i].memory ? bytes : 0;
+    return scratch[i].memory != NULL;
+}
+
+// Calls that were not planned (in tests, say) enlarge the memory when they come.
+void *cpu_scratch(size_t bytes)
+{
+    if (planning) {
+        if (bytes > scratch[level].wanted) scratch[level].wanted = bytes;
+        return NULL;
+    }
+    if (!grow_scratch(level, bytes ? bytes : 1))
+        die(STATUS_IO, "no %zu bytes of scratch memory: use a smaller --batch-size", bytes);
+    return scratch[level].memory;
+}
+
+void cpu_nested(bool on)
+{
+    assert(level == !on);
+    level = on;
+}
+
+static int set_planning(bool on, Error *e)
+{
+    planning = on;
+    for (int i = 0; i < 2; i++) {
+        if (on)
+            scratch[i].wanted = 0;
+        else if (!grow_scratch(i, scratch[i].wanted))
+            return fail(e, STATUS_IO, "no %zu bytes of scratch memory: use a smaller --batch-size",
+                        scratch[i].wanted);
+    }
+    return STATUS_OK;
+}
+
+static void *alloc_zeroed(size_t bytes)
+{
+    void *p = allocate(bytes);
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
+static size_t memory_free(void)
+{
+    size_t kilobytes = 0;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %zu", &kilobytes) == 1) break;
+    if (f) fclose(f);
+    const size_t available = kilobytes * 1024, total = (size_t)os_memory_total();
+    return available < total ? available : total;
+}
+
+static void copy(void *dst, const void *src, size_t bytes)
+{
+    memcpy(dst, src, bytes);
+}
+
+static void zero(void *p, size_t bytes)
+{
+    memset(p, 0, bytes);
+}
+
+static void synchronize(void)
+{
+}
+
+static bool step_begin(int variant, const StepValues *values)
+{
+    (void)variant;
+    cpu_step = *values;
+    cpu_step.hyper[HYPER_ONE] = 1;
+    return true;
+}
+
+static void close_cpu(void)
+{
+    for (int i = 0; i < 2; i++) {
+        free(scratch[i].memory);
+        scratch[i].memory = NULL;
+        scratch[i].size = 0;
+    }
+}
+
+static void set_operations(Kernels *k)
+{
+    cpu_gather_ops(k);
+    cpu_linear_ops(k);
+    cpu_conv2d_ops(k);
+    cpu_activation_ops(k);
+    cpu_norm_ops(k);
+    cpu_pool_ops(k);
+    cpu_loss_ops(k);
+    cpu_optimizer_ops(k);
+    cpu_vector_ops(k);
+}
+
+int cpu_open(const Kernels **k, int threads, Error *e)
+{
+    static Kernels cpu = {.device = "cpu",
+                          .element = F32,
+                          .element_size = sizeof(float),
+                          .alloc = alloc_zeroed,
+                          .release = free,
+                          .memory_free = memory_free,
+                          .upload = copy,
+                          .download = copy,
+                          .copy = copy,
+                          .zero = zero,
+                          .synchronize = synchronize,
+                          .planning = set_planning,
+                          .step_begin = step_begin,
+                          .step_end = synchronize,
+                          .close = close_cpu};
+    if (!INSTRUCTIONS_PRESENT)
+        return fail(e, STATUS_DEVICE,
+                    "this program was built for " INSTRUCTIONS
+                    ", which this processor lacks: rebuild it here, or with make PORTABLE=1");
+    if (threads < 0 || threads > MOST_THREADS)
+        return fail(e, STATUS_USAGE, "--threads %d: expected 1 to %d, or 0 for all processors",
+                    threads, MOST_THREADS);
+    cpu_threads = threads ? threads : os_cpu_count();
+    omp_set_dynamic(0);
+    omp_set_num_threads(cpu_threads);
+    snprintf(cpu.description, sizeof cpu.description, "%.80s, %d thread%s, %s", os_cpu_model(),
+             cpu_threads, cpu_threads == 1 ? "" : "s", INSTRUCTIONS);
+    set_operations(&cpu);
+    *k = &cpu;
+    return STATUS_OK;
+}
