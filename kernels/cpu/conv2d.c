@@ -1,0 +1,375 @@
+// Convolution, NHWC, forward and data gradient: both slide a kernel over a map.
+//
+//   For a unit (a few images, or a strip of one), which one thread does from its start to its end:
+//     copy it with its zeros around it into scratch memory (L2)
+//     for each panel of GEMM_NR output channels:
+//       block (pixels,GEMM_NR) = windows x packed weights   gemm.c; a window is `kernel` runs of
+//                                                           kernel * c values, so nothing is copied
+//       pool, bias, statistics, activation on the block, then store it
+//
+// Data gradient: the same with flipped weights over dy, spread out where the stride was 2, or put
+// back at the maxima of the pooling windows.
+// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds.
+#include "kernels/cpu/conv2d.h"
+
+#include <omp.h>
+#include <string.h>
+
+#include "kernels/cpu/activation.h"
+
+enum {
+    UNIT_PIXELS = 208,   // a unit of small images: enough that a panel is read for many tiles
+    STRIP_PIXELS = 1024, // and of large ones: what the L2 cache holds
+    STRIP_FLOATS = 192 * 1024,
+    FEWEST_UNITS = 16, // to share out among threads,
+    FEWEST_PIXELS = 48 // but none smaller than this
+};
+
+static int min_int(int64_t a, int64_t b)
+{
+    return (int)(a < b ? a : b);
+}
+
+static int max_int(int64_t a, int64_t b)
+{
+    return (int)(a > b ? a : b);
+}
+
+ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int kernel, int stride,
+                     bool pool)
+{
+    ConvUnits u = {
+        .n = n, .rows = rows, .width = width, .pool = pool, .kernel = kernel, .stride = stride};
+    if (pool) u.rows = rows / 2 * 2, u.width = width / 2 * 2;
+    const int64_t pixels = (int64_t)u.rows * u.width,
+                  floats = ((int64_t)rows * stride + kernel) * map->width * map->c;
+    const int needed = max_int(div_up(pixels, STRIP_PIXELS), div_up(floats, STRIP_FLOATS)),
+              wanted = min_int(div_up(FEWEST_UNITS, n), pixels / FEWEST_PIXELS);
+    u.strips = max_int(1, min_int(max_int(needed, wanted), u.rows >> pool));
+    u.images = 1;
+    if (u.strips == 1 && pixels > 0) {
+        const int least = min_int(div_up(FEWEST_PIXELS, pixels), n);
+        u.images = max_int(least, min_int(UNIT_PIXELS / pixels, n / FEWEST_UNITS));
+    }
+    const int64_t groups = div_up(n, u.images);
+    u.images = (int)div_up(n, groups);
+    u.count = groups * u.strips;
+    const int strip_rows = (int)div_up(u.rows >> pool, u.strips) << pool;
+    u.padded_rows = (strip_rows - 1) * stride + kernel;
+    u.max_pixels = u.images * strip_rows * u.width;
+    return u;
+}
+
+ConvUnit conv_unit(const ConvUnits *u, int64_t index)
+{
+    const int64_t group = index / u->strips, groups = u->count / u->strips,
+                  strip = index % u->strips;
+    ConvUnit unit = {.image = part_start(u->n, group, groups)};
+    unit.images = (int)(part_start(u->n, group + 1, groups) - unit.image);
+    unit.row = (int)part_start(u->rows >> u->pool, strip, u->strips) << u->pool;
+    unit.rows = ((int)part_start(u->rows >> u->pool, strip + 1, u->strips) << u->pool) - unit.row;
+    unit.pixels = unit.images * unit.rows * u->width;
+    unit.pixel = (unit.image * u->rows + unit.row) * u->width;
+    return unit;
+}
+
+int64_t conv_padded_size(const ConvUnits *u, const ConvMap *map)
+{
+    return (int64_t)u->images * u->padded_rows * map->width * map->c;
+}
+
+void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map)
+{
+    const int rows = (u->padded_rows - u->kernel) / u->stride + 1;
+    for (int i = 0; i < u->max_pixels; i++) {
+        const int image = i / (rows * u->width), at = i % (rows * u->width);
+        int row = at / u->width, column = at % u->width;
+        if (u->pool) {
+            const int window = at / 4, per_row = u->width / 2;
+            row = window / per_row * 2 + at % 4 / 2;
+            column = window % per_row * 2 + at % 2;
+        }
+        offset[i] =
+            ((image * u->padded_rows + row * u->stride) * map->width + column * u->stride) * map->c;
+    }
+}
+
+static void zero(float *to, int64_t n)
+{
+    memset(to, 0, (size_t)n * sizeof(float));
+}
+
+// One row (w,c) of a map into the padded row, `step` floats from a pixel to the next.
+static void spread_row(float *to, const float *x, int64_t step, int w, int c)
+{
+    for (int j = 0; j < w; j++) memcpy(to + j * step, x + j * c, (size_t)c * sizeof(float));
+}
+
+// The same of the upper (odd 0) or lower row of the windows that a pooled row came from.
+static void unpool_row(float *to, const float *x, const uint8_t *argmax, int odd, int64_t step,
+                       int w, int c)
+{
+    for (int j = 0; j < w; j++, to += 2 * step, x += c, argmax += c) {
+        for (int i = 0; i < c; i++) to[i] = argmax[i] == 2 * odd ? x[i] : 0.0f;
+        for (int i = 0; i < c; i++) to[step + i] = argmax[i] == 2 * odd + 1 ? x[i] : 0.0f;
+    }
+}
+
+// Row `row` of image `image` of the padded map.
+static void pad_row(float *to, const ConvMap *m, int64_t image, int row)
+{
+    const int c = m->c, from = row - m->before, scale = m->argmax ? 2 : 1,
+              i = from / m->dilation; // row of the map
+    if (from < 0 || from % m->dilation || i >= m->h * scale) {
+        zero(to, (int64_t)m->width * c);
+        return;
+    }
+    const int64_t source = (image * m->h + i / scale) * m->w * c, step = (int64_t)m->dilation * c;
+    const int end = m->dilation > 1 ? 0 : m->before + m->w * scale;
+    zero(to, (int64_t)m->before * c);
+    zero(to + end * c, (int64_t)(m->width - end) * c); // all of the row when it is dilated
+    to += m->before * c;
+    if (m->argmax)
+        unpool_row(to, m->x + source, m->argmax + source, i % 2, step, m->w, c);
+    else if (m->dilation > 1)
+        spread_row(to, m->x + source, step, m->w, c);
+    else
+        memcpy(to, m->x + source, (size_t)(m->w * c) * sizeof(float));
+}
+
+void conv_pad(float *padded, const ConvUnits *u, const ConvUnit *unit, const ConvMap *map)
+{
+    const int rows = (unit->rows - 1) * u->stride + u->kernel;
+    const int64_t row_size = (int64_t)map->width * map->c;
+    for (int i = 0; i < unit->images; i++) {
+        for (int r = 0; r < rows; r++)
+            pad_row(padded + (i * u->padded_rows + r) * row_size, map, unit->image + i,
+                    unit->row * u->stride + r);
+    }
+}
+
+// What becomes of the values, (pixels,channels) of the whole batch each but for bias and stats.
+typedef struct Output {
+    float *y, *z;    // y = act(z + bias); z NULL: not stored
+    uint8_t *argmax; // of the pooled map
+    float *stats;    // (3,channels) or NULL
+    const float *bias;
+    Activation act;
+    int channels;
+} Output;
+
+static inline Vec load_channels(const float *p, int count)
+{
+    return count >= VEC ? vec_load(p) : vec_load_part(p, count);
+}
+
+static inline void store_channels(float *p, Vec v, int count)
+{
+    if (count >= VEC)
+        vec_store(p, v);
+    else
+        vec_store_part(p, v, count);
+}
+
+// Row i of the block becomes the maximum of rows 4i to 4i+3; one vector of channels.
+static void pool_block(float *c, uint8_t *argmax, int windows, int channels, int count)
+{
+    typedef uint8_t Bytes __attribute__((vector_size(VEC)));
+    for (int i = 0; i < windows; i++) {
+        Vec best = vec_load(c + 4 * i * GEMM_NR);
+        VecInt place = {0};
+        for (int j = 1; j < 4; j++) {
+            const Vec v = vec_load(c + (4 * i + j) * GEMM_NR);
+            const VecInt larger = v > best;
+            best = vec_select(larger, v, best);
+            place = (larger & j) | (~larger & place);
+        }
+        vec_store(c + i * GEMM_NR, best);
+        const Bytes bytes = __builtin_convertvector(place, Bytes);
+        memcpy(argmax + (int64_t)i * channels, &bytes, (size_t)(count < VEC ? count : VEC));
+    }
+}
+
+// mean (VEC) and m2 (VEC) of the block's rows, in two passes since it is in the cache.
+static void block_stats(float *mean, float *m2, const float *c, int rows)
+{
+    Vec sum = {0}, square = {0};
+    for (int i = 0; i < rows; i++) sum += vec_load(c + i * GEMM_NR);
+    const Vec average = sum / (float)rows;
+    for (int i = 0; i < rows; i++) {
+        const Vec delta = vec_load(c + i * GEMM_NR) - average;
+        square += delta * delta;
+    }
+    vec_store(mean, average);
+    vec_store(m2, square);
+}
+
+// The block (pixels,GEMM_NR) of a unit, whose first channel is `channel`. unit_stats (2,padded
+// channels) or NULL.
+static void finish_block(const Output *o, float *c, int64_t pixel, int pixels, int channel,
+                         float *unit_stats)
+{
+    const int rows = o->argmax ? pixels / 4 : pixels;
+    const int64_t first = o->argmax ? pixel / 4 : pixel;
+    const int64_t padded = div_up(o->channels, GEMM_NR) * GEMM_NR;
+    for (int j = channel; j < channel + GEMM_NR && j < o->channels; j += VEC, c += VEC) {
+        const int count = o->channels - j;
+        const int64_t at = first * o->channels + j;
+        const Vec bias = o->bias ? load_channels(o->bias + j, count) : (Vec){0};
+        if (o->argmax) pool_block(c, o->argmax + at, rows, o->channels, count);
+        for (int i = 0; i < rows; i++) {
+            const Vec v = vec_load(c + i * GEMM_NR) + bias;
+            const int64_t to = at + (int64_t)i * o->channels;
+            if (unit_stats) vec_store(c + i * GEMM_NR, v);
+            if (o->z) store_channels(o->z + to, v, count);
+            store_channels(o->y + to, vec_act(o->act, v), count);
+        }
+        if (unit_stats) block_stats(unit_stats + j, unit_stats + padded + j, c, rows);
+    }
+}
+
+// Chan's formula over the units, in their order. unit_stats (units,2,padded channels).
+static void merge_stats(const Output *o, const ConvUnits *u, const float *unit_stats)
+{
+    const int64_t padded = div_up(o->channels, GEMM_NR) * GEMM_NR;
+#pragma omp for schedule(static)
+    for (int j = 0; j < o->channels; j += VEC) {
+        Vec mean = {0}, m2 = {0};
+        float count = 0;
+        for (int64_t i = 0; i < u->count; i++) {
+            const float more = (float)(conv_unit(u, i).pixels >> 2 * u->pool);
+            const Vec delta = vec_load(unit_stats + 2 * i * padded + j) - mean;
+            mean += delta * (more / (count + more));
+            m2 += vec_load(unit_stats + (2 * i + 1) * padded + j) +
+                  delta * delta * (count * more / (count + more));
+            count += more;
+        }
+        const int left = o->channels - j;
+        store_channels(o->stats + j, vec_set(count), left);
+        store_channels(o->stats + o->channels + j, mean, left);
+        store_channels(o->stats + 2 * o->channels + j, m2, left);
+    }
+}
+
+// w (cout,kernel,kernel,cin) as the panel of output channels from `channel` on: forward, or flipped
+// and with the channels' parts exchanged.
+static void pack_weights(float *panel, const float *w, bool flipped, ConvDims d, int channel)
+{
+    const int taps = d.kernel * d.kernel, left = (flipped ? d.cin : d.cout) - channel;
+    const int n = left < GEMM_NR ? left : GEMM_NR;
+    const int64_t k = (int64_t)taps * d.cin;
+    if (!flipped) {
+        gemm_pack_transposed(panel, w + channel * k, k, k, n);
+        return;
+    }
+    for (int t = 0; t < taps; t++)
+        gemm_pack(panel + (int64_t)t * d.cout * GEMM_NR, w + (taps - 1 - t) * d.cin + channel, k,
+                  d.cout, n);
+}
+
+// Slides the kernel with `stride` over `map`, for rows x width outputs an image.
+static void slide(const Output *o, const ConvMap *map, const float *w, bool flipped, int stride,
+                  int rows, int width, bool pool, ConvDims d)
+{
+    const ConvUnits u = conv_units(map, d.n, rows, width, d.kernel, stride, pool);
+    const GemmAxis axis = {d.kernel, (int64_t)d.kernel * map->c, (int64_t)map->width * map->c};
+    const int64_t panels = div_up(o->channels, GEMM_NR), k = d.kernel * axis.length,
+                  stats_size = o->stats ? 2 * panels * GEMM_NR : 0, // of a unit
+        padded_size = div_up(conv_padded_size(&u, map), 16) * 16,
+                  block_size = (int64_t)u.max_pixels * GEMM_NR;
+    float *scratch =
+        cpu_scratch((size_t)(panels * k * GEMM_NR + div_up(u.max_pixels, 16) * 16 +
+                             u.count * stats_size + cpu_threads * (padded_size + block_size)) *
+                    sizeof(float));
+    if (!scratch) return;
+    float *const weights = carve(&scratch, panels * k * GEMM_NR);
+    float *const unit_stats = carve(&scratch, u.count * stats_size);
+    int32_t *const offset = (int32_t *)carve(&scratch, u.max_pixels);
+    conv_offsets(offset, &u, map);
+
+#pragma omp parallel num_threads(cpu_threads)
+    {
+        float *const padded = scratch + omp_get_thread_num() * (padded_size + block_size);
+        float *const block = padded + padded_size;
+#pragma omp for schedule(static)
+        for (int64_t p = 0; p < panels; p++)
+            pack_weights(weights + p * k * GEMM_NR, w, flipped, d, (int)p * GEMM_NR);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < u.count; i++) {
+            const ConvUnit unit = conv_unit(&u, i);
+            conv_pad(padded, &u, &unit, map);
+            for (int channel = 0; channel < o->channels; channel += GEMM_NR) {
+                gemm_block(block, unit.pixels, min_int(o->channels - channel, GEMM_NR), padded,
+                           offset, axis, weights + channel * k);
+                finish_block(o, block, unit.pixel, unit.pixels, channel,
+                             o->stats ? unit_stats + i * stats_size : NULL);
+            }
+        }
+        if (o->stats) merge_stats(o, &u, unit_stats);
+    }
+}
+
+static void forward(const Output *o, const float *x, const float *w, bool pool, ConvDims d)
+{
+    const ConvMap map = {.x = x,
+                         .h = d.h,
+                         .w = d.w,
+                         .c = d.cin,
+                         .dilation = 1,
+                         .before = d.pad,
+                         .width = d.w + 2 * d.pad};
+    slide(o, &map, w, false, d.stride, conv_out(d.h, d.kernel, d.stride, d.pad),
+          conv_out(d.w, d.kernel, d.stride, d.pad), pool, d);
+}
+
+static void conv2d_forward(void *y, void *z, float *stats, const void *x, const void *w,
+                           const float *bias, Activation act, ConvDims d)
+{
+    const Output o = {.y = y, .z = z, .stats = stats, .bias = bias, .act = act, .channels = d.cout};
+    forward(&o, x, w, false, d);
+}
+
+static void conv2d_pool_forward(void *y, uint8_t *argmax, float *stats, const void *x,
+                                const void *w, const float *bias, Activation act, ConvDims d)
+{
+    const Output o = {
+        .y = y, .argmax = argmax, .stats = stats, .bias = bias, .act = act, .channels = d.cout};
+    forward(&o, x, w, true, d);
+}
+
+static void backward_data(float *dx, const float *dy, const uint8_t *argmax, const float *w,
+                          ConvDims d)
+{
+    const int oh = conv_out(d.h, d.kernel, d.stride, d.pad),
+              ow = conv_out(d.w, d.kernel, d.stride, d.pad);
+    const ConvMap map = {.x = dy,
+                         .argmax = argmax,
+                         .h = argmax ? oh / 2 : oh,
+                         .w = argmax ? ow / 2 : ow,
+                         .c = d.cout,
+                         .dilation = d.stride,
+                         .before = d.kernel - 1 - d.pad,
+                         .width = d.w + d.kernel - 1};
+    const Output o = {.y = dx, .channels = d.cin};
+    slide(&o, &map, w, true, 1, d.h, d.w, false, d);
+}
+
+static void conv2d_backward_data(void *dx, const void *dy, const void *w, ConvDims d)
+{
+    backward_data(dx, dy, NULL, w, d);
+}
+
+static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *argmax,
+                                      const void *w, ConvDims d)
+{
+    backward_data(dx, dy, argmax, w, d);
+}
+
+void cpu_conv2d_ops(Kernels *k)
+{
+    k->conv2d_forward = conv2d_forward;
+    k->conv2d_pool_forward = conv2d_pool_forward;
+    k->conv2d_backward_data = conv2d_backward_data;
+    k->conv2d_pool_backward_data = conv2d_pool_backward_data;
+    cpu_conv2d_weight_ops(k);
+}

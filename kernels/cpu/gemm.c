@@ -1,0 +1,229 @@
+// C = A B in tiles of registers.
+//
+//              B: a packed panel, one block of KC rows in the L1 cache
+//              <- GEMM_NR ->
+//            + +-----------+     A tile: GEMM_MR x 2 vectors of C stay in registers while k runs
+//            | |           |     over a block. Each k loads two vectors of B and multiplies them
+//         KC | |           |     by GEMM_MR values of A, each broadcast from memory.
+//            | |           |
+//            + +-----------+     A needs no packing: its rows may lie anywhere (a convolution's
+//              |    ...    |     rows are windows of the picture), as one offset a row.
+//
+//     KC       +-----------+
+//   +-----+    |    C      |     Order of the loops: block of k (B's part stays in L1), tile of
+//   |  A  | MR | registers |     rows (A's part comes from L2), k.
+//   +-----+    +-----------+
+//   | ... |    |    ...    |
+//
+// Floor: 2*VEC FLOP a vector multiply-add, two of them a cycle with AVX-512.
+#include "kernels/cpu/gemm.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+// Rows of B in one block: KC * GEMM_NR floats are 2/3 of a 48 KB L1 cache.
+enum { KC = VEC == 16 ? 256 : 320 };
+
+// In both kernels the number of rows and of vectors are constants of the caller, so that every loop
+// over them is unrolled and the array `acc` is registers.
+INLINE void tile_load(Vec acc[GEMM_MR][2], const float *c, bool add, const int rows, const int vecs)
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vecs; v++)
+            acc[i][v] = add ? vec_load(c + i * GEMM_NR + v * VEC) : (Vec){0};
+    }
+}
+
+INLINE void tile_store(float *c, Vec acc[GEMM_MR][2], const int rows, const int vecs)
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vecs; v++) vec_store(c + i * GEMM_NR + v * VEC, acc[i][v]);
+    }
+}
+
+INLINE void tile(float *c, bool add, const float *a, const int32_t *row, GemmAxis axis,
+                 const float *b, const int rows, const int vecs)
+{
+    Vec acc[GEMM_MR][2];
+    const float *p[GEMM_MR];
+    tile_load(acc, c, add, rows, vecs);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) p[i] = a + row[i];
+    int64_t k = 0;
+    for (int s = 0; s < axis.segments; s++, k += axis.step - axis.length) {
+#pragma GCC unroll 1
+        for (const int64_t end = k + axis.length; k < end; k++, b += GEMM_NR) {
+            Vec bv[2];
+#pragma GCC unroll 2
+            for (int v = 0; v < vecs; v++) bv[v] = vec_load(b + v * VEC);
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 2
+                for (int v = 0; v < vecs; v++) acc[i][v] += p[i][k] * bv[v];
+            }
+        }
+    }
+    tile_store(c, acc, rows, vecs);
+}
+
+INLINE void tile_t(float *c, bool add, const float *a, const int32_t *row, int64_t k,
+                   const float *b, const int rows, const int vecs)
+{
+    Vec acc[GEMM_MR][2];
+    tile_load(acc, c, add, rows, vecs);
+#pragma GCC unroll 1
+    for (int64_t j = 0; j < k; j++, b += GEMM_NR) {
+        const float *p = a + row[j];
+        Vec bv[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < vecs; v++) bv[v] = vec_load(b + v * VEC);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 2
+            for (int v = 0; v < vecs; v++) acc[i][v] += p[i] * bv[v];
+        }
+    }
+    tile_store(c, acc, rows, vecs);
+}
+
+// One function for each shape of tile, and the tables to find it.
+typedef void Tile(float *c, bool add, const float *a, const int32_t *row, GemmAxis axis,
+                  const float *b);
+typedef void TileT(float *c, bool add, const float *a, const int32_t *row, int64_t k,
+                   const float *b);
+
+#define TILES(rows, vecs)                                                                          \
+    static void tile_##rows##_##vecs(float *c, bool add, const float *a, const int32_t *row,       \
+                                     GemmAxis axis, const float *b)                                \
+    {                                                                                              \
+        tile(c, add, a, row, axis, b, rows, vecs);                                                 \
+    }                                                                                              \
+    static void tile_t_##rows##_##vecs(float *c, bool add, const float *a, const int32_t *row,     \
+                                       int64_t k, const float *b)                                  \
+    {                                                                                              \
+        tile_t(c, add, a, row, k, b, rows, vecs);                                                  \
+    }
+
+#if defined(__AVX512F__)
+#define EACH_ROWS(F, v)                                                                            \
+    F(1, v)                                                                                        \
+    F(2, v) F(3, v) F(4, v) F(5, v) F(6, v) F(7, v) F(8, v) F(9, v) F(10, v) F(11, v) F(12, v)
+#else
+#define EACH_ROWS(F, v) F(1, v) F(2, v) F(3, v) F(4, v) F(5, v) F(6, v)
+#endif
+#define TILE_NAME(rows, vecs) tile_##rows##_##vecs,
+#define TILE_T_NAME(rows, vecs) tile_t_##rows##_##vecs,
+
+EACH_ROWS(TILES, 1)
+EACH_ROWS(TILES, 2)
+static Tile *const tiles[2][GEMM_MR] = {{EACH_ROWS(TILE_NAME, 1)}, {EACH_ROWS(TILE_NAME, 2)}};
+static TileT *const tiles_t[2][GEMM_MR] = {{EACH_ROWS(TILE_T_NAME, 1)},
+                                           {EACH_ROWS(TILE_T_NAME, 2)}};
+
+// One block of k for all rows, in tiles of nearly equal height.
+static void block_rows(float *c, bool add, int m, int n, const float *a, const int32_t *row,
+                       GemmAxis axis, const float *b)
+{
+    Tile *const *const of_height = tiles[n > VEC] - 1;
+    const int count = (int)div_up(m, GEMM_MR);
+    for (int t = 0, start = 0; t < count; t++) {
+        const int end = (int)part_start(m, t + 1, count);
+        of_height[end - start](c + start * GEMM_NR, add, a, row + start, axis, b);
+        start = end;
+    }
+}
+
+void gemm_block(float *c, int m, int n, const float *a, const int32_t *row, GemmAxis axis,
+                const float *b)
+{
+    if (axis.length <= KC) { // whole segments
+        const int count = (int)div_up(axis.segments * axis.length, KC);
+        for (int i = 0, start = 0; i < count; i++) {
+            const int end = (int)part_start(axis.segments, i + 1, count);
+            block_rows(c, i > 0, m, n, a + start * axis.step, row,
+                       (GemmAxis){end - start, axis.length, axis.step},
+                       b + start * axis.length * GEMM_NR);
+            start = end;
+        }
+        return;
+    }
+    const int64_t count = div_up(axis.length, KC); // parts of a segment
+    for (int64_t i = 0; i < axis.segments * count; i++) {
+        const int64_t segment = i / count, start = part_start(axis.length, i % count, count),
+                      end = part_start(axis.length, i % count + 1, count);
+        block_rows(c, i > 0, m, n, a + segment * axis.step + start, row,
+                   (GemmAxis){1, end - start, 0}, b + (segment * axis.length + start) * GEMM_NR);
+    }
+}
+
+void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, const int32_t *row,
+                          int64_t k, const float *b)
+{
+    assert(m >= 1 && m <= GEMM_MR);
+    tiles_t[n > VEC][m - 1](c, add, a, row, k, b);
+}
+
+void gemm_pack(float *panel, const float *b, int64_t ldb, int64_t k, int n)
+{
+    if (n >= GEMM_NR) {
+        for (int64_t i = 0; i < k; i++) {
+            vec_store(panel + i * GEMM_NR, vec_load(b + i * ldb));
+            vec_store(panel + i * GEMM_NR + VEC, vec_load(b + i * ldb + VEC));
+        }
+        return;
+    }
+    for (int64_t i = 0; i < k; i++) {
+        float *const to = panel + i * GEMM_NR;
+        for (int j = 0; j < GEMM_NR; j++) to[j] = j < n ? b[i * ldb + j] : 0.0f;
+    }
+}
+
+// v[i][j] becomes v[j][i]: log2(VEC) times, rows i and i + VEC/2 are interleaved into rows 2i and
+// 2i + 1.
+static void transpose(Vec v[VEC])
+{
+#if defined(__AVX512F__)
+    const VecInt low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
+#elif defined(__AVX__)
+    const VecInt low = {0, 8, 1, 9, 2, 10, 3, 11};
+#else
+    const VecInt low = {0, 4, 1, 5};
+#endif
+    const VecInt high = low + VEC / 2;
+#pragma GCC unroll 4
+    for (int stage = 1; stage < VEC; stage *= 2) {
+        Vec w[VEC];
+#pragma GCC unroll 8
+        for (int i = 0; i < VEC / 2; i++) {
+            w[2 * i] = __builtin_shuffle(v[i], v[i + VEC / 2], low);
+            w[2 * i + 1] = __builtin_shuffle(v[i], v[i + VEC / 2], high);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < VEC; i++) v[i] = w[i];
+    }
+}
+
+void gemm_pack_transposed(float *panel, const float *b, int64_t ldb, int64_t k, int n)
+{
+    const int64_t whole = k - k % VEC;
+    for (int half = 0; half < GEMM_NR; half += VEC) {
+        const int valid = n - half < VEC ? n - half : VEC;
+        for (int64_t j = 0; j < whole; j += VEC) {
+            Vec v[VEC];
+            for (int i = 0; i < VEC; i++)
+                v[i] = i < valid ? vec_load(b + (half + i) * ldb + j) : (Vec){0};
+            transpose(v);
+            for (int i = 0; i < VEC; i++) vec_store(panel + (j + i) * GEMM_NR + half, v[i]);
+        }
+        for (int64_t j = whole; j < k; j++) {
+            for (int i = 0; i < VEC; i++)
+                panel[j * GEMM_NR + half + i] = i < valid ? b[(half + i) * ldb + j] : 0.0f;
+        }
+    }
+}

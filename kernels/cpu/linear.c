@@ -1,0 +1,189 @@
+// Fully connected layers: y = x w^T, dx = dy w, dw = dy^T x, and what surrounds them.
+// Floor: 2 rows in out FLOP over the rate of multiply-adds.
+#include "kernels/cpu/gemm.h"
+
+#include <omp.h>
+
+#include "kernels/cpu/activation.h"
+
+enum {
+    ROWS = 192,      // rows of A in a work unit: 512 columns of them are 400 KB of the L2 cache
+    TERMS = 256,     // terms of a weight gradient's sum in one pass: as many rows of x
+    FEWEST_UNITS = 8 // pieces of work to share out, where the matrix is large enough
+};
+
+// What is done to finished values on their way to memory, in this order.
+typedef struct Epilogue {
+    const float *bias;  // (n) or NULL
+    float *z;           // (m,n) or NULL
+    Activation act;     // y = act(z)
+    const float *saved; // (m,n) or NULL: y = z * act_of_saved'(saved)
+    Activation act_of_saved;
+} Epilogue;
+
+static inline Vec load_columns(const float *p, int64_t count)
+{
+    return count >= VEC ? vec_load(p) : vec_load_part(p, count);
+}
+
+static inline void store_columns(float *p, Vec v, int64_t count)
+{
+    if (count >= VEC)
+        vec_store(p, v);
+    else
+        vec_store_part(p, v, count);
+}
+
+// Rows first.. of y (m,n), columns column.. , from a block c (rows,GEMM_NR).
+static void store_block(float *y, const float *c, const Epilogue *e, int64_t first, int rows,
+                        int64_t column, int64_t n)
+{
+    for (int half = 0; half < GEMM_NR && column + half < n; half += VEC) {
+        const int64_t j = column + half, count = n - j;
+        const Vec bias = e->bias ? load_columns(e->bias + j, count) : (Vec){0};
+        for (int i = 0; i < rows; i++) {
+            const int64_t at = (first + i) * n + j;
+            Vec v = vec_load(c + i * GEMM_NR + half) + bias;
+            if (e->z) store_columns(e->z + at, v, count);
+            if (e->saved) v *= vec_act_grad(e->act_of_saved, load_columns(e->saved + at, count));
+            store_columns(y + at, vec_act(e->act, v), count);
+        }
+    }
+}
+
+typedef void Pack(float *panel, const float *b, int64_t ldb, int64_t k, int n);
+
+// y (m,n) = epilogue(A B), A (m,k). Column panel p of B is packed from b + p * panel_step.
+static void multiply(float *y, const float *a, const float *b, Pack *pack, int64_t ldb,
+                     int64_t panel_step, int64_t m, int64_t k, int64_t n, const Epilogue *e)
+{
+    const int64_t panels = div_up(n, GEMM_NR);
+    int64_t blocks = div_up(m, ROWS);
+    if (blocks * panels < FEWEST_UNITS && m >= 4 * GEMM_MR) {
+        const int64_t most = m / (2 * GEMM_MR), wanted = div_up(FEWEST_UNITS, panels);
+        blocks = wanted < most ? wanted : most;
+    }
+    float *scratch = cpu_scratch(
+        (size_t)(panels * k * GEMM_NR + (int64_t)cpu_threads * ROWS * GEMM_NR) * sizeof(float));
+    if (!scratch) return;
+    float *const packed = carve(&scratch, panels * k * GEMM_NR);
+
+#pragma omp parallel num_threads(cpu_threads)
+    {
+        float *const c = scratch + omp_get_thread_num() * ROWS * GEMM_NR;
+        int32_t row[ROWS];
+        for (int i = 0; i < ROWS; i++) row[i] = (int32_t)(i * k);
+#pragma omp for schedule(static)
+        for (int64_t p = 0; p < panels; p++) {
+            const int64_t left = n - p * GEMM_NR;
+            pack(packed + p * k * GEMM_NR, b + p * panel_step, ldb, k,
+                 left < GEMM_NR ? (int)left : GEMM_NR);
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t unit = 0; unit < blocks * panels; unit++) {
+            const int64_t block = unit / panels, column = unit % panels * GEMM_NR,
+                          first = part_start(m, block, blocks),
+                          end = part_start(m, block + 1, blocks), left = n - column;
+            gemm_block(c, (int)(end - first), left < GEMM_NR ? (int)left : GEMM_NR, a + first * k,
+                       row, (GemmAxis){1, k, 0}, packed + column * k);
+            store_block(y, c, e, first, (int)(end - first), column, n);
+        }
+    }
+}
+
+static void linear_forward(void *y, void *z, const void *x, const void *w, const float *bias,
+                           Activation act, LinearDims d)
+{
+    const Epilogue e = {.bias = bias, .z = z, .act = act};
+    multiply(y, x, w, gemm_pack_transposed, d.in, GEMM_NR * d.in, d.rows, d.in, d.out, &e);
+}
+
+static void linear_forward_f32(float *y, const void *x, const void *w, LinearDims d)
+{
+    linear_forward(y, NULL, x, w, NULL, ACT_NONE, d);
+}
+
+static void linear_backward_data(void *dx, const void *dy, const void *w, const void *saved,
+                                 Activation act, LinearDims d)
+{
+    const Epilogue e = {.saved = act == ACT_NONE ? NULL : saved, .act_of_saved = act};
+    multiply(dx, dy, w, gemm_pack, d.in, GEMM_NR, d.rows, d.out, d.in, &e);
+}
+
+// The weight gradient's A is dy^T: (rows,width) columns of dy, packed as (rows,GEMM_MR); their sums
+// go to dbias.
+static void pack_dy(float *packed, float *dbias, bool add, const float *dy, int64_t rows, int width,
+                    int64_t out)
+{
+    float sum[GEMM_MR] = {0};
+    for (int64_t i = 0; i < rows; i++) {
+        for (int j = 0; j < width; j++) {
+            packed[i * GEMM_MR + j] = dy[i * out + j];
+            sum[j] += dy[i * out + j];
+        }
+    }
+    for (int j = 0; j < width && dbias; j++) dbias[j] = add ? dbias[j] + sum[j] : sum[j];
+}
+
+static void store_gradient(float *dw, const float *c, bool add, int rows, int64_t columns,
+                           int64_t in)
+{
+    for (int i = 0; i < rows; i++) {
+        for (int half = 0; half < GEMM_NR && half < columns; half += VEC) {
+            float *const to = dw + i * in + half;
+            Vec v = vec_load(c + i * GEMM_NR + half);
+            if (add) v += load_columns(to, columns - half);
+            store_columns(to, v, columns - half);
+        }
+    }
+}
+
+static void linear_backward_weight(float *dw, float *dbias, const void *dy_, const void *x_,
+                                   GradMode mode, LinearDims d)
+{
+    const float *const dy = dy_, *const x = x_;
+    const int64_t panels = div_up(d.in, GEMM_NR), tiles = div_up(d.out, GEMM_MR),
+                  groups = panels < 4 * FEWEST_UNITS && tiles >= 8 ? 2 : 1,
+                  a_size = TERMS * GEMM_MR, b_size = TERMS * GEMM_NR;
+    float *scratch = cpu_scratch((size_t)(tiles * a_size + cpu_threads * b_size) * sizeof(float));
+    if (!scratch) return;
+    float *const a = carve(&scratch, tiles * a_size);
+    int32_t row[TERMS];
+    for (int i = 0; i < TERMS; i++) row[i] = i * GEMM_MR;
+
+#pragma omp parallel num_threads(cpu_threads)
+    for (int64_t k = 0; k < d.rows; k += TERMS) {
+        const int64_t terms = d.rows - k < TERMS ? d.rows - k : TERMS;
+        const bool add = mode == ADD || k > 0;
+        float *const b = scratch + omp_get_thread_num() * b_size;
+        _Alignas(64) float c[GEMM_MR * GEMM_NR];
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < tiles; t++) {
+            const int64_t first = part_start(d.out, t, tiles);
+            pack_dy(a + t * a_size, dbias ? dbias + first : NULL, add, dy + k * d.out + first,
+                    terms, (int)(part_start(d.out, t + 1, tiles) - first), d.out);
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t unit = 0; unit < panels * groups; unit++) {
+            const int64_t column = unit / groups * GEMM_NR, group = unit % groups,
+                          left = d.in - column;
+            const int n = left < GEMM_NR ? (int)left : GEMM_NR;
+            gemm_pack(b, x + k * d.in + column, d.in, terms, n);
+            for (int64_t t = part_start(tiles, group, groups);
+                 t < part_start(tiles, group + 1, groups); t++) {
+                const int64_t first = part_start(d.out, t, tiles);
+                const int m = (int)(part_start(d.out, t + 1, tiles) - first);
+                gemm_tile_transposed(c, false, m, n, a + t * a_size, row, terms, b);
+                store_gradient(dw + first * d.in + column, c, add, m, left, d.in);
+            }
+        }
+    }
+}
+
+void cpu_linear_ops(Kernels *k)
+{
+    k->linear_forward = linear_forward;
+    k->linear_forward_f32 = linear_forward_f32;
+    k->linear_backward_data = linear_backward_data;
+    k->linear_backward_weight = linear_backward_weight;
+}
