@@ -1,0 +1,526 @@
+// Checks of what works on maps: activation, bias, batch norm, pooling, addition, loss.
+#include <math.h>
+#include <string.h>
+
+#include "kernels/check_case.h"
+#include "kernels/reference/reference.h"
+
+#define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
+
+// ---- activation and bias -----------------------------------------------------------------------
+
+static const int64_t lengths[] = {1, 7, 1000, 15, 16, 17, 64, 4097, 70001};
+static const double extremes[] = {0, -0.0, 1e-30, 20, -20, 100, -100, 1e30, -1e30, 1e-3, -1e-3};
+
+static Tensor *with_extremes(Case *c, int64_t n)
+{
+    Tensor *x = case_random(c, ELEMENT, n);
+    for (int64_t i = 0; i < n && i < COUNT(extremes); i++) x->value[n - 1 - i] = extremes[i];
+    case_upload(c, x);
+    return x;
+}
+
+void check_activation_forward(Case *c)
+{
+    for (int i = 0; i < (c->full ? COUNT(lengths) : 3) * 4; i++) {
+        const int64_t n = lengths[i / 4];
+        const Activation act = (Activation)(i % 4);
+        const bool in_place = i / 4 % 2;
+        case_begin(c, "%d, %s%s", (int)n, act_name(act), in_place ? ", in place" : "");
+        Tensor *x = with_extremes(c, n), *y = in_place ? x : case_output(c, ELEMENT, n);
+        c->k->activation_forward(dev(y), dev(x), act, n);
+        for (int64_t j = 0; j < n; j++) y->tol[j] = act_error(act, x->value[j], 0);
+        ref_activation_forward(val(y), val(x), act, n);
+        for (int64_t j = 0; j < n; j++) y->tol[j] += c->unit * fabs(y->value[j]);
+        case_expect(c, y, "y");
+        case_end(c);
+    }
+}
+
+// What was saved for the backward pass: y for ReLU, so never negative.
+static Tensor *saved_map(Case *c, Activation act, int64_t n)
+{
+    Tensor *saved = with_extremes(c, n);
+    for (int64_t i = 0; act == ACT_RELU && i < n; i++) saved->value[i] = fmax(saved->value[i], 0);
+    case_upload(c, saved);
+    return saved;
+}
+
+static double dz_error(const Case *c, double dy, double saved, Activation act)
+{
+    const double dz = dy * (act ? ref_act_grad(saved, act) : 1);
+    return fabs(dy) * (act ? act_grad_error(act, saved, 0) : 0) + (c->unit + U32) * fabs(dz);
+}
+
+void check_activation_backward(Case *c)
+{
+    for (int i = 0; i < (c->full ? COUNT(lengths) : 3) * 4; i++) {
+        const int64_t n = lengths[i / 4];
+        const Activation act = (Activation)(i % 4);
+        const bool in_place = i / 4 % 2;
+        case_begin(c, "%d, %s%s", (int)n, act_name(act), in_place ? ", in place" : "");
+        Tensor *dy = case_random(c, ELEMENT, n), *saved = saved_map(c, act, n);
+        Tensor *dx = in_place ? dy : case_output(c, ELEMENT, n);
+        c->k->activation_backward(dev(dx), dev(dy), dev(saved), act, n);
+        for (int64_t j = 0; j < n; j++)
+            dx->tol[j] = dz_error(c, dy->value[j], saved->value[j], act);
+        ref_activation_backward(val(dx), val(dy), val(saved), act, n);
+        case_expect(c, dx, "dx");
+        case_end(c);
+    }
+}
+
+static const MapDims maps[] = {
+    {18, 24}, {225, 3}, {50, 64},  {2, 1},    {3, 5},     {64, 16},
+    {961, 8}, {7, 33},  {49, 256}, {5000, 4}, {20000, 1}, {301, 130},
+};
+
+static void fill_abs(double *tol, const Tensor *t)
+{
+    for (int64_t i = 0; i < t->n; i++) tol[i] = fabs(t->value[i]);
+}
+
+void check_bias_act_backward(Case *c)
+{
+    for (int i = 0; i < (c->full ? COUNT(maps) * 4 : 4); i++) {
+        const MapDims d = maps[i % COUNT(maps)];
+        const int64_t n = d.rows * d.channels;
+        const Activation act = (Activation)((i + i / COUNT(maps)) % 4);
+        const GradMode mode = i / 2 % 2 ? ADD : SET;
+        const int where = i % 3; // a new tensor, in place, not stored
+        case_begin(c, "%d rows, %d channels, %s, %s%s", (int)d.rows, d.channels, act_name(act),
+                   mode == ADD ? "ADD" : "SET",
+                   (const char *[]){"", ", in place", ", dz NULL"}[where]);
+        Tensor *dy = case_random(c, ELEMENT, n), *saved = saved_map(c, act, n);
+        Tensor *dz = where == 0 ? case_output(c, ELEMENT, n) : where == 1 ? dy : NULL;
+        Tensor *dbias =
+            mode == ADD ? case_random(c, FLOAT, d.channels) : case_output(c, FLOAT, d.channels);
+        if (mode == ADD) fill_abs(dbias->tol, dbias);
+        c->k->bias_act_backward(dev(dz), dev(dbias), dev(dy), dev(saved), act, mode, d);
+        double *size = dbias->tol;
+        for (int64_t j = 0; j < n; j++) {
+            const double error = dz_error(c, dy->value[j], saved->value[j], act);
+            size[j % d.channels] += fabs(dy->value[j]) * 1.13;
+            if (dz) dz->tol[j] = error;
+        }
+        ref_bias_act_backward(val(dz), val(dbias), val(dy), val(saved), act, mode, d);
+        // the sum's bound covers a few U32 a term; a stored bf16 dz may be what is summed
+        for (int j = 0; j < d.channels; j++)
+            size[j] = sum_error((double)d.rows, size[j]) + (c->unit + 8 * U32) * size[j];
+        if (dz) case_expect(c, dz, "dz");
+        case_expect(c, dbias, "dbias");
+        case_end(c);
+    }
+}
+
+// ---- batch norm --------------------------------------------------------------------------------
+
+// Channels in turn: sigma 1, mean 100 sigma, constant, small.
+static Tensor *norm_input(Case *c, MapDims d)
+{
+    Tensor *x = case_random(c, ELEMENT, d.rows * d.channels);
+    for (int64_t i = 0; i < x->n; i++) {
+        const int64_t channel = i % d.channels;
+        const double sigma[] = {1, 1, 0, 1e-3}, mean[] = {0.5, 100, 3.7, 1e-3};
+        x->value[i] = mean[channel % 4] + sigma[channel % 4] * x->value[i];
+    }
+    case_upload(c, x);
+    return x;
+}
+
+typedef struct NormTensors {
+    Tensor *x, *dy, *stats, *sums, *running_mean, *running_var, *weight, *bias, *dweight, *dbias;
+    Norm device;
+    RefNorm host;
+} NormTensors;
+
+static Tensor *new_gradient(Case *c, int64_t n, GradMode mode)
+{
+    return mode == ADD ? case_random(c, FLOAT, n) : case_output(c, FLOAT, n);
+}
+
+// Everything of a norm: the statistics those of x, the sums those of a backward pass or any.
+static NormTensors norm_tensors(Case *c, MapDims d, bool weight, GradMode mode, double eps)
+{
+    const int ch = d.channels;
+    NormTensors t = {.x = norm_input(c, d)};
+    t.dy = case_random(c, ELEMENT, d.rows * ch);
+    t.stats = case_random(c, FLOAT, 3 * ch);
+    ref_norm_stats(t.stats->value, t.x->value, d);
+    case_upload(c, t.stats);
+    t.sums = case_random(c, FLOAT, 2 * ch);
+    t.running_mean = case_random(c, FLOAT, ch);
+    t.running_var = case_random(c, FLOAT, ch);
+    for (int i = 0; i < ch; i++) t.running_var->value[i] = fabs(t.running_var->value[i]);
+    case_upload(c, t.running_var);
+    t.weight = weight ? case_random(c, FLOAT, ch) : NULL;
+    t.bias = case_random(c, FLOAT, ch);
+    t.dweight = weight ? new_gradient(c, ch, mode) : NULL;
+    t.dbias = new_gradient(c, ch, mode);
+    t.device =
+        (Norm){dev(t.stats), dev(t.sums),    dev(t.running_mean), dev(t.running_var), dev(t.weight),
+               dev(t.bias),  dev(t.dweight), dev(t.dbias),        (float)eps,         0.4f};
+    t.host = (RefNorm){val(t.stats),       val(t.sums), val(t.running_mean), val(t.running_var),
+                       val(t.weight),      val(t.bias), val(t.dweight),      val(t.dbias),
+                       (double)(float)eps, (double)0.4f};
+    return t;
+}
+
+// z = (x - mean) / sigma * weight + bias and its error: four operations of U32 each way.
+static double norm_z(const RefNorm *n, double x, double mean, double var, int c, double *dz)
+{
+    const double part = (x - mean) / sqrt(var + n->eps) * (n->weight ? n->weight[c] : 1);
+    *dz = 8 * U32 * (fabs(part) + fabs(n->bias[c]));
+    return part + n->bias[c];
+}
+
+static double batch_z(const RefNorm *n, double x, int c, int channels, double *dz)
+{
+    const double var = n->stats[2 * channels + c] / n->stats[c];
+    return norm_z(n, x, n->stats[channels + c], var, c, dz);
+}
+
+void check_norm_stats(Case *c)
+{
+    for (int i = 0; i < (c->full ? COUNT(maps) : 3); i++) {
+        const MapDims d = maps[i];
+        case_begin(c, "%d rows, %d channels", (int)d.rows, d.channels);
+        Tensor *x = norm_input(c, d), *stats = case_output(c, FLOAT, 3 * d.channels);
+        c->k->norm_stats(dev(stats), dev(x), d);
+        ref_norm_stats(val(stats), val(x), d);
+        stats_tolerance(stats->tol, val(x), NULL, d);
+        case_expect(c, stats, "stats");
+        case_end(c);
+    }
+}
+
+static int norm_cases(const Case *c)
+{
+    return c->full ? COUNT(maps) * 4 : 4;
+}
+
+static NormTensors begin_norm(Case *c, int i, MapDims *d, Activation *act, GradMode *mode)
+{
+    *d = maps[i % COUNT(maps)];
+    *act = (Activation)((i + i / COUNT(maps)) % 4);
+    *mode = i % 2 ? ADD : SET;
+    const bool weight = i % 3 != 1;
+    const double eps = i % 2 ? 1e-12 : 1e-5;
+    case_begin(c, "%d rows, %d channels, %s, %s%s, eps %g", (int)d->rows, d->channels,
+               act_name(*act), weight ? "weight, " : "", *mode == ADD ? "ADD" : "SET", eps);
+    return norm_tensors(c, *d, weight, *mode, eps);
+}
+
+static void check_norm_forward(Case *c, int i, bool inference)
+{
+    MapDims d;
+    Activation act;
+    GradMode mode;
+    NormTensors t = begin_norm(c, i, &d, &act, &mode);
+    Tensor *y = inference && i % 2 ? t.x : case_output(c, ELEMENT, t.x->n);
+    if (inference)
+        c->k->norm_act_inference(dev(y), &t.device, dev(t.x), act, d);
+    else
+        c->k->norm_act_forward(dev(y), &t.device, dev(t.x), act, d);
+    double *off = case_array(c, y->n);
+    for (int64_t j = 0; j < y->n; j++) {
+        const int ch = (int)(j % d.channels);
+        double dz;
+        const double z = inference ? norm_z(&t.host, t.x->value[j], t.running_mean->value[ch],
+                                            t.running_var->value[ch], ch, &dz)
+                                   : batch_z(&t.host, t.x->value[j], ch, d.channels, &dz);
+        off[j] = act_error(act, z, dz);
+    }
+    for (int j = 0; j < d.channels; j++) { // moved by momentum * (batch - running)
+        t.running_mean->tol[j] =
+            fabs(t.running_mean->value[j]) + fabs(t.stats->value[d.channels + j]);
+        t.running_var->tol[j] =
+            t.running_var->value[j] + t.stats->value[2 * d.channels + j] / (t.stats->value[j] - 1);
+        t.running_mean->tol[j] *= inference ? 0 : 4 * U32;
+        t.running_var->tol[j] *= inference ? 0 : 4 * U32;
+    }
+    if (inference)
+        ref_norm_act_inference(val(y), &t.host, val(t.x), act, d);
+    else
+        ref_norm_act_forward(val(y), &t.host, val(t.x), act, d);
+    for (int64_t j = 0; j < y->n; j++) y->tol[j] = off[j] + c->unit * fabs(y->value[j]);
+    case_expect(c, y, "y");
+    case_expect(c, t.running_mean, "running_mean");
+    case_expect(c, t.running_var, "running_var");
+    case_end(c);
+}
+
+void check_norm_act_forward(Case *c)
+{
+    for (int i = 0; i < norm_cases(c); i++) check_norm_forward(c, i, false);
+}
+
+void check_norm_act_inference(Case *c)
+{
+    for (int i = 0; i < norm_cases(c); i++) check_norm_forward(c, i, true);
+}
+
+// The error of dz = dy * act'(z).
+static double norm_dz_error(const NormTensors *t, int64_t i, Activation act, int channels)
+{
+    double off;
+    const double z = batch_z(&t->host, t->x->value[i], (int)(i % channels), channels, &off);
+    return fabs(t->dy->value[i]) * (act_grad_error(act, z, off) + 2 * U32);
+}
+
+static double norm_xhat(const NormTensors *t, int64_t i, int channels, double *scale)
+{
+    const int64_t ch = i % channels;
+    const double *stats = t->stats->value;
+    *scale = 1 / sqrt(stats[2 * channels + ch] / stats[ch] + t->host.eps);
+    return (t->x->value[i] - stats[channels + ch]) * *scale;
+}
+
+void check_norm_act_backward_sums(Case *c)
+{
+    for (int i = 0; i < norm_cases(c); i++) {
+        MapDims d;
+        Activation act;
+        GradMode mode;
+        NormTensors t = begin_norm(c, i, &d, &act, &mode);
+        c->k->norm_act_backward_sums(&t.device, dev(t.dy), dev(t.x), act, d);
+        ref_norm_act_backward_sums(&t.host, val(t.dy), val(t.x), act, d);
+        memset(t.sums->tol, 0, 2 * (size_t)d.channels * sizeof(double));
+        for (int64_t j = 0; j < t.x->n; j++) {
+            double scale;
+            const double xhat = fabs(norm_xhat(&t, j, d.channels, &scale));
+            const double size = sum_error((double)d.rows, 1.13 * fabs(t.dy->value[j]));
+            const double off = norm_dz_error(&t, j, act, d.channels) + size;
+            t.sums->tol[j % d.channels] += off;
+            t.sums->tol[d.channels + j % d.channels] += xhat * (off + size);
+        }
+        case_expect(c, t.sums, "sums");
+        case_end(c);
+    }
+}
+
+void check_norm_act_backward(Case *c)
+{
+    for (int i = 0; i < norm_cases(c); i++) {
+        MapDims d;
+        Activation act;
+        GradMode mode;
+        NormTensors t = begin_norm(c, i, &d, &act, &mode);
+        Tensor *dx = i % 4 >= 2 ? t.dy : case_output(c, ELEMENT, t.x->n);
+        c->k->norm_act_backward(dev(dx), &t.device, dev(t.dy), dev(t.x), act, mode, d);
+        double *off = case_array(c, dx->n);
+        for (int64_t j = 0; j < dx->n; j++) {
+            const int64_t ch = j % d.channels;
+            double scale;
+            const double xhat = fabs(norm_xhat(&t, j, d.channels, &scale));
+            const double sums =
+                fabs(t.sums->value[ch]) + xhat * fabs(t.sums->value[d.channels + ch]);
+            const double size = 1.13 * fabs(t.dy->value[j]) + sums / (double)d.rows;
+            off[j] = scale * fabs(t.weight ? t.weight->value[ch] : 1) *
+                     (norm_dz_error(&t, j, act, d.channels) + 8 * U32 * size);
+        }
+        for (int j = 0; j < d.channels; j++) { // SET copies, ADD adds two numbers
+            t.dbias->tol[j] = U32 * (fabs(t.dbias->value[j]) + fabs(t.sums->value[j]));
+            if (t.dweight)
+                t.dweight->tol[j] =
+                    U32 * (fabs(t.dweight->value[j]) + fabs(t.sums->value[d.channels + j]));
+        }
+        ref_norm_act_backward(val(dx), &t.host, val(t.dy), val(t.x), act, mode, d);
+        for (int64_t j = 0; j < dx->n; j++) dx->tol[j] = off[j] + c->unit * fabs(dx->value[j]);
+        case_expect(c, dx, "dx");
+        case_expect(c, t.dbias, "dbias");
+        if (t.dweight) case_expect(c, t.dweight, "dweight");
+        case_end(c);
+    }
+}
+
+// ---- pooling -----------------------------------------------------------------------------------
+
+// n, h, w, c, kernel_h, kernel_w, stride
+static const PoolDims pools[] = {
+    {2, 7, 6, 8, 2, 2, 2},      {1, 9, 8, 5, 3, 3, 2},     {2, 3, 3, 33, 3, 3, 3},
+    {1, 31, 31, 24, 2, 2, 2},   {1, 1, 1, 1, 1, 1, 1},     {3, 5, 7, 3, 2, 3, 1},
+    {2, 16, 16, 16, 16, 16, 1}, {1, 15, 20, 64, 15, 5, 5}, {1, 4, 4, 1, 4, 4, 4},
+    {2, 8, 9, 17, 1, 2, 2},     {1, 10, 10, 8, 3, 3, 1},   {5, 4, 2, 256, 2, 2, 2},
+};
+
+static int64_t pooled(PoolDims d)
+{
+    return d.n * ((d.h - d.kernel_h) / d.stride + 1) * ((d.w - d.kernel_w) / d.stride + 1) * d.c;
+}
+
+static int64_t unpooled(PoolDims d)
+{
+    return d.n * d.h * d.w * d.c;
+}
+
+static PoolDims begin_pool(Case *c, int i)
+{
+    const PoolDims d = pools[i % COUNT(pools)];
+    case_begin(c, "%d x %dx%d, %d channels, window %dx%d, stride %d%s", (int)d.n, d.h, d.w, d.c,
+               d.kernel_h, d.kernel_w, d.stride, i >= COUNT(pools) ? ", ties" : "");
+    return d;
+}
+
+static int pool_cases(const Case *c)
+{
+    return c->full ? COUNT(pools) : 3;
+}
+
+void check_maxpool_forward(Case *c)
+{
+    for (int i = 0; i < pool_cases(c) * 2; i++) {
+        const bool ties = i % 2;
+        const PoolDims d = begin_pool(c, i / 2 + (ties ? COUNT(pools) : 0));
+        Tensor *x =
+            ties ? case_integer(c, ELEMENT, unpooled(d)) : case_random(c, ELEMENT, unpooled(d));
+        Tensor *y = case_output(c, ELEMENT, pooled(d)), *argmax = case_output(c, BYTE, pooled(d));
+        c->k->maxpool_forward(dev(y), dev(argmax), dev(x), d);
+        ref_maxpool_forward(val(y), argmax->raw, val(x), d);
+        case_expect(c, y, "y");
+        case_expect(c, argmax, "argmax");
+        case_end(c);
+    }
+}
+
+// A place of x takes part in at most (kernel_h)(kernel_w) windows.
+static void pool_tolerance(const Case *c, Tensor *t, PoolDims d)
+{
+    for (int64_t i = 0; i < t->n; i++)
+        t->tol[i] = sum_error(d.kernel_h * d.kernel_w, t->tol[i]) + c->unit * fabs(t->value[i]);
+}
+
+void check_maxpool_backward(Case *c)
+{
+    for (int i = 0; i < pool_cases(c); i++) {
+        const PoolDims d = begin_pool(c, i);
+        Tensor *dy = case_random(c, ELEMENT, pooled(d)), *dx = case_output(c, ELEMENT, unpooled(d));
+        Tensor *argmax = case_uniform(c, BYTE, pooled(d), d.kernel_h * d.kernel_w);
+        c->k->maxpool_backward(dev(dx), dev(dy), dev(argmax), d);
+        ref_maxpool_backward(dx->tol, case_abs(c, dy), argmax->raw, d);
+        ref_maxpool_backward(val(dx), val(dy), argmax->raw, d);
+        pool_tolerance(c, dx, d);
+        case_expect(c, dx, "dx");
+        case_end(c);
+    }
+}
+
+void check_avgpool_forward(Case *c)
+{
+    for (int i = 0; i < pool_cases(c); i++) {
+        const PoolDims d = begin_pool(c, i);
+        Tensor *x = case_random(c, ELEMENT, unpooled(d)), *y = case_output(c, ELEMENT, pooled(d));
+        c->k->avgpool_forward(dev(y), dev(x), d);
+        ref_avgpool_forward(y->tol, case_abs(c, x), d);
+        ref_avgpool_forward(val(y), val(x), d);
+        pool_tolerance(c, y, d);
+        case_expect(c, y, "y");
+        case_end(c);
+    }
+}
+
+void check_avgpool_backward(Case *c)
+{
+    for (int i = 0; i < pool_cases(c); i++) {
+        const PoolDims d = begin_pool(c, i);
+        Tensor *dy = case_random(c, ELEMENT, pooled(d)), *dx = case_output(c, ELEMENT, unpooled(d));
+        c->k->avgpool_backward(dev(dx), dev(dy), d);
+        ref_avgpool_backward(dx->tol, case_abs(c, dy), d);
+        ref_avgpool_backward(val(dx), val(dy), d);
+        pool_tolerance(c, dx, d);
+        case_expect(c, dx, "dx");
+        case_end(c);
+    }
+}
+
+// ---- addition, loss ----------------------------------------------------------------------------
+
+void check_add(Case *c)
+{
+    for (int i = 0; i < (c->full ? COUNT(lengths) : 3); i++) {
+        const int64_t n = lengths[i];
+        case_begin(c, "%d%s", (int)n, i % 2 ? ", in place" : "");
+        Tensor *a = case_random(c, ELEMENT, n), *b = case_random(c, ELEMENT, n);
+        Tensor *y = i % 2 ? a : case_output(c, ELEMENT, n);
+        c->k->add(dev(y), dev(a), dev(b), n);
+        ref_add(val(y), val(a), val(b), n);
+        for (int64_t j = 0; j < n; j++) y->tol[j] = (c->unit + U32) * fabs(y->value[j]);
+        case_expect(c, y, "y");
+        case_end(c);
+    }
+}
+
+// rows, classes, smoothing, logit_scale, grad_scale
+static const LossDims losses[] = {
+    {128, 10, 0.2f, 1.0f / 9, 1},
+    {7, 100, 0, 1, 1.0f / 7},
+    {3, 10, 0.09f, 1.0f / 256, 1},
+    {1, 2, 0.1f, 1, 1},
+    {5, 1, 0, 1, 1},
+    {33, 3, 0, 2, 0.5f},
+    {1000, 10, 0.2f, 1.0f / 9, 1},
+    {9, 1000, 0.1f, 1, 1},
+    {257, 17, 0.3f, 0.5f, 1.0f / 257},
+};
+
+// Logits up to `spread`; the label of the first rows is the first or the last class, and in every
+// third row the label's logit is the largest.
+static void loss_inputs(Tensor *logits, Tensor *labels, double spread, LossDims d)
+{
+    for (int64_t r = 0; r < d.rows; r++) {
+        int32_t *label = (int32_t *)labels->raw + r;
+        if (r < 4) *label = r % 2 ? d.classes - 1 : 0;
+        for (int i = 0; i < d.classes; i++) logits->value[r * d.classes + i] *= spread;
+        if (r % 3 == 0) logits->value[r * d.classes + *label] = 4 * spread;
+    }
+}
+
+// log p = s - log sum exp(s), s = scale * logit: off by 8 U32 of the largest |s|, and of 1 + sqrt K
+// for the sum.
+static void loss_tolerance(const Case *c, Tensor *metrics, Tensor *dlogits, const Tensor *logits,
+                           LossDims d)
+{
+    double losses_error = 0;
+    for (int64_t r = 0; r < d.rows; r++) {
+        double largest = 0;
+        for (int i = 0; i < d.classes; i++)
+            largest = fmax(largest, fabs((double)d.logit_scale * logits->value[r * d.classes + i]));
+        const double off = 8 * U32 * (1 + sqrt(d.classes) + 2 * largest);
+        losses_error += off;
+        for (int i = 0; dlogits && i < d.classes; i++) {
+            const double g = (double)d.grad_scale * (double)d.logit_scale;
+            const double dl = dlogits->value[r * d.classes + i];
+            dlogits->tol[r * d.classes + i] = off * (fabs(dl) + g) + c->unit * fabs(dl);
+        }
+    }
+    metrics->tol[METRIC_LOSS] =
+        losses_error + sum_error((double)d.rows, metrics->value[METRIC_LOSS]);
+}
+
+void check_softmax(Case *c)
+{
+    for (int i = 0; i < (c->full ? COUNT(losses) * 3 : 3); i++) {
+        const LossDims d = losses[i % COUNT(losses)];
+        const double spread = (const double[]){1, 30, 1e4}[i / COUNT(losses)];
+        case_begin(c, "%d rows, %d classes, smoothing %g, logits to %g%s", (int)d.rows, d.classes,
+                   (double)d.smoothing, spread, i % 4 == 1 ? ", dlogits NULL" : "");
+        Tensor *logits = case_random(c, FLOAT, d.rows * d.classes);
+        Tensor *labels = case_uniform(c, INT32, d.rows, d.classes);
+        Tensor *metrics = case_random(c, FLOAT, METRICS);
+        Tensor *dlogits = i % 4 == 1 ? NULL : case_output(c, ELEMENT, logits->n);
+        loss_inputs(logits, labels, spread, d);
+        for (int j = 0; j < METRICS; j++) metrics->value[j] = 3 + j;
+        case_upload(c, logits);
+        case_upload(c, labels);
+        case_upload(c, metrics);
+        for (int call = 0; call < 2; call++) { // metrics add up
+            c->k->softmax_cross_entropy(dev(metrics), dev(dlogits), dev(logits), dev(labels), d);
+            ref_softmax_cross_entropy(val(metrics), val(dlogits), val(logits), labels->raw, d);
+        }
+        loss_tolerance(c, metrics, dlogits, logits, d);
+        metrics->tol[METRIC_LOSS] *= 2;
+        case_expect(c, metrics, "metrics");
+        if (dlogits) case_expect(c, dlogits, "dlogits");
+        case_end(c);
+    }
+}
