@@ -181,8 +181,9 @@ typedef struct Kernels {
     // z = x w^T + bias, y = act(z). bias NULL: none. z NULL: not stored (ReLU needs only y).
     void (*linear_forward)(void *y, void *z, const void *x, const void *w, const float *bias,
                            Activation act, LinearDims d);
-    // The same without bias and activation, with y (rows,out) in fp32: logits.
-    void (*linear_forward_f32)(float *y, const void *x, const void *w, LinearDims d);
+    // y = x w^T + bias with y (rows,out) in fp32: logits.
+    void (*linear_forward_f32)(float *y, const void *x, const void *w, const float *bias,
+                               LinearDims d);
     // dx = (dy w) * act'(saved): `act` made x; saved (rows,in) is what activation_backward takes.
     // ACT_NONE, NULL: plain.
     void (*linear_backward_data)(void *dx, const void *dy, const void *w, const void *saved,

@@ -98,9 +98,10 @@ static void linear_forward(void *y, void *z, const void *x, const void *w, const
     multiply(y, x, w, gemm_pack_transposed, d.in, GEMM_NR * d.in, d.rows, d.in, d.out, &e);
 }
 
-static void linear_forward_f32(float *y, const void *x, const void *w, LinearDims d)
+static void linear_forward_f32(float *y, const void *x, const void *w, const float *bias,
+                               LinearDims d)
 {
-    linear_forward(y, NULL, x, w, NULL, ACT_NONE, d);
+    linear_forward(y, NULL, x, w, bias, ACT_NONE, d);
 }
 
 static void linear_backward_data(void *dx, const void *dy, const void *w, const void *saved,
