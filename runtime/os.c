@@ -6,6 +6,7 @@
 #include <libgen.h>
 #include <limits.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -431,4 +432,24 @@ int64_t os_memory_peak(void)
 {
     struct rusage usage;
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+static volatile sig_atomic_t stop_signal;
+
+static void remember_signal(int signal)
+{
+    stop_signal = signal;
+}
+
+void os_catch_stop_signals(void)
+{
+    const struct sigaction action = {.sa_handler = remember_signal,
+                                     .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+int os_stop_signal(void)
+{
+    return stop_signal;
 }

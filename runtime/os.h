@@ -55,6 +55,11 @@ int os_lock(int *fd, const char *dir, Error *e);
 
 void os_close(int fd);
 
+// Makes SIGINT and SIGTERM a request to stop, which os_stop_signal() returns (0: none). A second
+// signal of the same kind ends the process at once.
+void os_catch_stop_signals(void);
+int os_stop_signal(void);
+
 // A terminal that understands cursor movement: a TTY, and TERM is neither unset nor "dumb".
 bool os_is_terminal(int fd);
 

@@ -1,0 +1,456 @@
+#include "runtime/session.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/model_file.h"
+#include "runtime/os.h"
+
+// ---- opening ------------------------------------------------------------------------------------
+
+static void open_data(Session *s)
+{
+    const Options *o = s->options;
+    const Program *p = s->program;
+    Error e;
+    if (o->data)
+        check(dataset_open(&s->data, o->data, o->verify, &e), &e);
+    else
+        dataset_open_embedded(&s->data, p->h, p->w, p->c, p->n_train, p->n_test, 1);
+    if (o->batch_size > s->data.n[SPLIT_TRAIN])
+        die(STATUS_USAGE, "--batch-size %lld is more than the %lld training images of %s",
+            (long long)o->batch_size, (long long)s->data.n[SPLIT_TRAIN], s->data.source);
+    check(options_augment(&s->augment, o->augment, s->data.c, &e), &e);
+}
+
+static void set_length(Session *s)
+{
+    const Options *o = s->options;
+    s->steps_per_epoch =
+        s->data.n[SPLIT_TRAIN] / o->batch_size; // the last partial batch is dropped
+    s->steps = o->steps > 0 ? o->steps : (int64_t)ceil(o->epochs * (double)s->steps_per_epoch);
+    s->epochs = (double)s->steps / (double)s->steps_per_epoch;
+    s->step = -1;
+}
+
+static void declare_feed(Session *s)
+{
+    const int64_t batch = s->options->batch_size;
+    Tensors *t = &s->tensors;
+    s->feed.images = workspace(t, SHAPE(batch, s->data.h, s->data.w, s->data.c), sizeof(uint8_t));
+    s->feed.labels = workspace(t, SHAPE(batch), sizeof(int32_t));
+    s->feed.ids = workspace(t, SHAPE(batch), sizeof(uint32_t));
+    s->feed.n = batch;
+    s->metrics = workspace(t, SHAPE(METRICS), sizeof(float));
+    s->grad_norm = workspace(t, SHAPE(1), sizeof(float));
+}
+
+void session_open(Session *s, const Program *p, const Arg *own, size_t own_count, int argc,
+                  char **argv)
+{
+    s->started = os_seconds();
+    s->program = p;
+    s->options = &s->line.options;
+    options_parse(&s->line, own, own_count, p->usage, p->defaults, argc, argv);
+    open_data(s);
+    set_length(s);
+    Error e;
+    const KernelsConfig config = {
+        .device = s->options->device,
+        .dtype = dtype_names[s->options->dtype],
+        .threads = (int)s->options->threads,
+    };
+    check(kernels_open(&s->kernels, &config, s->note, &e), &e);
+    declare_feed(s);
+}
+
+void session_plan(Session *s, const Kernels **k, ModelFunction step, ModelFunction infer,
+                  void *model)
+{
+    Error e;
+    Plan infer_plan;
+    *k = kernels_plan_begin(s->kernels);
+    step(model);
+    check(kernels_plan_end(&s->plan, &e), &e);
+    *k = kernels_plan_begin(s->kernels);
+    infer(model);
+    check(kernels_plan_end(&infer_plan, &e), &e);
+    *k = s->kernels;
+    check(tensors_allocate(&s->tensors, s->kernels, s->options->optimizer == OPTIMIZER_ADAMW, &e),
+          &e);
+    if (s->options->ema) {
+        s->ema = s->kernels->alloc(s->tensors.parameter_bytes);
+        s->ema_backup = s->kernels->alloc(s->tensors.parameter_bytes);
+        if (!s->ema || !s->ema_backup) die(STATUS_IO, "out of memory for --ema");
+    }
+    tensors_fill_buffers(&s->tensors, s->kernels);
+}
+
+// ---- batches ------------------------------------------------------------------------------------
+
+void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor *x,
+                 const Tensor *labels, Augment augment)
+{
+    GatherDims dims = {.n = f->n, .h = d->h, .w = d->w, .c = d->c};
+    memcpy(dims.mean, d->mean, sizeof dims.mean);
+    memcpy(dims.std, d->std, sizeof dims.std);
+    k->gather(x->value, labels->value, f->images->value, f->labels->value, f->ids->value, NULL,
+              dims, augment);
+}
+
+static void feed_load(Session *s, const Batch *b)
+{
+    const Kernels *k = s->kernels;
+    const size_t stride = (size_t)s->data.h * (size_t)s->data.w * (size_t)s->data.c;
+    s->feed.n = b->n;
+    k->upload(s->feed.images->value, b->images, (size_t)b->n * stride);
+    k->upload(s->feed.labels->value, b->labels, (size_t)b->n * sizeof(int32_t));
+    k->upload(s->feed.ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));
+}
+
+static Loader *open_loader(Session *s, LoaderConfig c)
+{
+    Error e;
+    Loader *l;
+    c.seed = (uint64_t)s->options->seed;
+    c.ranks = 1;
+    check(loader_open(&l, &s->data, &c, &e), &e);
+    return l;
+}
+
+void session_load_fixed(Session *s, int64_t n)
+{
+    Error e;
+    Batch b;
+    Loader *l = open_loader(s, (LoaderConfig){.split = SPLIT_TRAIN, .batch = n});
+    check(loader_next(l, &b, &e), &e);
+    feed_load(s, &b);
+    loader_close(l);
+}
+
+bool session_next(Session *s)
+{
+    if (s->step + 1 >= s->steps || os_stop_signal()) return false;
+    Error e;
+    Batch b;
+    check(loader_next(s->loader, &b, &e), &e);
+    feed_load(s, &b);
+    s->step++;
+    return true;
+}
+
+// ---- the run ------------------------------------------------------------------------------------
+
+static void print_banner(const Session *s)
+{
+    const Dataset *d = &s->data;
+    const Kernels *k = s->kernels;
+    if (s->note[0]) printf("note     %s\n", s->note);
+    printf("network  %s: %.3f M parameters, %.1f MFLOP a training image\n", s->network,
+           (double)tensors_parameter_count(&s->tensors) / 1e6,
+           s->plan.flop / (double)s->options->batch_size / 1e6);
+    printf("data     %s: %d classes, %lld + %lld images of %dx%dx%d\n",
+           d->embedded ? "embedded drawings" : d->source, d->classes, (long long)d->n[SPLIT_TRAIN],
+           (long long)d->n[SPLIT_TEST], d->h, d->w, d->c);
+    if (d->embedded) printf("         (for real ones: ./data/prepare --help, then --data DIR)\n");
+    printf("device   %s, %s, %.0f MB\n", k->description, k->element == F32 ? "fp32" : "bf16",
+           (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 3) / 1e6);
+    printf("run      %s: %lld steps of %lld images, %.4g epochs\n", run_dir(s->run),
+           (long long)s->steps, (long long)s->options->batch_size, s->epochs);
+}
+
+void session_begin(Session *s)
+{
+    Error e;
+    const Options *o = s->options;
+    const LoaderConfig c = {
+        .split = SPLIT_TRAIN,
+        .batch = o->batch_size,
+        .shuffle = o->shuffle,
+        .drop_last = true,
+        .repeat = true,
+    };
+    s->loader = open_loader(s, c);
+    check(run_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
+    if (!o->quiet) print_banner(s);
+    fflush(stdout);
+    if (s->ema) s->kernels->copy(s->ema, s->tensors.master, s->tensors.parameter_bytes);
+    s->kernels->zero(s->metrics->value, METRICS * sizeof(float));
+    os_catch_stop_signals();
+    s->training_began = s->log_time = os_seconds();
+    s->train_accuracy = NAN;
+}
+
+StepValues session_values(const Session *s)
+{
+    StepValues v = {
+        .seed = (uint64_t)s->options->seed,
+        .step = (uint32_t)s->step,
+        .epoch = (uint32_t)(s->step / s->steps_per_epoch),
+    };
+    v.hyper[HYPER_ONE] = 1.0f;
+    // A window of the last 5% of the run, shorter at the start.
+    const double window = fmin(1.0 + 0.05 * (double)s->steps, (1.0 + (double)s->step) / 9.0 + 1.0);
+    v.hyper[EMA_SLOT] = (float)(1.0 - 1.0 / window);
+    return v;
+}
+
+void session_ema(const Session *s, const Kernels *k)
+{
+    if (s->options->ema)
+        k->ema_update(s->ema, s->tensors.master, EMA_SLOT, s->tensors.arena_floats);
+}
+
+// Every step of a short run, about 500 lines of a long one: reading the loss waits for the device.
+static bool logs_now(const Session *s)
+{
+    const int64_t every = s->steps / 500 > 1 ? s->steps / 500 : 1;
+    return (s->step + 1) % every == 0 || s->step + 1 == s->steps;
+}
+
+static void read_metrics(Session *s, double *loss, double *accuracy, int64_t images)
+{
+    float m[METRICS];
+    s->kernels->download(m, s->metrics->value, sizeof m);
+    s->kernels->zero(s->metrics->value, sizeof m);
+    *loss = (double)m[METRIC_LOSS] / (double)images;
+    *accuracy = (double)m[METRIC_CORRECT] / (double)images;
+}
+
+void session_step_done(Session *s, double lr)
+{
+    s->images_since_log += s->feed.n;
+    if (s->step == 0) {
+        s->kernels->synchronize();
+        s->first_step_seconds = os_seconds() - s->started;
+    }
+    if (!logs_now(s)) return;
+    double loss;
+    read_metrics(s, &loss, &s->train_accuracy, s->images_since_log);
+    const int64_t done = s->step + 1;
+    if (!isfinite(loss)) {
+        run_clear(s->run);
+        die(STATUS_DIVERGED, "the loss is %g after step %lld; try a smaller --lr or --clip-norm 1",
+            loss, (long long)done);
+    }
+    const double seconds = os_seconds() - s->log_time;
+    const double steps = (double)(s->images_since_log / s->options->batch_size);
+    s->train_seconds += seconds;
+    s->images_per_s = (double)s->images_since_log / seconds;
+    const StepLog log = {
+        .step = done,
+        .epoch = (double)done / (double)s->steps_per_epoch,
+        .loss = loss,
+        .lr = lr,
+        .step_ms = 1e3 * seconds / steps,
+        .images_per_s = s->images_per_s,
+    };
+    run_log_step(s->run, &log);
+    const Progress progress = {
+        .step = done,
+        .steps = s->steps,
+        .epoch = log.epoch,
+        .epochs = s->epochs,
+        .loss = loss,
+        .train_accuracy = s->train_accuracy,
+        .images_per_s = s->images_per_s,
+        .seconds_left = s->train_seconds / (double)done * (double)(s->steps - done),
+    };
+    run_progress(s->run, &progress);
+    s->images_since_log = 0;
+    s->log_time = os_seconds();
+}
+
+bool session_epoch_done(const Session *s)
+{
+    return (s->step + 1) % s->steps_per_epoch == 0 || s->step + 1 == s->steps;
+}
+
+// ---- evaluation ---------------------------------------------------------------------------------
+
+static void use_average(Session *s)
+{
+    const Kernels *k = s->kernels;
+    k->copy(s->ema_backup, s->tensors.master, s->tensors.parameter_bytes);
+    k->copy(s->tensors.master, s->ema, s->tensors.parameter_bytes);
+    tensors_refresh(&s->tensors, k);
+}
+
+static void use_weights(Session *s)
+{
+    s->kernels->copy(s->tensors.master, s->ema_backup, s->tensors.parameter_bytes);
+    tensors_refresh(&s->tensors, s->kernels);
+}
+
+Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
+{
+    Error e;
+    Batch b;
+    float before[METRICS]; // of the training steps not yet logged
+    s->kernels->download(before, s->metrics->value, sizeof before);
+    s->kernels->zero(s->metrics->value, sizeof before);
+    Loader *l =
+        open_loader(s, (LoaderConfig){.split = SPLIT_TEST, .batch = s->options->batch_size});
+    for (;;) {
+        check(loader_next(l, &b, &e), &e);
+        if (b.n == 0) break;
+        feed_load(s, &b);
+        infer(model);
+    }
+    loader_close(l);
+    Evaluation result;
+    read_metrics(s, &result.loss, &result.accuracy, s->data.n[SPLIT_TEST]);
+    s->kernels->upload(s->metrics->value, before, sizeof before);
+    return result;
+}
+
+void session_test(Session *s, ModelFunction infer, void *model)
+{
+    const double began = os_seconds();
+    if (s->ema) use_average(s);
+    s->last = session_evaluate(s, infer, model);
+    if (s->ema) use_weights(s);
+    const EvalLog log = {
+        .step = s->step + 1,
+        .epoch = (double)(s->step + 1) / (double)s->steps_per_epoch,
+        .test_loss = s->last.loss,
+        .test_accuracy = s->last.accuracy,
+    };
+    run_log_eval(s->run, &log);
+    s->log_time += os_seconds() - began; // training time leaves evaluation out
+}
+
+// ---- the end ------------------------------------------------------------------------------------
+
+enum { METADATA_MAX = 6 };
+
+// What a reader of the weights needs: network, classes and how inputs are normalised.
+static int save_model(Session *s, Error *e)
+{
+    const Dataset *d = &s->data;
+    Json classes = {0}, mean = {0}, std = {0};
+    json_array(&classes, NULL);
+    json_array(&mean, NULL);
+    json_array(&std, NULL);
+    for (int i = 0; i < d->classes; i++) json_string(&classes, NULL, d->class_names[i]);
+    for (int i = 0; i < d->c; i++) {
+        json_rounded(&mean, NULL, (double)d->mean[i], 9);
+        json_rounded(&std, NULL, (double)d->std[i], 9);
+    }
+    json_end(&classes);
+    json_end(&mean);
+    json_end(&std);
+    char input[64], path[PATH_MAX];
+    snprintf(input, sizeof input, "%dx%dx%d", d->h, d->w, d->c);
+    run_path(s->run, "model.safetensors", path);
+    int status = json_finish(&classes, e) || json_finish(&mean, e) || json_finish(&std, e);
+    if (status == 0) {
+        const SafeMetadata metadata[METADATA_MAX] = {
+            {"format", "pt"},       {"nn.network", s->network},
+            {"nn.input", input},    {"nn.classes", classes.text},
+            {"nn.mean", mean.text}, {"nn.std", std.text},
+        };
+        status = model_save(&s->tensors, s->kernels, path, metadata, METADATA_MAX, e);
+    }
+    json_free(&classes);
+    json_free(&mean);
+    json_free(&std);
+    return status;
+}
+
+static int write_summary(Session *s, Error *e)
+{
+    Json j = {0};
+    json_object(&j, NULL);
+    json_string(&j, "trainer", s->program->name);
+    json_string(&j, "network", s->network);
+    json_int(&j, "parameters", tensors_parameter_count(&s->tensors));
+    json_rounded(&j, "test_accuracy", s->last.accuracy, 6);
+    json_rounded(&j, "test_loss", s->last.loss, 6);
+    json_int(&j, "steps", s->step + 1);
+    json_rounded(&j, "epochs", (double)(s->step + 1) / (double)s->steps_per_epoch, 6);
+    json_rounded(&j, "train_seconds", s->train_seconds, 6);
+    json_rounded(&j, "total_seconds", os_seconds() - s->started, 6);
+    json_rounded(&j, "first_step_seconds", s->first_step_seconds, 6);
+    json_rounded(&j, "images_per_s",
+                 (double)((s->step + 1) * s->options->batch_size) / s->train_seconds, 6);
+    json_rounded(&j, "loader_wait_seconds", loader_wait_seconds(s->loader), 6);
+    json_int(&j, "peak_memory_bytes", os_memory_peak());
+    json_int(&j, "seed", s->options->seed);
+    json_string(&j, "device", s->kernels->description);
+    json_string(&j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
+    json_string(&j, "platform", os_platform());
+    json_string(&j, "data", s->data.source);
+    json_string(&j, "compiler", __VERSION__);
+    if (os_stop_signal()) json_int(&j, "stopped_by_signal", os_stop_signal());
+    json_object(&j, "options");
+    args_json(s->line.table, s->line.count, &j);
+    json_end(&j);
+    json_end(&j);
+    const int status = json_finish(&j, e);
+    if (status) return status;
+    const int finished = run_finish(s->run, &j, e);
+    json_free(&j);
+    return finished;
+}
+
+static int meets_target(const Session *s)
+{
+    const double target = s->options->target_accuracy;
+    if (s->last.accuracy >= target) return STATUS_OK;
+    fprintf(stderr, "error: test accuracy %.4f is below --target-accuracy %g\n", s->last.accuracy,
+            target);
+    return STATUS_FAILED;
+}
+
+int session_end(Session *s, ModelFunction infer, void *model)
+{
+    Error e;
+    const int stopped = os_stop_signal();
+    if (s->ema) use_average(s);
+    if (!stopped) s->last = session_evaluate(s, infer, model);
+    char path[PATH_MAX];
+    run_path(s->run, "model.safetensors", path);
+    check(save_model(s, &e), &e);
+    run_clear(s->run);
+    if (stopped)
+        printf("stopped by signal %d after step %lld of %lld\n", stopped, (long long)s->step + 1,
+               (long long)s->steps);
+    else
+        printf("result   test accuracy %.2f%%, trained in %.1f s at %.0f images/s\n",
+               100.0 * s->last.accuracy, s->train_seconds,
+               (double)(s->steps * s->options->batch_size) / s->train_seconds);
+    printf("weights  %s\n", path);
+    fflush(stdout);
+    check(write_summary(s, &e), &e);
+    return stopped ? 128 + stopped : meets_target(s);
+}
+
+bool session_load_init(Session *s)
+{
+    Error e;
+    if (!s->options->init) return false;
+    check(model_load(&s->tensors, s->kernels, s->options->init, &e), &e);
+    return true;
+}
+
+int session_eval_only(Session *s, ModelFunction infer, void *model)
+{
+    s->last = session_evaluate(s, infer, model);
+    printf("test accuracy %.2f%%, loss %.4f, %s on %s\n", 100.0 * s->last.accuracy, s->last.loss,
+           s->options->init, s->data.source);
+    return meets_target(s);
+}
+
+void session_close(Session *s)
+{
+    if (s->loader) loader_close(s->loader);
+    if (s->ema) s->kernels->release(s->ema);
+    if (s->ema_backup) s->kernels->release(s->ema_backup);
+    tensors_release(&s->tensors, s->kernels);
+    dataset_close(&s->data);
+    s->kernels->close();
+}

@@ -1,0 +1,127 @@
+// A training session: everything around a model that both trainers share. Options, data and device
+// are opened, the model's arenas are allocated from a planned step, batches reach the device, the
+// loss is logged, the network is evaluated, and the results are written.
+//
+//     session_open(&s, &program, own, own_count, argc, argv);
+//     ... declare the model's tensors in s.tensors ...
+//     session_plan(&s, &k, train_step, infer, &model);      // arenas now exist
+//     ... initialise ...
+//     session_begin(&s);
+//     while (session_next(&s)) {                            // the next batch is on the device
+//         const StepValues v = ...;
+//         if (k->step_begin(0, &v)) train_step(&model);
+//         k->step_end();
+//         session_step_done(&s, v.hyper[1]);
+//         if (session_epoch_done(&s)) session_test(&s, infer, &model);
+//     }
+//     return session_end(&s, infer_final, &model);
+//
+// User and machine errors end the program with one line and the documented status.
+#ifndef RUNTIME_SESSION_H
+#define RUNTIME_SESSION_H
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "runtime/options.h"
+#include "runtime/run.h"
+#include "runtime/tensor.h"
+
+typedef struct Program {
+    const char *name; // "train_cnn"
+    const char *usage;
+    void (*defaults)(CommandLine *line); // fills in what the user did not give
+    int h, w, c;                         // of the embedded set
+    int64_t n_train, n_test;
+} Program;
+
+// The current batch on the device. `rows` is NULL unless the whole set lives there.
+typedef struct Feed {
+    Tensor *images; // (batch,H,W,C) uint8
+    Tensor *labels; // (batch) int32
+    Tensor *ids;    // (batch) uint32, global sample indices
+    int64_t n;      // images in it now
+} Feed;
+
+typedef struct Evaluation {
+    double loss, accuracy; // means over the test images
+} Evaluation;
+
+typedef struct Session {
+    const Program *program;
+    CommandLine line;
+    Options *options; // of `line`
+    Dataset data;
+    Augment augment;
+    const Kernels *kernels;
+    char note[256]; // why the device is not the one hoped for
+    Tensors tensors;
+    Feed feed;
+    Tensor *metrics;   // (METRICS) loss and correct count since they were last read
+    Plan plan;         // of a training step
+    char network[128]; // what it is, for the banner and the model file
+
+    int64_t steps, steps_per_epoch;
+    int64_t step; // that session_next() has loaded the batch of
+    double epochs;
+
+    Loader *loader;
+    Run *run;
+    float *ema, *ema_backup; // parameter arenas of --ema
+    Evaluation last;
+    int64_t images_since_log;
+    double train_accuracy, images_per_s;
+    double started, training_began, log_time, paused, train_seconds, first_step_seconds;
+} Session;
+
+typedef void (*ModelFunction)(void *model);
+
+// The learning-rate slot that session_ema() uses; trainers use 1 .. EMA_SLOT - 1.
+enum { EMA_SLOT = HYPER_SLOTS - 1 };
+
+void session_open(Session *s, const Program *p, const Arg *own, size_t own_count, int argc,
+                  char **argv);
+
+// Runs `step` and `infer` once with *k set to the planning table, then allocates the arenas and
+// sets *k to the device's. Both must be callable with tensors whose pointers are NULL.
+void session_plan(Session *s, const Kernels **k, ModelFunction step, ModelFunction infer,
+                  void *model);
+
+// The current batch as the network's input: x (n,h,w,c) element and labels (n).
+void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor *x,
+                 const Tensor *labels, Augment augment);
+
+// Loads a fixed batch of the first `n` training images, without a run: for --selftest.
+void session_load_fixed(Session *s, int64_t n);
+
+// Weights from --init, if given. Returns whether they were.
+bool session_load_init(Session *s);
+
+// Prints the banner, creates the run's directory and starts the loader.
+void session_begin(Session *s);
+bool session_next(Session *s);
+
+// The seed, step, epoch and moving-average decay of this step; the trainer adds its rates.
+StepValues session_values(const Session *s);
+
+// Call inside the step, after the update: the moving average of --ema, if asked for.
+void session_ema(const Session *s, const Kernels *k);
+
+// Logs the loss every few steps, with `lr` as the learning rate in force. Ends the program with
+// STATUS_DIVERGED if the loss is not finite.
+void session_step_done(Session *s, double lr);
+bool session_epoch_done(const Session *s); // also after the last step
+
+// Runs `infer` over the test split: it reads the feed, computes the logits and calls
+// softmax_cross_entropy with the session's metrics. session_test() also logs the result.
+Evaluation session_evaluate(Session *s, ModelFunction infer, void *model);
+void session_test(Session *s, ModelFunction infer, void *model);
+
+// The final evaluation, model file and summary; returns the exit status.
+int session_end(Session *s, ModelFunction infer, void *model);
+
+// --eval-only: prints the accuracy and returns the exit status.
+int session_eval_only(Session *s, ModelFunction infer, void *model);
+
+void session_close(Session *s);
+
+#endif
