@@ -139,6 +139,63 @@ void check_adamw_update(Case *c)
     }
 }
 
+// The largest slope of s -> as + bs^3 + cs^5 on the singular values 0 to 1.2.
+static double muon_slope(Muon m)
+{
+    double slope = 0;
+    for (double s = 0; s <= 1.2; s += 0.01)
+        slope =
+            fmax(slope, fabs((double)m.a + 3 * (double)m.b * s * s + 5 * (double)m.c * pow(s, 4)));
+    return slope;
+}
+
+// An error in X grows by the slope an iteration; what an iteration adds is that of sums of K
+// products, relative to the size of a typical element: |X|_F <= 1.2 sqrt(smaller side), spread
+// over rows * columns. A device may hold X in its element type.
+static double muon_tolerance(const Case *c, Muon m, int64_t rows, int64_t columns)
+{
+    const double smaller = (double)(rows < columns ? rows : columns);
+    const double larger = (double)(rows < columns ? columns : rows);
+    const double typical = 1.2 * sqrt(smaller / (smaller * larger));
+    double growth = 1;
+    for (int i = 0; i < m.iterations; i++) growth = growth * fmax(1, muon_slope(m)) + 1;
+    return growth * (sum_error(larger, 1) + 4 * (c->unit - U32)) * typical;
+}
+
+void check_muon_update(Case *c)
+{
+    static const int64_t sizes[][2] = {{24, 12}, {16, 72}, {64, 75}, {10, 431},
+                                       {70, 9},  {1, 5},   {6, 1}};
+    for (int i = 0; i < (c->full ? 16 : 3); i++) {
+        const Muon muon = {
+            i % 5 ? 0.6f : 0, (const int[]){1, 3, 5}[i % 3], 3.4445f, -4.7750f, 2.0315f, i % 2};
+        const StepValues values = step_values(7);
+        case_begin(c, "%d tensors, %d iterations%s", c->full ? 1 + i % 4 : 1, muon.iterations,
+                   muon.renormalize ? ", renormalize" : "");
+        ParamList l = {0};
+        for (int p = 0; p < (c->full ? 1 + i % 4 : 1); p++)
+            add_param(c, &l, sizes[(i + p) % COUNT(sizes)][0], sizes[(i + p) % COUNT(sizes)][1],
+                      false);
+        case_step(c, &values);
+        c->k->muon_update(l.device, l.count, muon);
+        for (int p = 0; p < l.count; p++)
+            for (int64_t j = 0; j < l.host[p].n; j++)
+                l.state1[p]->tol[j] =
+                    2 * U32 *
+                    ((double)muon.momentum * fabs(l.host[p].state1[j]) + fabs(l.host[p].grad[j]));
+        ref_muon_update(l.host, l.count, muon, &values);
+        for (int p = 0; p < l.count; p++) {
+            const double lr = fabs((double)values.hyper[l.host[p].lr]), n = (double)l.host[p].n;
+            const double off =
+                lr * muon_tolerance(c, muon, l.host[p].rows, l.host[p].n / l.host[p].rows);
+            for (int64_t j = 0; j < l.host[p].n; j++)
+                l.master[p]->tol[j] = off + sum_error(n, fabs(l.host[p].master[j]));
+        }
+        expect_params(c, &l);
+        case_end(c);
+    }
+}
+
 void check_clip_gradients(Case *c)
 {
     for (int i = 0; i < (c->full ? 10 : 3); i++) {

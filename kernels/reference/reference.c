@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/philox.h"
+#include "kernels/draws.h"
 
 static double *new_doubles(int64_t n)
 {
@@ -17,6 +17,53 @@ static double *new_doubles(int64_t n)
 static void start_gradient(double *gradient, GradMode mode, int64_t n)
 {
     if (mode == SET) memset(gradient, 0, (size_t)n * sizeof *gradient);
+}
+
+// ---- input, dropout ----------------------------------------------------------------------------
+
+// Where `i` lies in 0 .. size-1 when the border is a mirror: 2 1 0 1 2 1 0 1 ...
+static int reflect(int i, int size)
+{
+    while (size > 1 && (i < 0 || i >= size)) i = i < 0 ? -i : 2 * (size - 1) - i;
+    return size > 1 ? i : 0;
+}
+
+static double gathered_pixel(const uint8_t *image, int row, int col, int channel, GatherDims d,
+                             Augment a, AugmentDraw draw)
+{
+    const bool inside_square = row >= draw.cut_y && row < draw.cut_y + a.cutout &&
+                               col >= draw.cut_x && col < draw.cut_x + a.cutout;
+    if (inside_square) return 0;
+    const int y = reflect(row + draw.dy, d.h);
+    const int x = reflect((draw.mirror ? d.w - 1 - col : col) + draw.dx, d.w);
+    const double value = image[(y * d.w + x) * d.c + channel] / 255.0;
+    const double changed = (value + (double)draw.offset) * (double)draw.factor;
+    return (changed - (double)d.mean[channel]) / (double)d.std[channel];
+}
+
+void ref_gather(double *x, int32_t *labels_out, const uint8_t *images, const int32_t *labels,
+                const uint32_t *ids, const uint32_t *rows, GatherDims d, Augment a,
+                const StepValues *values)
+{
+    for (int64_t n = 0; n < d.n; n++) {
+        const int64_t from = rows ? rows[n] : n;
+        const uint8_t *image = images + from * d.h * d.w * d.c;
+        const AugmentDraw draw = draw_augment(a, d.h, d.w, values->seed, values->epoch, ids[n]);
+        labels_out[n] = labels[from];
+        for (int row = 0; row < d.h; row++)
+            for (int col = 0; col < d.w; col++)
+                for (int c = 0; c < d.c; c++) *x++ = gathered_pixel(image, row, col, c, d, a, draw);
+    }
+}
+
+void ref_dropout(double *y, const double *x, const uint32_t *ids, float rate, int layer, int64_t n,
+                 int64_t per_sample, const StepValues *values)
+{
+    for (int64_t i = 0; i < n * per_sample; i++) {
+        const uint32_t id = ids[i / per_sample], element = (uint32_t)(i % per_sample);
+        const Philox p = draw_dropout(values->seed, values->epoch, id, layer, element / 4);
+        y[i] = philox_unit(p.v[element % 4]) >= rate ? x[i] / (1 - (double)rate) : 0;
+    }
 }
 
 // ---- activation and bias -----------------------------------------------------------------------
@@ -472,6 +519,58 @@ void ref_clip_gradients(double *norm, const RefParam *p, int count, double max_n
     *norm = sqrt(sum);
     for (int j = 0; j<count && * norm> max_norm; j++)
         ref_scale(p[j].grad, max_norm / *norm, p[j].grad, p[j].n);
+}
+
+// a (r,r) = x x', x (r,c)
+static void gram(double *a, const double *x, int64_t r, int64_t c)
+{
+    for (int64_t i = 0; i < r; i++)
+        for (int64_t j = 0; j < r; j++) ref_dot(&a[i * r + j], x + i * c, x + j * c, c);
+}
+
+// y (r,c) += factor * a (r,r) x (r,c)
+static void add_product(double *y, double factor, const double *a, const double *x, int64_t r,
+                        int64_t c)
+{
+    for (int64_t i = 0; i < r; i++)
+        for (int64_t j = 0; j < r; j++) ref_axpy(y + i * c, factor * a[i * r + j], x + j * c, c);
+}
+
+// X = aX + bAX + cAAX, A = XX'
+static void orthogonalize(double *x, int64_t r, int64_t c, Muon m)
+{
+    double *a = new_doubles(r * r), *ax = new_doubles(r * c), *next = new_doubles(r * c);
+    for (int k = 0; k < m.iterations; k++) {
+        gram(a, x, r, c);
+        memset(ax, 0, (size_t)(r * c) * sizeof *ax);
+        add_product(ax, 1, a, x, r, c);
+        ref_scale(next, (double)m.a, x, r * c);
+        ref_axpy(next, (double)m.b, ax, r * c);
+        add_product(next, (double)m.c, a, ax, r, c);
+        memcpy(x, next, (size_t)(r * c) * sizeof *x);
+    }
+    free(a);
+    free(ax);
+    free(next);
+}
+
+void ref_muon_update(const RefParam *p, int count, Muon c, const StepValues *values)
+{
+    for (; count > 0; count--, p++) {
+        const double lr = values->hyper[p->lr], momentum = c.momentum;
+        double *x = new_doubles(p->n);
+        for (int64_t i = 0; i < p->n; i++) {
+            p->state1[i] = momentum * p->state1[i] + p->grad[i];
+            x[i] = p->grad[i] + momentum * p->state1[i];
+        }
+        ref_scale(x, 1 / (frobenius(x, p->n) + 1e-7), x, p->n);
+        orthogonalize(x, p->rows, p->n / p->rows, c);
+        if (c.renormalize)
+            ref_scale(p->master, sqrt((double)p->rows) / frobenius(p->master, p->n), p->master,
+                      p->n);
+        for (int64_t i = 0; i < p->n; i++) p->master[i] -= lr * (x[i] + p->decay * p->master[i]);
+        free(x);
+    }
 }
 
 void ref_ema_update(double *ema, const double *x, double decay, int64_t n)
