@@ -171,11 +171,11 @@ static inline void store_channels(float *p, Vec v, int count)
         vec_store_part(p, v, count);
 }
 
-// Row i of the block becomes the maximum of rows 4i to 4i+3; one vector of channels.
-static void pool_block(float *c, uint8_t *argmax, int windows, int channels, int count)
+// Rows first..end-1 of the block become the maxima of four rows each; one vector of channels.
+static void pool_rows(float *c, uint8_t *argmax, int first, int end, int channels, int count)
 {
     typedef uint8_t Bytes __attribute__((vector_size(VEC)));
-    for (int i = 0; i < windows; i++) {
+    for (int i = first; i < end; i++) {
         Vec best = vec_load(c + 4 * i * GEMM_NR);
         VecInt place = {0};
         for (int j = 1; j < 4; j++) {
@@ -186,45 +186,56 @@ static void pool_block(float *c, uint8_t *argmax, int windows, int channels, int
         }
         vec_store(c + i * GEMM_NR, best);
         const Bytes bytes = __builtin_convertvector(place, Bytes);
-        memcpy(argmax + (int64_t)i * channels, &bytes, (size_t)(count < VEC ? count : VEC));
+        uint8_t *const to = argmax + (int64_t)i * channels;
+        if (count >= VEC)
+            memcpy(to, &bytes, VEC);
+        else
+            memcpy(to, &bytes, (size_t)count);
     }
 }
 
-// mean (VEC) and m2 (VEC) of the block's rows, in two passes since it is in the cache.
-static void block_stats(float *mean, float *m2, const float *c, int rows)
-{
-    Vec sum = {0}, square = {0};
-    for (int i = 0; i < rows; i++) sum += vec_load(c + i * GEMM_NR);
-    const Vec average = sum / (float)rows;
-    for (int i = 0; i < rows; i++) {
-        const Vec delta = vec_load(c + i * GEMM_NR) - average;
-        square += delta * delta;
-    }
-    vec_store(mean, average);
-    vec_store(m2, square);
-}
+// The block (pixels,GEMM_NR) of a unit on its way to memory.
+typedef struct Target {
+    const Output *o;
+    int64_t row; // of the unit's first pixel, or window, in y
+    int channel; // the block's first
+} Target;
 
-// The block (pixels,GEMM_NR) of a unit, whose first channel is `channel`. unit_stats (2,padded
-// channels) or NULL.
-static void finish_block(const Output *o, float *c, int64_t pixel, int pixels, int channel,
-                         float *unit_stats)
+static void finish_rows(void *context, float *c, int first, int end)
 {
-    const int rows = o->argmax ? pixels / 4 : pixels;
-    const int64_t first = o->argmax ? pixel / 4 : pixel;
-    const int64_t padded = div_up(o->channels, GEMM_NR) * GEMM_NR;
-    for (int j = channel; j < channel + GEMM_NR && j < o->channels; j += VEC, c += VEC) {
+    const Target *const t = context;
+    const Output *const o = t->o;
+    if (o->argmax) first /= 4, end /= 4; // the windows that are complete now
+    for (int j = t->channel; j < t->channel + GEMM_NR && j < o->channels; j += VEC, c += VEC) {
         const int count = o->channels - j;
-        const int64_t at = first * o->channels + j;
+        const int64_t at = t->row * o->channels + j;
         const Vec bias = o->bias ? load_channels(o->bias + j, count) : (Vec){0};
-        if (o->argmax) pool_block(c, o->argmax + at, rows, o->channels, count);
-        for (int i = 0; i < rows; i++) {
+        if (o->argmax) pool_rows(c, o->argmax + at, first, end, o->channels, count);
+        for (int i = first; i < end; i++) {
             const Vec v = vec_load(c + i * GEMM_NR) + bias;
             const int64_t to = at + (int64_t)i * o->channels;
-            if (unit_stats) vec_store(c + i * GEMM_NR, v);
+            if (o->stats) vec_store(c + i * GEMM_NR, v);
             if (o->z) store_channels(o->z + to, v, count);
             store_channels(o->y + to, vec_act(o->act, v), count);
         }
-        if (unit_stats) block_stats(unit_stats + j, unit_stats + padded + j, c, rows);
+    }
+}
+
+// mean and m2 (GEMM_NR) of the block's rows, in two passes since it is in the cache. CHAINS sums
+// run side by side because one waits for its last addition.
+static void block_stats(float *mean, float *m2, const float *c, int rows)
+{
+    enum { CHAINS = 4 };
+    for (int j = 0; j < GEMM_NR; j += VEC) {
+        Vec sum[CHAINS] = {0}, square[CHAINS] = {0};
+        for (int i = 0; i < rows; i++) sum[i % CHAINS] += vec_load(c + i * GEMM_NR + j);
+        const Vec average = ((sum[0] + sum[1]) + (sum[2] + sum[3])) / (float)rows;
+        for (int i = 0; i < rows; i++) {
+            const Vec delta = vec_load(c + i * GEMM_NR + j) - average;
+            square[i % CHAINS] += delta * delta;
+        }
+        vec_store(mean + j, average);
+        vec_store(m2 + j, (square[0] + square[1]) + (square[2] + square[3]));
     }
 }
 
@@ -299,10 +310,13 @@ static void slide(const Output *o, const ConvMap *map, const float *w, bool flip
             const ConvUnit unit = conv_unit(&u, i);
             conv_pad(padded, &u, &unit, map);
             for (int channel = 0; channel < o->channels; channel += GEMM_NR) {
+                Target target = {o, unit.pixel >> 2 * pool, channel};
                 gemm_block(block, unit.pixels, min_int(o->channels - channel, GEMM_NR), padded,
-                           offset, axis, weights + channel * k);
-                finish_block(o, block, unit.pixel, unit.pixels, channel,
-                             o->stats ? unit_stats + i * stats_size : NULL);
+                           offset, axis, weights + channel * k, finish_rows, &target);
+                if (o->stats) {
+                    float *const stats = unit_stats + i * stats_size + channel;
+                    block_stats(stats, stats + panels * GEMM_NR, block, unit.pixels >> 2 * pool);
+                }
             }
         }
         if (o->stats) merge_stats(o, &u, unit_stats);

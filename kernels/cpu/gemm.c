@@ -126,38 +126,49 @@ static Tile *const tiles[2][GEMM_MR] = {{EACH_ROWS(TILE_NAME, 1)}, {EACH_ROWS(TI
 static TileT *const tiles_t[2][GEMM_MR] = {{EACH_ROWS(TILE_T_NAME, 1)},
                                            {EACH_ROWS(TILE_T_NAME, 2)}};
 
+typedef struct Block {
+    float *c;
+    int m, n;
+    const float *a;
+    const int32_t *row;
+    GemmFinish *finish;
+    void *context;
+} Block;
+
 // One block of k for all rows, in tiles of nearly equal height.
-static void block_rows(float *c, bool add, int m, int n, const float *a, const int32_t *row,
-                       GemmAxis axis, const float *b)
+static void block_rows(const Block *o, bool first, bool last, int64_t k, GemmAxis axis,
+                       const float *b)
 {
-    Tile *const *const of_height = tiles[n > VEC] - 1;
-    const int count = (int)div_up(m, GEMM_MR);
+    Tile *const *const of_height = tiles[o->n > VEC] - 1;
+    const int count = (int)div_up(o->m, GEMM_MR);
     for (int t = 0, start = 0; t < count; t++) {
-        const int end = (int)part_start(m, t + 1, count);
-        of_height[end - start](c + start * GEMM_NR, add, a, row + start, axis, b);
+        const int end = (int)part_start(o->m, t + 1, count);
+        of_height[end - start](o->c + start * GEMM_NR, !first, o->a + k, o->row + start, axis, b);
+        if (last) o->finish(o->context, o->c, start, end);
         start = end;
     }
 }
 
 void gemm_block(float *c, int m, int n, const float *a, const int32_t *row, GemmAxis axis,
-                const float *b)
+                const float *b, GemmFinish *finish, void *context)
 {
-    if (axis.length <= KC) { // whole segments
-        const int count = (int)div_up(axis.segments * axis.length, KC);
-        for (int i = 0, start = 0; i < count; i++) {
-            const int end = (int)part_start(axis.segments, i + 1, count);
-            block_rows(c, i > 0, m, n, a + start * axis.step, row,
-                       (GemmAxis){end - start, axis.length, axis.step},
+    const Block block = {c, m, n, a, row, finish, context};
+    if (axis.length <= KC) { // blocks of whole segments
+        const int64_t count = div_up(axis.segments * axis.length, KC);
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t start = part_start(axis.segments, i, count),
+                          end = part_start(axis.segments, i + 1, count);
+            block_rows(&block, i == 0, i == count - 1, start * axis.step,
+                       (GemmAxis){(int)(end - start), axis.length, axis.step},
                        b + start * axis.length * GEMM_NR);
-            start = end;
         }
         return;
     }
-    const int64_t count = div_up(axis.length, KC); // parts of a segment
-    for (int64_t i = 0; i < axis.segments * count; i++) {
-        const int64_t segment = i / count, start = part_start(axis.length, i % count, count),
-                      end = part_start(axis.length, i % count + 1, count);
-        block_rows(c, i > 0, m, n, a + segment * axis.step + start, row,
+    const int64_t parts = div_up(axis.length, KC), count = axis.segments * parts;
+    for (int64_t i = 0; i < count; i++) { // blocks within a segment
+        const int64_t segment = i / parts, start = part_start(axis.length, i % parts, parts),
+                      end = part_start(axis.length, i % parts + 1, parts);
+        block_rows(&block, i == 0, i == count - 1, segment * axis.step + start,
                    (GemmAxis){1, end - start, 0}, b + (segment * axis.length + start) * GEMM_NR);
     }
 }

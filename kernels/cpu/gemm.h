@@ -18,11 +18,15 @@ typedef struct GemmAxis {
     int64_t length, step;
 } GemmAxis;
 
+// Called when rows first..end-1 of C are final, while the tile is still in the L1 cache, and their
+// stores can hide behind the next tile's arithmetic.
+typedef void GemmFinish(void *context, float *c, int first, int end);
+
 // C (m,GEMM_NR) = A B, all of GEMM_NR columns set of which the first n are wanted.
 //   A   row i starts at a + row[i]
 //   B   a packed panel: (k,GEMM_NR)
 void gemm_block(float *c, int m, int n, const float *a, const int32_t *row, GemmAxis axis,
-                const float *b);
+                const float *b, GemmFinish *finish, void *context);
 
 // C (m,GEMM_NR) = or += A^T B for m <= GEMM_MR: A has k rows of m values, row i at a + row[i].
 void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, const int32_t *row,

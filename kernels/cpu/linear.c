@@ -34,19 +34,25 @@ static inline void store_columns(float *p, Vec v, int64_t count)
         vec_store_part(p, v, count);
 }
 
-// Rows first.. of y (m,n), columns column.. , from a block c (rows,GEMM_NR).
-static void store_block(float *y, const float *c, const Epilogue *e, int64_t first, int rows,
-                        int64_t column, int64_t n)
+typedef struct Target {
+    float *y; // (m,n)
+    const Epilogue *e;
+    int64_t row, column, n; // where the block lies in y
+} Target;
+
+static void store_rows(void *context, float *c, int first, int end)
 {
-    for (int half = 0; half < GEMM_NR && column + half < n; half += VEC) {
-        const int64_t j = column + half, count = n - j;
+    const Target *const t = context;
+    const Epilogue *const e = t->e;
+    for (int64_t j = t->column; j < t->column + GEMM_NR && j < t->n; j += VEC, c += VEC) {
+        const int64_t count = t->n - j;
         const Vec bias = e->bias ? load_columns(e->bias + j, count) : (Vec){0};
-        for (int i = 0; i < rows; i++) {
-            const int64_t at = (first + i) * n + j;
-            Vec v = vec_load(c + i * GEMM_NR + half) + bias;
+        for (int i = first; i < end; i++) {
+            const int64_t at = (t->row + i) * t->n + j;
+            Vec v = vec_load(c + i * GEMM_NR) + bias;
             if (e->z) store_columns(e->z + at, v, count);
             if (e->saved) v *= vec_act_grad(e->act_of_saved, load_columns(e->saved + at, count));
-            store_columns(y + at, vec_act(e->act, v), count);
+            store_columns(t->y + at, vec_act(e->act, v), count);
         }
     }
 }
@@ -84,9 +90,9 @@ static void multiply(float *y, const float *a, const float *b, Pack *pack, int64
             const int64_t block = unit / panels, column = unit % panels * GEMM_NR,
                           first = part_start(m, block, blocks),
                           end = part_start(m, block + 1, blocks), left = n - column;
+            Target target = {y, e, first, column, n};
             gemm_block(c, (int)(end - first), left < GEMM_NR ? (int)left : GEMM_NR, a + first * k,
-                       row, (GemmAxis){1, k, 0}, packed + column * k);
-            store_block(y, c, e, first, (int)(end - first), column, n);
+                       row, (GemmAxis){1, k, 0}, packed + column * k, store_rows, &target);
         }
     }
 }
