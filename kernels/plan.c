@@ -123,7 +123,7 @@ RECORD(from_f32, (void *y, const float *x, int64_t n), (y, x, n),
        0, (double)n * 4 + elements((double)n))
 RECORD(to_f32, (float *y, const void *x, int64_t n), (y, x, n),
        0, (double)n * 4 + elements((double)n))
-RECORD(gather, (void *x, int32_t *labels_out, const uint8_t *images, const int32_t *labels,
+THROUGH(gather, (void *x, int32_t *labels_out, const uint8_t *images, const int32_t *labels,
                 const uint32_t *ids, const uint32_t *rows, GatherDims d, Augment a),
        (x, labels_out, images, labels, ids, rows, d, a),
        0, (double)d.n * d.h * d.w * d.c + elements((double)d.n * d.h * d.w * d.c))

@@ -29,6 +29,20 @@ VEC_INLINE void vec_store_part(float *p, Vec v, int64_t count)
     memcpy(p, &v, (size_t)count * sizeof(float));
 }
 
+// Any positive count: at most VEC floats are touched.
+VEC_INLINE Vec vec_load_up_to(const float *p, int64_t count)
+{
+    return count >= VEC ? vec_load(p) : vec_load_part(p, count);
+}
+
+VEC_INLINE void vec_store_up_to(float *p, Vec v, int64_t count)
+{
+    if (count >= VEC)
+        vec_store(p, v);
+    else
+        vec_store_part(p, v, count);
+}
+
 // where ? a : b, `where` made by a comparison
 VEC_INLINE Vec vec_select(VecInt where, Vec a, Vec b)
 {

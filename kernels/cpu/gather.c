@@ -1,0 +1,90 @@
+// Stored pictures to inputs: gather, move, mirror, cut, normalise. Floor: the bytes of the result.
+#include <omp.h>
+#include <string.h>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/draws.h"
+
+// What a thread works with, each for one row of w*c values.
+typedef struct Work {
+    float *scale, *shift; // result = byte * scale + shift
+    int32_t *column;      // (w) where an output column comes from
+    uint8_t *bytes;       // (w,c) a row that was moved or mirrored
+} Work;
+
+static int64_t work_floats(GatherDims d)
+{
+    return 4 * div_up((int64_t)d.w * d.c, 16) * 16;
+}
+
+static Work work_of(float *scratch, GatherDims d)
+{
+    const int64_t size = (int64_t)d.w * d.c;
+    Work w;
+    w.scale = carve(&scratch, size);
+    w.shift = carve(&scratch, size);
+    w.column = (int32_t *)carve(&scratch, size);
+    w.bytes = (uint8_t *)scratch;
+    return w;
+}
+
+static void prepare(Work w, const AugmentDraw *draw, GatherDims d)
+{
+    for (int x = 0; x < d.w; x++) {
+        w.column[x] = draw_reflect((draw->mirror ? d.w - 1 - x : x) + draw->dx, d.w);
+        for (int c = 0; c < d.c; c++) {
+            const double factor = draw->factor, mean = d.mean[c], std = d.std[c];
+            w.scale[x * d.c + c] = (float)(factor / (255 * std));
+            w.shift[x * d.c + c] = (float)((factor * (double)draw->offset - mean) / std);
+        }
+    }
+}
+
+static const uint8_t *moved_row(Work w, const uint8_t *row, const AugmentDraw *draw, GatherDims d)
+{
+    if (!draw->mirror && draw->dx == 0) return row;
+    for (int x = 0; x < d.w; x++)
+        for (int c = 0; c < d.c; c++) w.bytes[x * d.c + c] = row[w.column[x] * d.c + c];
+    return w.bytes;
+}
+
+static int within(int i, int size)
+{
+    return i < 0 ? 0 : i > size ? size : i;
+}
+
+static void gather_image(float *to, const uint8_t *image, Work w, const AugmentDraw *draw,
+                         int cutout, GatherDims d)
+{
+    const int size = d.w * d.c;
+    const int left = within(draw->cut_x, d.w), right = within(draw->cut_x + cutout, d.w);
+    prepare(w, draw, d);
+    for (int y = 0; y < d.h; y++, to += size) {
+        const uint8_t *row = image + (int64_t)draw_reflect(y + draw->dy, d.h) * size;
+        const uint8_t *bytes = moved_row(w, row, draw, d);
+        for (int i = 0; i < size; i++) to[i] = (float)bytes[i] * w.scale[i] + w.shift[i];
+        if (y >= draw->cut_y && y < draw->cut_y + cutout && left < right)
+            memset(to + left * d.c, 0, (size_t)((right - left) * d.c) * sizeof *to);
+    }
+}
+
+static void gather(void *x, int32_t *labels_out, const uint8_t *images, const int32_t *labels,
+                   const uint32_t *ids, const uint32_t *rows, GatherDims d, Augment a)
+{
+    const int64_t size = (int64_t)d.h * d.w * d.c, own = work_floats(d);
+    float *scratch = cpu_scratch((size_t)(cpu_threads * own) * sizeof *scratch);
+    if (!scratch) return;
+#pragma omp parallel for schedule(static) num_threads(cpu_threads)
+    for (int64_t n = 0; n < d.n; n++) {
+        const int64_t from = rows ? rows[n] : n;
+        const AugmentDraw draw = draw_augment(a, d.h, d.w, cpu_step.seed, cpu_step.epoch, ids[n]);
+        labels_out[n] = labels[from];
+        gather_image((float *)x + n * size, images + from * size,
+                     work_of(scratch + omp_get_thread_num() * own, d), &draw, a.cutout, d);
+    }
+}
+
+void cpu_gather_ops(Kernels *k)
+{
+    k->gather = gather;
+}

@@ -1,0 +1,260 @@
+// Optimizers. Floor: the bytes of parameters, gradients and state, in one pass over all tensors;
+// for Muon 4 r^2 (n/r) + 2 r^3 FLOP an iteration, r the shorter side.
+#pragma GCC optimize("no-math-errno") // sqrtf is then one vector instruction
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/reduce.h"
+
+enum { PART = 16384 }; // elements that a thread takes at a time
+
+static const Kernels *table; // for Muon's products
+
+// ---- SGD, AdamW --------------------------------------------------------------------------------
+
+// Updates elements first .. last - 1 of one tensor.
+typedef void Update(const Param *p, int64_t first, int64_t last, const void *settings);
+
+// Threads share the elements of all tensors equally, wherever tensors begin and end.
+static void update_all(const Param *p, int count, Update *update, const void *settings)
+{
+    int64_t total = 0;
+    for (int j = 0; j < count; j++) total += p[j].n;
+    const int64_t parts = total / PART + 1;
+#pragma omp parallel for schedule(static) num_threads(cpu_threads)
+    for (int64_t part = 0; part < parts; part++) {
+        int64_t begin = part_start(total, part, parts), end = part_start(total, part + 1, parts);
+        for (int j = 0; j < count; j++) {
+            const int64_t first = begin > 0 ? begin : 0, last = end < p[j].n ? end : p[j].n;
+            if (first < last) update(&p[j], first, last, settings);
+            begin -= p[j].n;
+            end -= p[j].n;
+        }
+    }
+}
+
+// The working copy of elements first .. last - 1.
+static void set_value(const Param *p, int64_t first, int64_t last)
+{
+    if (p->value)
+        memcpy((float *)p->value + first, p->master + first,
+               (size_t)(last - first) * sizeof(float));
+}
+
+static void sgd_range(const Param *p, int64_t first, int64_t last, const void *settings)
+{
+    const Sgd c = *(const Sgd *)settings;
+    const float lr = cpu_step.hyper[p->lr], decay = p->decay;
+    const float on_g = c.nesterov ? 1.0f : 0.0f, on_v = c.nesterov ? c.momentum : 1.0f;
+    float *w = p->master, *v = p->state1;
+    const float *grad = p->grad;
+#pragma omp simd
+    for (int64_t i = first; i < last; i++) {
+        const float g = grad[i] + decay * w[i];
+        v[i] = c.momentum * v[i] + g;
+        w[i] -= lr * (on_g * g + on_v * v[i]);
+    }
+    set_value(p, first, last);
+}
+
+static void sgd_update(const Param *p, int count, Sgd c)
+{
+    update_all(p, count, sgd_range, &c);
+}
+
+typedef struct AdamWStep {
+    AdamW c;
+    float correction1, correction2; // 1 / (1 - beta^t)
+} AdamWStep;
+
+static void adamw_range(const Param *p, int64_t first, int64_t last, const void *settings)
+{
+    const AdamWStep s = *(const AdamWStep *)settings;
+    const float b1 = s.c.beta1, b2 = s.c.beta2, eps = s.c.eps;
+    const float lr = cpu_step.hyper[p->lr], shrink = lr * p->decay;
+    float *w = p->master, *m = p->state1, *v = p->state2;
+    const float *g = p->grad;
+#pragma omp simd
+    for (int64_t i = first; i < last; i++) {
+        m[i] = b1 * m[i] + (1 - b1) * g[i];
+        v[i] = b2 * v[i] + (1 - b2) * (g[i] * g[i]);
+        const float kept = w[i] - shrink * w[i];
+        w[i] = kept - lr * (m[i] * s.correction1) / (sqrtf(v[i] * s.correction2) + eps);
+    }
+    set_value(p, first, last);
+}
+
+static void adamw_update(const Param *p, int count, AdamW c)
+{
+    const double t = cpu_step.step + 1.0;
+    const AdamWStep s = {c, (float)(1 / (1 - pow((double)c.beta1, t))),
+                         (float)(1 / (1 - pow((double)c.beta2, t)))};
+    update_all(p, count, adamw_range, &s);
+}
+
+// ---- Muon --------------------------------------------------------------------------------------
+
+// x is (r,n/r), r the shorter side: where the matrix is tall, its transpose.
+typedef struct MuonWork {
+    float *x, *next; // (largest n)
+    float *a, *aa;   // (largest r, r): A = XX' and bA + cAA
+    double *partial;
+} MuonWork;
+
+static int64_t shorter_side(const Param *p)
+{
+    const int64_t columns = p->n / p->rows;
+    return p->rows < columns ? p->rows : columns;
+}
+
+// The scratch memory; work->x is NULL while planning.
+static void muon_work(MuonWork *work, const Param *p, int count)
+{
+    int64_t n = 0, r = 0;
+    for (int j = 0; j < count; j++) {
+        if (p[j].n > n) n = p[j].n;
+        if (shorter_side(&p[j]) > r) r = shorter_side(&p[j]);
+    }
+    const int64_t size = div_up(n, 16) * 16, square = div_up(r * r, 16) * 16;
+    float *scratch = cpu_scratch((size_t)(2 * size + 2 * square) * sizeof(float) +
+                                 (size_t)reduce_blocks(n) * sizeof(double));
+    *work = (MuonWork){0};
+    if (!scratch) return;
+    work->x = carve(&scratch, n);
+    work->next = carve(&scratch, n);
+    work->a = carve(&scratch, r * r);
+    work->aa = carve(&scratch, r * r);
+    work->partial = (double *)scratch;
+}
+
+static void transpose(float *y, const float *x, int64_t rows, int64_t columns)
+{
+#pragma omp parallel for schedule(static) num_threads(cpu_threads)
+    for (int64_t first = 0; first < columns; first += 16)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = first; j < first + 16 && j < columns; j++)
+                y[j * rows + i] = x[i * columns + j];
+}
+
+// v = momentum * v + g; x = (g + momentum * v) / (|g + momentum * v| + 1e-7)
+static void muon_momentum(const MuonWork *work, const Param *p, float momentum)
+{
+    float *v = p->state1, *x = work->x;
+    const float *g = p->grad;
+#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+    for (int64_t i = 0; i < p->n; i++) {
+        v[i] = momentum * v[i] + g[i];
+        x[i] = g[i] + momentum * v[i];
+    }
+    const float factor = (float)(1 / (sqrt(reduce_dot(work->partial, x, x, p->n)) + 1e-7));
+#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+    for (int64_t i = 0; i < p->n; i++) x[i] *= factor;
+}
+
+// Calls the products only, when planning.
+static void muon_iterate(MuonWork *work, Muon c, int64_t r, int64_t columns)
+{
+    const LinearDims square = {.rows = r, .in = r, .out = r};
+    const LinearDims across = {.rows = r, .in = columns, .out = r};
+    const bool running = work->x != NULL;
+    float *x = work->x, *next = work->next, *a = work->a, *aa = work->aa;
+    const int64_t n = running ? r * columns : 0, squares = running ? r * r : 0;
+    table->linear_forward(a, NULL, x, x, NULL, ACT_NONE, across);
+    table->linear_forward(aa, NULL, a, a, NULL, ACT_NONE, square); // A is symmetric
+#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+    for (int64_t i = 0; i < squares; i++) aa[i] = c.b * a[i] + c.c * aa[i];
+    table->linear_backward_data(next, aa, x, NULL, ACT_NONE, across);
+#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+    for (int64_t i = 0; i < n; i++) next[i] += c.a * x[i];
+    work->x = next;
+    work->next = x;
+}
+
+// w = scale * w; w -= lr * (x + decay * w)
+static void muon_apply(const MuonWork *work, const Param *p, bool renormalize)
+{
+    float *w = p->master;
+    const float *x = work->x;
+    double norm = 0, target = 0;
+    if (renormalize) {
+        norm = sqrt(reduce_dot(work->partial, w, w, p->n));
+        target = sqrt((double)p->rows);
+    }
+    const float scale = renormalize ? (float)(target / norm) : 1.0f;
+    const float lr = cpu_step.hyper[p->lr], decay = p->decay;
+#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+    for (int64_t i = 0; i < p->n; i++) {
+        const float scaled = scale * w[i];
+        w[i] = scaled - lr * (x[i] + decay * scaled);
+    }
+    set_value(p, 0, p->n);
+}
+
+static void muon_one(MuonWork work, const Param *p, Muon c)
+{
+    const int64_t r = shorter_side(p), columns = p->n / r;
+    const bool tall = p->rows > p->n / p->rows, running = work.x != NULL;
+    if (running) muon_momentum(&work, p, c.momentum);
+    if (running && tall) {
+        transpose(work.next, work.x, p->rows, r);
+        float *const other = work.x;
+        work.x = work.next;
+        work.next = other;
+    }
+    for (int i = 0; i < c.iterations; i++) muon_iterate(&work, c, r, columns);
+    if (running && tall) {
+        transpose(work.next, work.x, r, columns);
+        work.x = work.next;
+    }
+    if (running) muon_apply(&work, p, c.renormalize);
+}
+
+static void muon_update(const Param *p, int count, Muon c)
+{
+    MuonWork work;
+    muon_work(&work, p, count);
+    cpu_nested(true);
+    for (int j = 0; j < count; j++) muon_one(work, &p[j], c);
+    cpu_nested(false);
+}
+
+// ---- clipping, averaging -----------------------------------------------------------------------
+
+static void scale_range(const Param *p, int64_t first, int64_t last, const void *settings)
+{
+    const float factor = *(const float *)settings;
+#pragma omp simd
+    for (int64_t i = first; i < last; i++) p->grad[i] *= factor;
+}
+
+static void clip_gradients(float *norm, const Param *p, int count, float max_norm)
+{
+    int64_t largest = 0;
+    for (int j = 0; j < count; j++)
+        if (p[j].n > largest) largest = p[j].n;
+    double *partial = cpu_scratch((size_t)reduce_blocks(largest) * sizeof *partial), sum = 0;
+    if (!partial) return;
+    for (int j = 0; j < count; j++) sum += reduce_dot(partial, p[j].grad, p[j].grad, p[j].n);
+    *norm = (float)sqrt(sum);
+    const float factor = (float)((double)max_norm / sqrt(sum));
+    if (sqrt(sum) > (double)max_norm) update_all(p, count, scale_range, &factor);
+}
+
+static void ema_update(float *ema, const float *x, int decay_slot, int64_t n)
+{
+    const float decay = cpu_step.hyper[decay_slot];
+#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+    for (int64_t i = 0; i < n; i++) ema[i] = decay * ema[i] + (1 - decay) * x[i];
+}
+
+void cpu_optimizer_ops(Kernels *k)
+{
+    table = k;
+    k->sgd_update = sgd_update;
+    k->adamw_update = adamw_update;
+    k->muon_update = muon_update;
+    k->clip_gradients = clip_gradients;
+    k->ema_update = ema_update;
+}
