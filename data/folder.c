@@ -212,7 +212,8 @@ static int scan_classes(Folder *f, const char *prefix, int64_t *capacity, Error 
             continue;
         }
         // classes[0..known) are sorted: those of the split before.
-        if (bsearch(&name, f->classes, (size_t)known, sizeof *f->classes, compare_strings))
+        if (known > 0 &&
+            bsearch(&name, f->classes, (size_t)known, sizeof *f->classes, compare_strings))
             continue;
         char **classes = grow(f->classes, f->class_count, capacity, sizeof *classes);
         if (classes) f->classes = classes;

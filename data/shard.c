@@ -126,12 +126,16 @@ static const char *looks_like(const uint8_t *b)
     return "text";
 }
 
-static int check_identity(const ShardHeader *h, const char *path, Error *e)
+static int check_identity(const ShardHeader *h, const char *path, uint64_t size, Error *e)
 {
+    if (size == 0) return fail(e, STATUS_DATA, "%s: empty, has 0 bytes", path);
     if (memcmp(h->magic, magic, sizeof magic) != 0)
         return fail(e, STATUS_DATA,
                     "%s: not a shard: the first bytes look like %s; make shards with build/prepare",
                     path, looks_like(h->magic));
+    if (size < sizeof *h)
+        return fail(e, STATUS_DATA, "%s: has %" PRIu64 " bytes, a shard has at least %zu", path,
+                    size, sizeof *h);
     if (h->byte_order != 0x01020304)
         return fail(e, STATUS_DATA, "%s: byte_order is 0x%08x, expected 0x01020304", path,
                     h->byte_order);
@@ -402,9 +406,7 @@ static int open_file(Shard *s, uint64_t *size, Error *e)
     if (fstat(s->fd, &st)) return fail_errno(e, STATUS_IO, "%s: cannot stat", s->path);
     if (!S_ISREG(st.st_mode)) return fail(e, STATUS_DATA, "%s: not a regular file", s->path);
     *size = (uint64_t)st.st_size;
-    if (*size >= sizeof s->header) return 0;
-    return fail(e, STATUS_DATA, "%s: has %" PRIu64 " bytes, a shard has at least %zu", s->path,
-                *size, sizeof s->header);
+    return 0;
 }
 
 static int open_and_check(Shard *s, Error *e)
@@ -412,8 +414,9 @@ static int open_and_check(Shard *s, Error *e)
     const ShardHeader *h = &s->header;
     uint64_t size = 0;
     int status = open_file(s, &size, e);
-    if (!status) status = read_exactly(s->fd, s->path, &s->header, sizeof *h, 0, e);
-    if (!status) status = check_identity(h, s->path, e);
+    const size_t header_bytes = size < sizeof *h ? (size_t)size : sizeof *h;
+    if (!status) status = read_exactly(s->fd, s->path, &s->header, header_bytes, 0, e);
+    if (!status) status = check_identity(h, s->path, size, e);
     if (!status) status = check_fixed_fields(h, s->path, e);
     if (!status) status = check_counts(h, s->path, e);
     if (!status) status = check_statistics(h, s->path, e);
