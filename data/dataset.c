@@ -65,7 +65,7 @@ static int find_shards(const char *dir, Split split, uint32_t *shards, Error *e)
     if (status) return status;
     if (found == 0)
         return fail(e, STATUS_DATA,
-                    "%s: no x-%s-*-of-*.nns here; make a data set with build/prepare", dir,
+                    "%s: no x-%s-*-of-*.nns here; make a data set with data/prepare", dir,
                     split_names[split]);
     if (found != of)
         return fail(e, STATUS_DATA, "%s: has %u %s shards, expected %u; copy the missing files",

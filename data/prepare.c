@@ -1,6 +1,6 @@
 // prepare: makes a data set of shards from idx files (MNIST), the binary CIFAR files or a folder of
 // images, and looks at shards.
-//     build/prepare folder photos --size 64x64 --out data/photos
+//     data/prepare folder photos --size 64x64 --out data/photos
 //     ./train_cnn --data data/photos
 #include <inttypes.h>
 #include <signal.h>

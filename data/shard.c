@@ -131,7 +131,7 @@ static int check_identity(const ShardHeader *h, const char *path, uint64_t size,
     if (size == 0) return fail(e, STATUS_DATA, "%s: empty, has 0 bytes", path);
     if (memcmp(h->magic, magic, sizeof magic) != 0)
         return fail(e, STATUS_DATA,
-                    "%s: not a shard: the first bytes look like %s; make shards with build/prepare",
+                    "%s: not a shard: the first bytes look like %s; make shards with data/prepare",
                     path, looks_like(h->magic));
     if (size < sizeof *h)
         return fail(e, STATUS_DATA, "%s: has %" PRIu64 " bytes, a shard has at least %zu", path,

@@ -1,10 +1,10 @@
 #!/bin/bash
-# build/prepare on good and malformed input, made here byte by byte: one case a validation rule.
+# data/prepare on good and malformed input, made here byte by byte: one case a validation rule.
 # Each failure must give its exit status and one line, and leave nothing behind.
 #     tests/test_prepare.sh [path of prepare]
 set -u
 export LC_ALL=C
-prepare=$(realpath "${1:-build/prepare}")
+prepare=$(realpath "${1:-${BUILD:-build/native}/data/prepare}")
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
