@@ -60,16 +60,16 @@ void check_linear_forward(Case *c)
 
 void check_linear_forward_f32(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(linears)); i++) {
-        const LinearDims d = linears[i];
-        begin_linear(c, d, ACT_NONE, "");
+    for (int i = 0; i < shape_count(c, COUNT(linears)) * 2; i++) {
+        const LinearDims d = linears[i / 2];
+        begin_linear(c, d, ACT_NONE, i % 2 ? ", bias" : "");
         Tensor *x = case_random(c, ELEMENT, d.rows * d.in);
         Tensor *w = case_random(c, ELEMENT, d.out * d.in);
-        Tensor *y = case_output(c, FLOAT, d.rows * d.out);
         Tensor *bias = i % 2 ? case_random(c, FLOAT, d.out) : NULL;
+        Tensor *y = case_output(c, FLOAT, d.rows * d.out);
         c->k->linear_forward_f32(dev(y), dev(x), dev(w), dev(bias), d);
-        ref_linear_forward(y->tol, NULL, case_abs(c, x), case_abs(c, w), case_abs(c, bias), ACT_NONE,
-                           d);
+        ref_linear_forward(y->tol, NULL, case_abs(c, x), case_abs(c, w), case_abs(c, bias),
+                           ACT_NONE, d);
         ref_linear_forward(val(y), NULL, val(x), val(w), val(bias), ACT_NONE, d);
         for (int64_t j = 0; j < y->n; j++) y->tol[j] = sum_error((double)d.in, y->tol[j]);
         case_expect(c, y, "y");
