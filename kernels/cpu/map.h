@@ -1,6 +1,6 @@
 // A map (rows,channels) seen as one run of floats, for any number of channels.
 //
-// Values of a channel are repeated until their number is a multiple of VEC: a `period`. Float i of
+// Values of a channel are repeated until they fill cache lines: a `period`. Float i of
 // the map then belongs to place i % period, and whole vectors never straddle two periods. Threads
 // share out `blocks`, whole periods that fit the L2 cache; their number depends on the shape
 // alone, so that sums over rows have the same bits for any number of threads.
@@ -10,7 +10,7 @@
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/gemm.h"
 
-enum { MAP_BLOCK = 16384, MAP_LEAST_PERIOD = 8 * VEC };
+enum { LINE = 16, MAP_BLOCK = 16384, MAP_LEAST_PERIOD = 8 * LINE };
 
 typedef struct Map {
     int64_t size; // floats
@@ -26,7 +26,7 @@ static inline int64_t smaller(int64_t a, int64_t b)
 static inline Map map_of(MapDims d)
 {
     int64_t period = d.channels;
-    while (period % VEC != 0) period *= 2;
+    while (period % LINE != 0) period *= 2;
     if (period < MAP_LEAST_PERIOD) period *= div_up(MAP_LEAST_PERIOD, period);
     const int64_t size = d.rows * d.channels;
     const int64_t block = period * (period < MAP_BLOCK ? MAP_BLOCK / period : 1);

@@ -143,13 +143,13 @@ static void muon_momentum(const MuonWork *work, const Param *p, float momentum)
 {
     float *v = p->state1, *x = work->x;
     const float *g = p->grad;
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
     for (int64_t i = 0; i < p->n; i++) {
         v[i] = momentum * v[i] + g[i];
         x[i] = g[i] + momentum * v[i];
     }
     const float factor = (float)(1 / (sqrt(reduce_dot(work->partial, x, x, p->n)) + 1e-7));
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
     for (int64_t i = 0; i < p->n; i++) x[i] *= factor;
 }
 
@@ -163,10 +163,10 @@ static void muon_iterate(MuonWork *work, Muon c, int64_t r, int64_t columns)
     const int64_t n = running ? r * columns : 0, squares = running ? r * r : 0;
     table->linear_forward(a, NULL, x, x, NULL, ACT_NONE, across);
     table->linear_forward(aa, NULL, a, a, NULL, ACT_NONE, square); // A is symmetric
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
     for (int64_t i = 0; i < squares; i++) aa[i] = c.b * a[i] + c.c * aa[i];
     table->linear_backward_data(next, aa, x, NULL, ACT_NONE, across);
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
     for (int64_t i = 0; i < n; i++) next[i] += c.a * x[i];
     work->x = next;
     work->next = x;
@@ -184,7 +184,7 @@ static void muon_apply(const MuonWork *work, const Param *p, bool renormalize)
     }
     const float scale = renormalize ? (float)(target / norm) : 1.0f;
     const float lr = cpu_step.hyper[p->lr], decay = p->decay;
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
     for (int64_t i = 0; i < p->n; i++) {
         const float scaled = scale * w[i];
         w[i] = scaled - lr * (x[i] + decay * scaled);
@@ -245,7 +245,7 @@ static void clip_gradients(float *norm, const Param *p, int count, float max_nor
 static void ema_update(float *ema, const float *x, int decay_slot, int64_t n)
 {
     const float decay = cpu_step.hyper[decay_slot];
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads)
+#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
     for (int64_t i = 0; i < n; i++) ema[i] = decay * ema[i] + (1 - decay) * x[i];
 }
 

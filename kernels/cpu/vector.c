@@ -7,14 +7,15 @@
 #include "kernels/cpu/reduce.h"
 #include "kernels/draws.h"
 
-enum { SERIAL = 32768 }; // shorter vectors are not worth starting threads for
+enum { RUN = 16384 }; // elements that a thread takes at a time
 
-// Loops with `simd` hold in place too: element i depends on elements i alone.
+// Loops with `simd` hold in place too: element i depends on elements i alone. Runs of a fixed size
+// keep the split into vectors and remainder, and so the bits, the same for any number of threads.
 
 static void to_f32(float *y, const void *x, int64_t n)
 {
     const float *from = x;
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads) if (parallel : n > SERIAL)
+#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
     for (int64_t i = 0; i < n; i++) y[i] = from[i];
 }
 
@@ -27,33 +28,33 @@ static void add(void *y_, const void *a_, const void *b_, int64_t n)
 {
     float *y = y_;
     const float *a = a_, *b = b_;
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads) if (parallel : n > SERIAL)
+#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
     for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
 
 static void axpy(float *y, float a, int s, const float *x, int64_t n)
 {
     const float factor = a * cpu_step.hyper[s];
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads) if (parallel : n > SERIAL)
+#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
     for (int64_t i = 0; i < n; i++) y[i] += factor * x[i];
 }
 
 static void scale(float *y, float a, int s, const float *x, int64_t n)
 {
     const float factor = a * cpu_step.hyper[s];
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads) if (parallel : n > SERIAL)
+#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
     for (int64_t i = 0; i < n; i++) y[i] = factor * x[i];
 }
 
 static void multiply(float *y, const float *a, const float *b, int64_t n)
 {
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads) if (parallel : n > SERIAL)
+#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
     for (int64_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
 static void sqrt_divide(float *y, const float *a, const float *b, float eps, int64_t n)
 {
-#pragma omp parallel for simd schedule(static) num_threads(cpu_threads) if (parallel : n > SERIAL)
+#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
     for (int64_t i = 0; i < n; i++) y[i] = a[i] / (sqrtf(b[i]) + eps);
 }
 
