@@ -161,15 +161,20 @@ static void eigen_symmetric(double m[PATCH_MAX][PATCH_MAX], double v[PATCH_MAX][
 static void write_filters(float *w, double m[PATCH_MAX][PATCH_MAX], double v[PATCH_MAX][PATCH_MAX],
                           int n, double eps)
 {
-    for (int i = 0; i < n; i++) {
+    bool used[PATCH_MAX] = {false};
+    for (int rank = 0; rank < n; rank++) {
+        int i = -1; // the eigenvector with the largest eigenvalue that is left
+        for (int j = 0; j < n; j++)
+            if (!used[j] && (i < 0 || m[j][j] > m[i][i])) i = j;
+        used[i] = true;
         int largest = 0;
         for (int a = 1; a < n; a++)
             if (fabs(v[a][i]) > fabs(v[largest][i])) largest = a;
         const double sign = v[largest][i] < 0 ? -1.0 : 1.0;
         const double scale = sign / sqrt(fmax(m[i][i], 0.0) + eps);
         for (int a = 0; a < n; a++) {
-            w[i * n + a] = (float)(scale * v[a][i]);
-            w[(n + i) * n + a] = -w[i * n + a];
+            w[rank * n + a] = (float)(scale * v[a][i]);
+            w[(n + rank) * n + a] = -w[rank * n + a];
         }
     }
 }

@@ -23,9 +23,9 @@ void init_dirac(const Tensor *t, const Kernels *k, uint64_t seed);
 void init_unit_std(const Tensor *t, const Kernels *k);
 
 // Whitening filters for `weight` (2*size*size*C, size, size, C) from the first `images` training
-// images: the eigenvectors of the patches' second moments, each divided by sqrt(eigenvalue + eps),
-// and their negatives. The sums are exact integers and an eigenvector's largest component is
-// positive, so the filters do not depend on the order of anything.
+// images: the eigenvectors of the patches' second moments, largest eigenvalue first, each divided
+// by sqrt(eigenvalue + eps), then their negatives. The sums are exact integers and an eigenvector's
+// largest component is positive, so the filters do not depend on the order of anything.
 int init_whitening(const Tensor *weight, const Kernels *k, const Dataset *d, int64_t images,
                    double eps, Error *e);
 

@@ -7,11 +7,12 @@
 #include "kernels/check.h"
 #include "kernels/philox.h"
 
-// A step moves a tensor by STEP of its norm. Central differences then carry a relative error of
-// about STEP^2 from curvature and of (rounding of the loss) / (change of the loss) from fp32:
-// small along the gradient, some percent along a random direction, where the loss changes by
-// sqrt(n) less. A gradient with a missing part, a wrong sign or a wrong factor is off by far more.
-static const double STEP = 0.01;
+// A step moves a tensor by a share of its norm. Central differences then carry an error from
+// curvature, which grows with the step, and from the rounding of the fp32 loss, which shrinks with
+// it: small steps serve along the gradient, where the loss changes fast, larger ones along a random
+// direction, where it changes by sqrt(n) less and some percent of error remain. A gradient with a
+// missing part, a wrong sign or a wrong factor is off by far more.
+static const double STEP_ALONG_GRADIENT = 0.001, STEP_ALONG_RANDOM = 0.01;
 static const double ALONG_GRADIENT = 0.03, ALONG_RANDOM = 0.3; // relative tolerances
 enum { RANDOM_DIRECTIONS = 8 };
 
@@ -46,10 +47,10 @@ static double loss_at(const Check *c, double distance)
 }
 
 // The slope of the loss along the direction (a unit vector): measured, and what the gradient says.
-static void slopes(const Check *c, double *measured, double *claimed)
+static void slopes(const Check *c, double step, double *measured, double *claimed)
 {
     const double size = norm(c->weight, c->tensor->n);
-    const double h = STEP * (size > 0 ? size : sqrt((double)c->tensor->n));
+    const double h = step * (size > 0 ? size : sqrt((double)c->tensor->n));
     *measured = (loss_at(c, h) - loss_at(c, -h)) / (2 * h);
     *claimed = 0;
     for (int64_t i = 0; i < c->tensor->n; i++)
@@ -63,7 +64,7 @@ static double error_along_gradient(const Check *c, double *gradient_norm)
     if (!(*gradient_norm > 0)) return INFINITY; // also NaN
     for (int64_t i = 0; i < n; i++) c->direction[i] = (float)((double)c->grad[i] / *gradient_norm);
     double measured, claimed;
-    slopes(c, &measured, &claimed);
+    slopes(c, STEP_ALONG_GRADIENT, &measured, &claimed);
     return fabs(measured - claimed) / claimed;
 }
 
@@ -79,7 +80,7 @@ static double error_along_random(const Check *c)
             c->direction[i] = (float)((r.v[0] & 1 ? 1.0 : -1.0) / sqrt((double)n));
         }
         double measured, claimed;
-        slopes(c, &measured, &claimed);
+        slopes(c, STEP_ALONG_RANDOM, &measured, &claimed);
         differences += (measured - claimed) * (measured - claimed);
         squares += 0.5 * (measured * measured + claimed * claimed);
     }

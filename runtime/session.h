@@ -57,6 +57,7 @@ typedef struct Session {
     Tensors tensors;
     Feed feed;
     Tensor *metrics;   // (METRICS) loss and correct count since they were last read
+    Tensor *grad_norm; // (1) of --clip-norm
     Plan plan;         // of a training step
     char network[128]; // what it is, for the banner and the model file
 

@@ -1,0 +1,54 @@
+# Sourced by the test scripts: counting, and where the programs are.
+#   ok NAME COMMAND...        the command succeeds
+#   fails NAME STATUS TEXT COMMAND...   ends with that status and one line on stderr with TEXT
+#   skip NAME WHY
+#   finish                    prints the counts and exits
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+BUILD=${BUILD:-build/native}
+SANITIZE=${SANITIZE:-}
+train_cnn=$PWD/$BUILD/train_cnn
+train_mlp=$PWD/$BUILD/train_mlp
+# shellcheck disable=SC2034 # used by the scripts
+prepare=$PWD/$BUILD/data/prepare
+shared=${NN_TEST_DATA:-$PWD/../shared/data} # real data, where a checkout has it
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0 skipped=0
+
+pass() { passed=$((passed + 1)) && echo "ok $1"; }
+miss() { failed=$((failed + 1)) && echo "FAILED $1"; }
+skip() { skipped=$((skipped + 1)) && echo "skip $1: $2"; }
+
+ok() {
+    local name=$1
+    shift
+    if "$@" >"$work/out" 2>"$work/err"; then
+        pass "$name"
+    else
+        miss "$name (status $?): $*"
+        tail -n 5 "$work/out" "$work/err"
+    fi
+}
+
+fails() {
+    local name=$1 status=$2 text=$3 got
+    shift 3
+    "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    if [ $got -eq "$status" ] && grep -qF -- "$text" "$work/err" && [ "$(wc -l <"$work/err")" -eq 1 ]; then
+        pass "$name"
+    else
+        miss "$name: status $got for $status, stderr for '$text': $(cat "$work/err")"
+    fi
+}
+
+# A number from a run's summary.json: number DIR KEY
+number() { sed -nE "s/.*\"$2\": ?(-?[0-9.e+-]+).*/\1/p" "$1/summary.json" | head -n 1; }
+at_least() { awk "BEGIN {exit !($1 >= $2)}"; }
+
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ]
+    exit
+}

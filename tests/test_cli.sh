@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# The command line and the run's directory: what is refused leaves nothing behind.
+. "$(dirname "$0")/lib.sh"
+cd "$work" || exit 1
+
+# ---- refused, each with one line and its status ----
+u=2
+fails "unknown option" $u "--batch-size" "$train_cnn" --batch-sizes 10
+fails "zero batch" $u "--batch-size" "$train_cnn" --batch-size 0
+fails "1e99" $u "--steps" "$train_cnn" --steps 1e99
+fails "12abc" $u "12abc" "$train_cnn" --batch-size 12abc
+fails "missing value" $u "--epochs" "$train_cnn" --epochs
+fails "nan" $u "--lr" "$train_cnn" --lr nan
+fails "negative" $u "--momentum" "$train_mlp" --momentum -1
+fails "unknown network" $u "airbench" "$train_cnn" --net resnet
+fails "unknown schedule" $u "cosine" "$train_mlp" --schedule step
+fails "hidden words" $u "--hidden" "$train_mlp" --hidden 512,big
+fails "hidden zero" $u "--hidden" "$train_mlp" --hidden 0
+fails "hidden comma" $u "--hidden" "$train_mlp" --hidden 5,
+fails "augment" $u "--augment" "$train_cnn" --augment spin=3
+fails "augment number" $u "translate" "$train_cnn" --augment translate=1.5
+fails "stray word" $u "mnist" "$train_cnn" mnist
+fails "batch above the set" $u "training images" "$train_cnn" --batch-size 100000
+fails "eval-only alone" $u "--init" "$train_cnn" --eval-only
+fails "unknown device" $u "gpu" "$train_cnn" --device gpu
+fails "no CUDA here" 5 "--device cpu" "$train_cnn" --device cuda
+fails "no such data" 3 "nowhere" "$train_cnn" --data nowhere
+fails "no such weights" 3 "none.safetensors" "$train_mlp" --init none.safetensors
+echo '{' >broken.safetensors
+fails "broken weights" 3 "broken.safetensors" "$train_mlp" --init broken.safetensors
+ok "nothing was left behind" test "$(ls -A | grep -vE '^(out|err|broken.safetensors)$')" = ""
+
+# ---- help ----
+"$train_cnn" --help >help.txt
+ok "help fits a screen" test "$(wc -l <help.txt)" -le 48
+ok "help fits 100 columns" test "$(awk '{if (length > m) m = length} END {print m}' help.txt)" -le 100
+"$train_cnn" --net simple --batch-size 77 --help >help2.txt
+ok "help shows live values" grep -q "77" help2.txt
+
+# ---- a run's directory ----
+"$train_mlp" --steps 3 --hidden 8 --out run >stdout.txt 2>stderr.txt
+ok "run's status" test $? -eq 0
+ok "files of a run" test "$(ls run)" = "$(printf 'log.jsonl\nmodel.safetensors\nsummary.json')"
+ok "one log line a step" test "$(grep -c '"loss"' run/log.jsonl)" -eq 3
+ok "evaluation in the log" grep -q '"test_accuracy"' run/log.jsonl
+ok "stderr is empty" test ! -s stderr.txt
+ok "piped output has no escapes" bash -c "! grep -q $'\033' stdout.txt"
+fails "a second run in the same place" $u "run" "$train_mlp" --steps 1 --out run
+mkdir readonly && chmod 555 readonly
+if [ "$(id -u)" -eq 0 ]; then
+    fails "out below a file" 4 "stdout.txt" "$train_mlp" --steps 1 --out stdout.txt/run
+else
+    fails "read-only directory" 4 "readonly" "$train_mlp" --steps 1 --out readonly/run
+fi
+"$train_mlp" --steps 1 --hidden 8 >/dev/null
+ok "default run directory" bash -c 'test -f runs/*-train_mlp/summary.json'
+"$train_mlp" --steps 2 --hidden 8 --quiet --out quiet >stdout.txt
+ok "quiet prints the result only" test "$(wc -l <stdout.txt)" -le 2
+
+# ---- weights come back ----
+"$train_mlp" --init run/model.safetensors --hidden 8 --eval-only >eval.txt
+ok "eval-only repeats the result" grep -q "$(awk "BEGIN {printf \"%.2f%%\", 100 * $(number run test_accuracy)}")" eval.txt
+fails "another network" 3 "layers.0.weight" "$train_mlp" --init run/model.safetensors --hidden 9 --eval-only
+fails "one layer more" 3 "layers.2.weight" "$train_mlp" --init run/model.safetensors --hidden 8,10 --eval-only
+fails "missed target" 1 "--target-accuracy" "$train_mlp" --init run/model.safetensors --hidden 8 --eval-only --target-accuracy 0.999
+fails "divergence" 6 "loss" "$train_mlp" --steps 40 --optimizer sgd --lr 1e6 --quiet --out diverged
+
+# ---- a signal ends the step, saves and says so ----
+"$train_cnn" --epochs 500 --width 0.125 --out stopped >/dev/null &
+pid=$!
+for _ in $(seq 100); do [ -s stopped/log.jsonl ] && break; sleep 0.1; done
+kill -INT $pid
+wait $pid
+ok "SIGINT: status 130" test $? -eq 130
+ok "SIGINT: weights saved" test -s stopped/model.safetensors
+ok "comma-decimal locale" env LC_ALL=de_DE.UTF-8 "$train_mlp" --steps 1 --lr 0.5 --hidden 8 --quiet --out locale
+finish
