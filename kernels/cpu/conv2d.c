@@ -15,14 +15,11 @@
 #include <omp.h>
 #include <string.h>
 
-#include "kernels/cpu/activation.h"
-
 enum {
     UNIT_PIXELS = 208,   // a unit of small images: enough that a panel is read for many tiles
     STRIP_PIXELS = 1024, // and of large ones: what the L2 cache holds
-    STRIP_FLOATS = 192 * 1024,
-    FEWEST_UNITS = 16, // to share out among threads,
-    FEWEST_PIXELS = 48 // but none smaller than this
+    FEWEST_UNITS = 16,   // to share out among threads,
+    FEWEST_PIXELS = 48   // but none smaller than this
 };
 
 static int min_int(int64_t a, int64_t b)
@@ -36,27 +33,35 @@ static int max_int(int64_t a, int64_t b)
 }
 
 ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int kernel, int stride,
-                     bool pool)
+                     bool pool, int64_t floats, bool strips)
 {
-    ConvUnits u = {
-        .n = n, .rows = rows, .width = width, .pool = pool, .kernel = kernel, .stride = stride};
+    ConvUnits u = {.n = n,
+                   .rows = rows,
+                   .width = width,
+                   .pool = pool,
+                   .strips = 1,
+                   .images = 1,
+                   .kernel = kernel,
+                   .stride = stride};
     if (pool) u.rows = rows / 2 * 2, u.width = width / 2 * 2;
     const int64_t pixels = (int64_t)u.rows * u.width,
-                  floats = ((int64_t)rows * stride + kernel) * map->width * map->c;
-    const int needed = max_int(div_up(pixels, STRIP_PIXELS), div_up(floats, STRIP_FLOATS)),
-              wanted = min_int(div_up(FEWEST_UNITS, n), pixels / FEWEST_PIXELS);
-    u.strips = max_int(1, min_int(max_int(needed, wanted), u.rows >> pool));
-    u.images = 1;
+                  image_floats = ((int64_t)rows * stride + kernel) * map->width * map->c;
+    if (strips) {
+        const int needed = max_int(div_up(pixels, STRIP_PIXELS), div_up(image_floats, floats)),
+                  wanted = min_int(div_up(FEWEST_UNITS, n), pixels / FEWEST_PIXELS);
+        u.strips = max_int(1, min_int(max_int(needed, wanted), u.rows >> pool));
+    }
     if (u.strips == 1 && pixels > 0) {
-        const int least = min_int(div_up(FEWEST_PIXELS, pixels), n);
-        u.images = max_int(least, min_int(UNIT_PIXELS / pixels, n / FEWEST_UNITS));
+        const int least = min_int(div_up(FEWEST_PIXELS, pixels), n),
+                  most = min_int(UNIT_PIXELS / pixels, floats / image_floats);
+        u.images = max_int(least, min_int(most, n / FEWEST_UNITS));
     }
     const int64_t groups = div_up(n, u.images);
     u.images = (int)div_up(n, groups);
     u.count = groups * u.strips;
-    const int strip_rows = (int)div_up(u.rows >> pool, u.strips) << pool;
-    u.padded_rows = (strip_rows - 1) * stride + kernel;
-    u.max_pixels = u.images * strip_rows * u.width;
+    u.unit_rows = (int)div_up(u.rows >> pool, u.strips) << pool;
+    u.padded_rows = (u.unit_rows - 1) * stride + kernel;
+    u.max_pixels = u.images * u.unit_rows * u.width;
     return u;
 }
 
@@ -80,9 +85,9 @@ int64_t conv_padded_size(const ConvUnits *u, const ConvMap *map)
 
 void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map)
 {
-    const int rows = (u->padded_rows - u->kernel) / u->stride + 1;
+    const int image_pixels = u->unit_rows * u->width;
     for (int i = 0; i < u->max_pixels; i++) {
-        const int image = i / (rows * u->width), at = i % (rows * u->width);
+        const int image = i / image_pixels, at = i % image_pixels;
         int row = at / u->width, column = at % u->width;
         if (u->pool) {
             const int window = at / 4, per_row = u->width / 2;
@@ -157,19 +162,6 @@ typedef struct Output {
     Activation act;
     int channels;
 } Output;
-
-static inline Vec load_channels(const float *p, int count)
-{
-    return count >= VEC ? vec_load(p) : vec_load_part(p, count);
-}
-
-static inline void store_channels(float *p, Vec v, int count)
-{
-    if (count >= VEC)
-        vec_store(p, v);
-    else
-        vec_store_part(p, v, count);
-}
 
 // Rows first..end-1 of the block become the maxima of four rows each; one vector of channels.
 static void pool_rows(float *c, uint8_t *argmax, int first, int end, int channels, int count)
@@ -282,7 +274,8 @@ static void pack_weights(float *panel, const float *w, bool flipped, ConvDims d,
 static void slide(const Output *o, const ConvMap *map, const float *w, bool flipped, int stride,
                   int rows, int width, bool pool, ConvDims d)
 {
-    const ConvUnits u = conv_units(map, d.n, rows, width, d.kernel, stride, pool);
+    const ConvUnits u =
+        conv_units(map, d.n, rows, width, d.kernel, stride, pool, CONV_L2_FLOATS, true);
     const GemmAxis axis = {d.kernel, (int64_t)d.kernel * map->c, (int64_t)map->width * map->c};
     const int64_t panels = div_up(o->channels, GEMM_NR), k = d.kernel * axis.length,
                   stats_size = o->stats ? 2 * panels * GEMM_NR : 0, // of a unit
@@ -351,8 +344,8 @@ static void conv2d_pool_forward(void *y, uint8_t *argmax, float *stats, const vo
     forward(&o, x, w, true, d);
 }
 
-static void backward_data(float *dx, const float *dy, const uint8_t *argmax, const float *w,
-                          ConvDims d)
+void conv_backward_data(float *dx, const float *dy, const uint8_t *argmax, const float *w,
+                        ConvDims d)
 {
     const int oh = conv_out(d.h, d.kernel, d.stride, d.pad),
               ow = conv_out(d.w, d.kernel, d.stride, d.pad);
@@ -370,13 +363,13 @@ static void backward_data(float *dx, const float *dy, const uint8_t *argmax, con
 
 static void conv2d_backward_data(void *dx, const void *dy, const void *w, ConvDims d)
 {
-    backward_data(dx, dy, NULL, w, d);
+    conv_backward_data(dx, dy, NULL, w, d);
 }
 
-static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *argmax,
-                                      const void *w, ConvDims d)
+static void conv2d_backward_weight(float *dw, const void *dy, const void *x, GradMode mode,
+                                   ConvDims d)
 {
-    backward_data(dx, dy, argmax, w, d);
+    conv_backward_weight(dw, dy, NULL, x, mode, d);
 }
 
 void cpu_conv2d_ops(Kernels *k)
@@ -384,6 +377,6 @@ void cpu_conv2d_ops(Kernels *k)
     k->conv2d_forward = conv2d_forward;
     k->conv2d_pool_forward = conv2d_pool_forward;
     k->conv2d_backward_data = conv2d_backward_data;
-    k->conv2d_pool_backward_data = conv2d_pool_backward_data;
-    cpu_conv2d_weight_ops(k);
+    k->conv2d_backward_weight = conv2d_backward_weight;
+    cpu_conv2d_pool_backward_ops(k);
 }

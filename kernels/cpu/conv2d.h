@@ -2,6 +2,7 @@
 #ifndef KERNELS_CPU_CONV2D_H
 #define KERNELS_CPU_CONV2D_H
 
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/gemm.h"
 
 // A map under a sliding kernel. Padded with zeros a piece at a time, in scratch memory, a kernel's
@@ -25,7 +26,8 @@ typedef struct ConvUnits {
     int strips;            // of an image
     int images;            // of a unit, at most
     int kernel, stride;
-    int padded_rows, max_pixels; // of a unit, at most
+    int unit_rows; // of a unit, at most, as the next two
+    int padded_rows, max_pixels;
 } ConvUnits;
 
 typedef struct ConvUnit {
@@ -33,9 +35,11 @@ typedef struct ConvUnit {
     int images, row, rows, pixels;
 } ConvUnit;
 
-// rows, width: of the convolution's output.
+// rows, width: of the convolution's output. A unit's padded copy has about `floats` at most, as far
+// as that can be: strips says whether an image may be cut.
 ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int kernel, int stride,
-                     bool pool);
+                     bool pool, int64_t floats, bool strips);
+enum { CONV_L2_FLOATS = 192 * 1024 };
 ConvUnit conv_unit(const ConvUnits *u, int64_t index);
 
 // Floats of a unit's padded copy, which conv_pad sets: (images, padded rows, width, c).
@@ -44,7 +48,27 @@ void conv_pad(float *padded, const ConvUnits *u, const ConvUnit *unit, const Con
 // offset[i]: where the window of a unit's pixel i starts in its padded copy; max_pixels of them.
 void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map);
 
-// conv2d_weight.c
-void cpu_conv2d_weight_ops(Kernels *k);
+// Without argmax, dy is the gradient of the convolution's output; with it, of the pooled map.
+void conv_backward_data(float *dx, const float *dy, const uint8_t *argmax, const float *w,
+                        ConvDims d);
+void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, const float *x,
+                          GradMode mode, ConvDims d); // conv2d_weight.c
+// Parts to cut the units into, each with its own sums of `size` floats, when the sums are already
+// cut into `chunks`.
+int64_t conv_parts(int64_t units, int64_t chunks, int64_t size);
+void cpu_conv2d_pool_backward_ops(Kernels *k); // conv2d_pool_backward.c
+
+static inline Vec load_channels(const float *p, int64_t count)
+{
+    return count >= VEC ? vec_load(p) : vec_load_part(p, count);
+}
+
+static inline void store_channels(float *p, Vec v, int64_t count)
+{
+    if (count >= VEC)
+        vec_store(p, v);
+    else
+        vec_store_part(p, v, count);
+}
 
 #endif

@@ -5,9 +5,9 @@
 //   of the window, are broadcast and multiplied with two vectors of dy. x is the zero padded copy,
 //   so that no window is copied; dy is packed into a panel of GEMM_NR channels.
 //
-//   A work item is a panel, a range of its tiles and, where those are few, a part of the batch: it
-//   goes through its units in order. The items follow from the shape, so that the sums do not
-//   depend on the number of threads.
+//   A work item is a range of tiles, for all channels of dy, and a part of the batch, whose units
+//   it goes through in order; its sums stay in the L2 cache. The items follow from the shape, so
+//   that the sums do not depend on the number of threads.
 // Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds.
 #include "kernels/cpu/conv2d.h"
 
@@ -15,9 +15,10 @@
 #include <string.h>
 
 enum {
-    BLOCK_PIXELS = 256, // of a panel of dy, 32 KB of the L1 cache
-    ITEM_TILES = 48,
-    FEWEST_ITEMS = 16
+    BLOCK_PIXELS = 256,           // of a panel of dy, 32 KB of the L1 cache
+    ITEM_FLOATS = 192 * 1024,     // of an item's sums
+    SUM_FLOATS = 8 * 1024 * 1024, // of all sums
+    ITEMS = 32                    // to share out, as far as the batch goes
 };
 
 typedef struct Work {
@@ -28,7 +29,7 @@ typedef struct Work {
     ConvDims d;
     int64_t panels, tiles; // tiles of a panel
     int64_t row_tiles;     // tiles of a kernel row: their heights are nearly equal
-    int64_t chunks, parts; // of a panel's tiles, of the units
+    int64_t chunks, parts; // of the tiles, of the units
     const int32_t *offset;
     float *sums; // (parts,panels,tiles,GEMM_MR,GEMM_NR)
 } Work;
@@ -65,59 +66,75 @@ static void pack_dy(float *panel, const Work *work, const ConvUnit *unit, int ch
     }
 }
 
-static void work_item(const Work *work, int64_t item, float *padded, float *panel)
+// Tiles first..end-1 of a panel take in a unit's pixels.
+static void add_panel(const Work *work, int64_t part, int64_t p, int64_t first, int64_t end,
+                      bool add, const float *padded, const float *panel, int pixels)
 {
-    const int64_t chunk = item % work->chunks, p = item / work->chunks % work->panels,
-                  part = item / work->chunks / work->panels;
-    const int64_t first_unit = part_start(work->units.count, part, work->parts);
-    const int channel = (int)p * GEMM_NR, left = work->d.cout - channel;
-    for (int64_t u = first_unit; u < part_start(work->units.count, part + 1, work->parts); u++) {
-        const ConvUnit unit = conv_unit(&work->units, u);
-        conv_pad(padded, &work->units, &unit, &work->map);
-        pack_dy(panel, work, &unit, channel);
-        const int64_t blocks = div_up(unit.pixels, BLOCK_PIXELS);
-        for (int64_t b = 0; b < blocks; b++) {
-            const int64_t from = part_start(unit.pixels, b, blocks),
-                          to = part_start(unit.pixels, b + 1, blocks);
-            for (int64_t t = part_start(work->tiles, chunk, work->chunks);
-                 t < part_start(work->tiles, chunk + 1, work->chunks); t++) {
-                const int64_t row = t / work->row_tiles, i = t % work->row_tiles;
-                const int start = tile_start(work, i), end = tile_start(work, i + 1);
-                gemm_tile_transposed(sums_of(work, part, p, t), u > first_unit || b > 0,
-                                     end - start, left,
-                                     padded + row * work->map.width * work->map.c + start,
-                                     work->offset + from, to - from, panel + from * GEMM_NR);
-            }
+    const int n = (int)(work->d.cout - p * GEMM_NR);
+    const int64_t blocks = div_up(pixels, BLOCK_PIXELS);
+    for (int64_t b = 0; b < blocks; b++) {
+        const int64_t from = part_start(pixels, b, blocks), to = part_start(pixels, b + 1, blocks);
+        for (int64_t t = first; t < end; t++) {
+            const int64_t row = t / work->row_tiles, i = t % work->row_tiles;
+            const int start = tile_start(work, i);
+            gemm_tile_transposed(sums_of(work, part, p, t), add || b > 0,
+                                 tile_start(work, i + 1) - start, n,
+                                 padded + row * work->map.width * work->map.c + start,
+                                 work->offset + from, to - from, panel + from * GEMM_NR);
         }
     }
 }
 
-// dw (cout,kernel^2 cin) from the parts' sums of one panel.
-static void store_panel(float *dw, const Work *work, int64_t p, bool add)
+static void work_item(const Work *work, int64_t item, float *padded, float *panel)
+{
+    const int64_t chunk = item % work->chunks, part = item / work->chunks,
+                  first_tile = part_start(work->tiles, chunk, work->chunks),
+                  end_tile = part_start(work->tiles, chunk + 1, work->chunks),
+                  first_unit = part_start(work->units.count, part, work->parts),
+                  end_unit = part_start(work->units.count, part + 1, work->parts);
+    for (int64_t u = first_unit; u < end_unit; u++) {
+        const ConvUnit unit = conv_unit(&work->units, u);
+        conv_pad(padded, &work->units, &unit, &work->map);
+        for (int64_t p = 0; p < work->panels; p++) {
+            pack_dy(panel, work, &unit, (int)p * GEMM_NR);
+            add_panel(work, part, p, first_tile, end_tile, u > first_unit, padded, panel,
+                      unit.pixels);
+        }
+    }
+}
+
+// dw (cout,kernel^2 cin) from the parts' sums of one tile.
+static void store_tile(float *dw, const Work *work, int64_t p, int64_t t, bool add)
 {
     const int64_t length = (int64_t)work->d.kernel * work->d.cin, k = work->d.kernel * length;
     const int channel = (int)p * GEMM_NR, left = work->d.cout - channel,
-              n = left < GEMM_NR ? left : GEMM_NR;
-    for (int64_t t = 0; t < work->tiles; t++) {
-        const int start = tile_start(work, t % work->row_tiles),
-                  rows = tile_start(work, t % work->row_tiles + 1) - start;
-        float *const sum = sums_of(work, 0, p, t);
-        for (int64_t part = 1; part < work->parts; part++) {
-            const float *const more = sums_of(work, part, p, t);
-            for (int i = 0; i < rows * GEMM_NR; i++) sum[i] += more[i];
-        }
-        float *const to = dw + channel * k + t / work->row_tiles * length + start;
-        for (int j = 0; j < n; j++) {
-            for (int i = 0; i < rows; i++) {
-                const float value = sum[i * GEMM_NR + j];
-                to[j * k + i] = add ? to[j * k + i] + value : value;
-            }
+              n = left < GEMM_NR ? left : GEMM_NR, start = tile_start(work, t % work->row_tiles),
+              rows = tile_start(work, t % work->row_tiles + 1) - start;
+    float *const sum = sums_of(work, 0, p, t);
+    for (int64_t part = 1; part < work->parts; part++) {
+        const float *const more = sums_of(work, part, p, t);
+        for (int i = 0; i < rows * GEMM_NR; i++) sum[i] += more[i];
+    }
+    float *const to = dw + channel * k + t / work->row_tiles * length + start;
+    for (int j = 0; j < n; j++) {
+        for (int i = 0; i < rows; i++) {
+            const float value = sum[i * GEMM_NR + j];
+            to[j * k + i] = add ? to[j * k + i] + value : value;
         }
     }
 }
 
-static void backward_weight(float *dw, const float *dy, const uint8_t *argmax, const float *x,
-                            GradMode mode, ConvDims d)
+// Parts to cut the units into, each with its own sums of `size` floats.
+int64_t conv_parts(int64_t units, int64_t chunks, int64_t size)
+{
+    int64_t parts = div_up(ITEMS, chunks);
+    if (parts > SUM_FLOATS / size) parts = SUM_FLOATS / size;
+    if (parts > units / 2) parts = units / 2;
+    return parts > 1 ? parts : 1;
+}
+
+void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, const float *x,
+                          GradMode mode, ConvDims d)
 {
     Work work = {.dy = dy, .argmax = argmax, .d = d};
     work.map = (ConvMap){.x = x,
@@ -127,17 +144,18 @@ static void backward_weight(float *dw, const float *dy, const uint8_t *argmax, c
                          .dilation = 1,
                          .before = d.pad,
                          .width = d.w + 2 * d.pad};
-    work.units =
-        conv_units(&work.map, d.n, conv_out(d.h, d.kernel, d.stride, d.pad),
-                   conv_out(d.w, d.kernel, d.stride, d.pad), d.kernel, d.stride, argmax != NULL);
+    work.units = conv_units(&work.map, d.n, conv_out(d.h, d.kernel, d.stride, d.pad),
+                            conv_out(d.w, d.kernel, d.stride, d.pad), d.kernel, d.stride,
+                            argmax != NULL, CONV_L2_FLOATS, true);
     work.panels = div_up(d.cout, GEMM_NR);
     work.row_tiles = div_up((int64_t)d.kernel * d.cin, GEMM_MR);
     work.tiles = d.kernel * work.row_tiles;
-    work.chunks = div_up(work.tiles, ITEM_TILES);
-    work.parts = div_up(FEWEST_ITEMS, work.panels * work.chunks);
-    if (work.parts > work.units.count) work.parts = work.units.count;
+    const int64_t size = work.panels * work.tiles * GEMM_MR * GEMM_NR; // of a part's sums
+    work.chunks = div_up(size, ITEM_FLOATS);
+    if (work.chunks > work.tiles) work.chunks = work.tiles;
+    work.parts = conv_parts(work.units.count, work.chunks, size);
 
-    const int64_t sums = work.parts * work.panels * work.tiles * GEMM_MR * GEMM_NR,
+    const int64_t sums = work.parts * size,
                   padded = div_up(conv_padded_size(&work.units, &work.map), 16) * 16,
                   panel = (int64_t)work.units.max_pixels * GEMM_NR;
     float *scratch = cpu_scratch(
@@ -153,27 +171,10 @@ static void backward_weight(float *dw, const float *dy, const uint8_t *argmax, c
     {
         float *const own = scratch + omp_get_thread_num() * (padded + panel);
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < work.parts * work.panels * work.chunks; i++)
+        for (int64_t i = 0; i < work.parts * work.chunks; i++)
             work_item(&work, i, own, own + padded);
 #pragma omp for schedule(static)
-        for (int64_t p = 0; p < work.panels; p++) store_panel(dw, &work, p, mode == ADD);
+        for (int64_t i = 0; i < work.panels * work.tiles; i++)
+            store_tile(dw, &work, i / work.tiles, i % work.tiles, mode == ADD);
     }
-}
-
-static void conv2d_backward_weight(float *dw, const void *dy, const void *x, GradMode mode,
-                                   ConvDims d)
-{
-    backward_weight(dw, dy, NULL, x, mode, d);
-}
-
-static void conv2d_pool_backward_weight(float *dw, const void *dy, const uint8_t *argmax,
-                                        const void *x, GradMode mode, ConvDims d)
-{
-    backward_weight(dw, dy, argmax, x, mode, d);
-}
-
-void cpu_conv2d_weight_ops(Kernels *k)
-{
-    k->conv2d_backward_weight = conv2d_backward_weight;
-    k->conv2d_pool_backward_weight = conv2d_pool_backward_weight;
 }
