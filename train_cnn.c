@@ -61,7 +61,7 @@ static void defaults(CommandLine *line)
     if (!options_given(line, &(variable))) (variable) = (value)
     DEFAULT(config.width, embedded && !simple ? 0.25 : 1.0);
     DEFAULT(config.tta, simple ? 0 : 2);
-    DEFAULT(o->epochs, simple ? 3 : 8);
+    DEFAULT(o->epochs, simple ? 3 : embedded ? 4 : 8);
     DEFAULT(o->batch_size, simple ? 128 : embedded ? 250 : 2000);
     DEFAULT(o->optimizer, simple ? OPTIMIZER_ADAMW : OPTIMIZER_MUON);
     DEFAULT(o->schedule, SCHEDULE_LINEAR);

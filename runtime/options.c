@@ -39,9 +39,8 @@ static void add_shared(CommandLine *line)
         ARG_DOUBLE("clip-norm", &o->clip_norm, 0, 1e9, "largest gradient norm; 0: no clipping"),
         ARG_ONOFF("ema", &o->ema, "evaluate a moving average of the weights"),
         ARG_DOUBLE("label-smoothing", &o->label_smoothing, 0, 0.99, "share of the target spread"),
-        ARG_STRING(
-            "augment", &o->augment, "SPEC",
-            "auto, none, or flip=alternate|random,translate=N,cutout=N,brightness=F,contrast=F"),
+        ARG_STRING("augment", &o->augment, "SPEC",
+                   "auto, none, or such as flip=alternate,translate=2"),
         ARG_ONOFF("shuffle", &o->shuffle, "a new order each epoch"),
         ARG_INT("seed", &o->seed, 0, INT64_MAX, "of every random decision"),
         ARG_HEADING("Run"),
