@@ -16,7 +16,7 @@
 
 enum {
     BLOCK_PIXELS = 256,           // of a panel of dy, 32 KB of the L1 cache
-    ITEM_FLOATS = 192 * 1024,     // of an item's sums
+    ITEM_FLOATS = 96 * 1024,      // of an item's sums
     SUM_FLOATS = 8 * 1024 * 1024, // of all sums
     ITEMS = 32                    // to share out, as far as the batch goes
 };
@@ -159,11 +159,12 @@ void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, con
                   padded = div_up(conv_padded_size(&work.units, &work.map), 16) * 16,
                   panel = (int64_t)work.units.max_pixels * GEMM_NR;
     float *scratch = cpu_scratch(
-        (size_t)(sums + div_up(work.units.max_pixels, 16) * 16 + cpu_threads * (padded + panel)) *
+        (size_t)(sums + work.units.max_pixels + GEMM_AHEAD + 16 + cpu_threads * (padded + panel)) *
         sizeof(float));
     if (!scratch) return;
     work.sums = carve(&scratch, sums);
-    int32_t *const offset = (int32_t *)carve(&scratch, work.units.max_pixels);
+    int32_t *const offset = (int32_t *)carve(&scratch, work.units.max_pixels + GEMM_AHEAD);
+    memset(offset + work.units.max_pixels, 0, GEMM_AHEAD * sizeof *offset);
     conv_offsets(offset, &work.units, &work.map);
     work.offset = offset;
 

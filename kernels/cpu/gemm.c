@@ -80,6 +80,7 @@ INLINE void tile_t(float *c, bool add, const float *a, const int32_t *row, int64
 #pragma GCC unroll 1
     for (int64_t j = 0; j < k; j++, b += GEMM_NR) {
         const float *p = a + row[j];
+        __builtin_prefetch(a + row[j + GEMM_AHEAD]);
         Vec bv[2];
 #pragma GCC unroll 2
         for (int v = 0; v < vecs; v++) bv[v] = vec_load(b + v * VEC);

@@ -28,7 +28,9 @@ typedef void GemmFinish(void *context, float *c, int first, int end);
 void gemm_block(float *c, int m, int n, const float *a, const int32_t *row, GemmAxis axis,
                 const float *b, GemmFinish *finish, void *context);
 
-// C (m,GEMM_NR) = or += A^T B for m <= GEMM_MR: A has k rows of m values, row i at a + row[i].
+// C (m,GEMM_NR) = or += A^T B for m <= GEMM_MR: A has k rows of m values, row i at a + row[i]. It
+// prefetches GEMM_AHEAD rows ahead, so that row[] has as many readable entries past its end.
+enum { GEMM_AHEAD = 6 };
 void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, const int32_t *row,
                           int64_t k, const float *b);
 

@@ -155,8 +155,8 @@ static void linear_backward_weight(float *dw, float *dbias, const void *dy_, con
     float *scratch = cpu_scratch((size_t)(tiles * a_size + cpu_threads * b_size) * sizeof(float));
     if (!scratch) return;
     float *const a = carve(&scratch, tiles * a_size);
-    int32_t row[TERMS];
-    for (int i = 0; i < TERMS; i++) row[i] = i * GEMM_MR;
+    int32_t row[TERMS + GEMM_AHEAD];
+    for (int i = 0; i < TERMS + GEMM_AHEAD; i++) row[i] = i * GEMM_MR;
 
 #pragma omp parallel num_threads(cpu_threads)
     for (int64_t k = 0; k < d.rows; k += TERMS) {
