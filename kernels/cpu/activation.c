@@ -5,60 +5,70 @@
 
 enum { BLOCK = 16384 };
 
-static void activation_forward(void *y_, const void *x_, Activation act, int64_t n)
+VEC_INLINE void forward_run(float *y, const float *x, Activation act, int64_t n)
 {
-    float *y = y_;
-    const float *x = x_;
+    const int64_t whole = n - n % VEC;
+    for (int64_t i = 0; i < whole; i += VEC) vec_store(y + i, vec_act(act, vec_load_ahead(x + i)));
+    if (whole < n)
+        vec_store_part(y + whole, vec_act(act, vec_load_part(x + whole, n - whole)), n - whole);
+}
+
+static void activation_forward(void *y, const void *x, Activation act, int64_t n)
+{
 #pragma omp parallel for schedule(static) num_threads(cpu_threads) if (n > BLOCK)
-    for (int64_t first = 0; first < n; first += BLOCK) {
-        const int64_t last = smaller(n, first + BLOCK), whole = last - (last - first) % VEC;
-        for (int64_t i = first; i < whole; i += VEC)
-            vec_store(y + i, vec_act(act, vec_load(x + i)));
-        if (whole < last)
-            vec_store_part(y + whole, vec_act(act, vec_load_part(x + whole, last - whole)),
-                           last - whole);
-    }
+    for (int64_t i = 0; i < n; i += BLOCK)
+        BY_ACTIVATION(
+            act, forward_run((float *)y + i, (const float *)x + i, fixed, smaller(n - i, BLOCK)))
 }
 
 // dy * act'(saved); without an activation `saved` is not read.
-VEC_INLINE Vec backward(const float *dy, const float *saved, Activation act, int64_t count)
+VEC_INLINE Vec backward(const float *dy, const float *saved, Activation act)
 {
-    const Vec g = vec_load_up_to(dy, count);
-    return act == ACT_NONE ? g : g * vec_act_grad(act, vec_load_up_to(saved, count));
+    const Vec g = vec_load_ahead(dy);
+    return act == ACT_NONE ? g : g * vec_act_grad(act, vec_load_ahead(saved));
 }
 
-static void activation_backward(void *dx_, const void *dy_, const void *saved_, Activation act,
+VEC_INLINE Vec backward_part(const float *dy, const float *saved, Activation act, int64_t count)
+{
+    return vec_load_part(dy, count) * vec_act_grad(act, vec_load_part(saved, count));
+}
+
+VEC_INLINE void backward_run(float *dx, const float *dy, const float *saved, Activation act,
+                             int64_t n)
+{
+    const int64_t whole = n - n % VEC;
+    for (int64_t i = 0; i < whole; i += VEC) vec_store(dx + i, backward(dy + i, saved + i, act));
+    if (whole < n)
+        vec_store_part(dx + whole, backward_part(dy + whole, saved + whole, act, n - whole),
+                       n - whole);
+}
+
+static void activation_backward(void *dx, const void *dy, const void *saved, Activation act,
                                 int64_t n)
 {
-    float *dx = dx_;
-    const float *dy = dy_, *saved = saved_;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads) if (n > BLOCK)
-    for (int64_t first = 0; first < n; first += BLOCK) {
-        const int64_t last = smaller(n, first + BLOCK), whole = last - (last - first) % VEC;
-        for (int64_t i = first; i < whole; i += VEC)
-            vec_store(dx + i, backward(dy + i, saved + i, act, VEC));
-        if (whole < last)
-            vec_store_part(dx + whole, backward(dy + whole, saved + whole, act, last - whole),
-                           last - whole);
-    }
+    for (int64_t i = 0; i < n; i += BLOCK)
+        BY_ACTIVATION(act, backward_run((float *)dx + i, (const float *)dy + i,
+                                        (const float *)(saved ? saved : dy) + i, fixed,
+                                        smaller(n - i, BLOCK)))
 }
 
 // One block of the map: dz set (NULL: not), sums (period) of dz set.
-static void backward_block(const Map *m, float *dz, float *sums, const float *dy,
-                           const float *saved, Activation act, int64_t first)
+VEC_INLINE void backward_block(const Map *m, float *dz, float *sums, const float *dy,
+                               const float *saved, Activation act, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     memset(sums, 0, (size_t)m->period * sizeof *sums);
     for (int64_t start = first; start < last; start += m->period) {
         const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
         for (int64_t i = 0; i < whole; i += VEC) {
-            const Vec g = backward(dy + start + i, saved + start + i, act, VEC);
+            const Vec g = backward(dy + start + i, saved + start + i, act);
             vec_store(sums + i, vec_load(sums + i) + g);
             if (dz) vec_store(dz + start + i, g);
         }
         if (whole < size) {
             const int64_t at = start + whole, count = size - whole;
-            const Vec g = backward(dy + at, saved + at, act, count);
+            const Vec g = backward_part(dy + at, saved + at, act, count);
             vec_store(sums + whole, vec_load(sums + whole) + g);
             if (dz) vec_store_part(dz + at, g, count);
         }
@@ -77,7 +87,7 @@ static void bias_act_backward(void *dz, float *dbias, const void *dy, const void
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
     for (int64_t b = 0; b < m.blocks; b++) {
         float *own = sums + omp_get_thread_num() * m.period;
-        backward_block(&m, dz, own, dy, saved ? saved : dy, act, b * m.block);
+        BY_ACTIVATION(act, backward_block(&m, dz, own, dy, saved ? saved : dy, fixed, b * m.block))
         map_fold(&m, partial + b * m.channels, own);
     }
     map_add_blocks(&m, total, partial, m.channels);

@@ -29,6 +29,15 @@ VEC_INLINE void vec_store_part(float *p, Vec v, int64_t count)
     memcpy(p, &v, (size_t)count * sizeof(float));
 }
 
+// A load from a long run that is passed over once. The prefetch matters where much is computed
+// between two loads, so that few of them are under way: it doubled the speed of a GELU over a large
+// map on a virtual machine whose hardware prefetcher does little.
+VEC_INLINE Vec vec_load_ahead(const float *p)
+{
+    __builtin_prefetch(p + 1024);
+    return vec_load(p);
+}
+
 // Any positive count: at most VEC floats are touched.
 VEC_INLINE Vec vec_load_up_to(const float *p, int64_t count)
 {
@@ -148,5 +157,31 @@ VEC_INLINE Vec vec_act_grad(Activation act, Vec saved)
     }
     return vec_set(1.0f);
 }
+
+// Makes `call` with a variable `fixed` = act that is a constant in each branch: the loop that is
+// inlined there then holds one activation and keeps its coefficients in registers.
+#define BY_ACTIVATION(act, call)                                                                   \
+    switch (act) {                                                                                 \
+    case ACT_NONE: {                                                                               \
+        const Activation fixed = ACT_NONE;                                                         \
+        call;                                                                                      \
+        break;                                                                                     \
+    }                                                                                              \
+    case ACT_RELU: {                                                                               \
+        const Activation fixed = ACT_RELU;                                                         \
+        call;                                                                                      \
+        break;                                                                                     \
+    }                                                                                              \
+    case ACT_GELU: {                                                                               \
+        const Activation fixed = ACT_GELU;                                                         \
+        call;                                                                                      \
+        break;                                                                                     \
+    }                                                                                              \
+    case ACT_SILU: {                                                                               \
+        const Activation fixed = ACT_SILU;                                                         \
+        call;                                                                                      \
+        break;                                                                                     \
+    }                                                                                              \
+    }
 
 #endif

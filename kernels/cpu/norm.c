@@ -18,7 +18,8 @@ VEC_INLINE void sum_block(const Map *m, float *sum, const float *x, const float 
     for (int64_t start = first; start < last; start += m->period) {
         const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
         for (int64_t i = 0; i < whole; i += VEC) {
-            const Vec v = vec_load(x + start + i) - vec_load(shift + i);
+            const float *at = x + start + i;
+            const Vec v = (square ? vec_load(at) : vec_load_ahead(at)) - vec_load(shift + i);
             vec_store(sum + i, vec_load(sum + i) + (square ? v * v : v));
         }
         for (int64_t i = whole; i < size; i++) {
@@ -134,22 +135,27 @@ VEC_INLINE Vec affine(const Affine *a, Vec x, int64_t i)
     return (x - vec_load(a->mean + i)) * vec_load(a->scale + i) + vec_load(a->bias + i);
 }
 
+VEC_INLINE void apply_block(float *y, const float *x, const Affine *a, Activation act, const Map *m,
+                            int64_t first)
+{
+    const int64_t last = map_block_end(m, first);
+    for (int64_t start = first; start < last; start += m->period) {
+        const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
+        const int64_t rest = size - whole;
+        for (int64_t i = 0; i < whole; i += VEC)
+            vec_store(y + start + i, vec_act(act, affine(a, vec_load_ahead(x + start + i), i)));
+        if (rest) {
+            const Vec v = affine(a, vec_load_part(x + start + whole, rest), whole);
+            vec_store_part(y + start + whole, vec_act(act, v), rest);
+        }
+    }
+}
+
 static void apply(float *y, const float *x, const Affine *a, Activation act, const Map *m)
 {
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
-    for (int64_t first = 0; first < m->size; first += m->block) {
-        const int64_t last = map_block_end(m, first);
-        for (int64_t start = first; start < last; start += m->period) {
-            const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
-            const int64_t rest = size - whole;
-            for (int64_t i = 0; i < whole; i += VEC)
-                vec_store(y + start + i, vec_act(act, affine(a, vec_load(x + start + i), i)));
-            if (rest) {
-                const Vec v = affine(a, vec_load_part(x + start + whole, rest), whole);
-                vec_store_part(y + start + whole, vec_act(act, v), rest);
-            }
-        }
-    }
+    for (int64_t first = 0; first < m->size; first += m->block)
+        BY_ACTIVATION(act, apply_block(y, x, a, fixed, m, first))
 }
 
 static void move_running(const Norm *n, int channels)
@@ -198,18 +204,16 @@ typedef struct Backward {
     float *inverse_sigma; // (period): xhat = (x - mean) * inverse_sigma
     float *mean_dz;       // (period) mean over the rows of dz
     float *mean_dz_xhat;  // (period) and of dz * xhat
-    Activation act;
 } Backward;
 
 enum { BACKWARD_PERIODS = 6 };
 
-static void backward_set(Backward *b, const Norm *n, const Map *m, Activation act, float *scratch)
+static void backward_set(Backward *b, const Norm *n, const Map *m, float *scratch)
 {
     affine_carve(&b->affine, m, &scratch);
     b->inverse_sigma = carve(&scratch, m->period);
     b->mean_dz = carve(&scratch, m->period);
     b->mean_dz_xhat = carve(&scratch, m->period);
-    b->act = act;
     for (int c = 0; c < m->channels; c++) {
         const float count = n->stats[COUNT * m->channels + c];
         b->inverse_sigma[c] = inverse_sigma_of(n, c, m->channels);
@@ -224,31 +228,38 @@ static void backward_set(Backward *b, const Norm *n, const Map *m, Activation ac
 }
 
 // dz and xhat of one vector.
-VEC_INLINE Vec backward_dz(const Backward *b, Vec *xhat, Vec dy, Vec x, int64_t i)
+VEC_INLINE Vec backward_dz(const Backward *b, Vec *xhat, Vec dy, Vec x, Activation act, int64_t i)
 {
     const Vec centred = x - vec_load(b->affine.mean + i);
     const Vec z = centred * vec_load(b->affine.scale + i) + vec_load(b->affine.bias + i);
     *xhat = centred * vec_load(b->inverse_sigma + i);
-    return b->act == ACT_NONE ? dy : dy * vec_act_grad(b->act, z);
+    return act == ACT_NONE ? dy : dy * vec_act_grad(act, z);
+}
+
+VEC_INLINE void add_sums(const Backward *b, float *sum_dz, float *sum_dz_xhat, Vec dy, Vec x,
+                         Activation act, int64_t i)
+{
+    Vec xhat;
+    const Vec dz = backward_dz(b, &xhat, dy, x, act, i);
+    vec_store(sum_dz + i, vec_load(sum_dz + i) + dz);
+    vec_store(sum_dz_xhat + i, vec_load(sum_dz_xhat + i) + dz * xhat);
 }
 
 // sums (2,period) of dz and dz * xhat of one block, set.
-static void sums_block(const Backward *b, const Map *m, float *sums, const float *dy,
-                       const float *x, int64_t first)
+VEC_INLINE void sums_block(const Backward *b, const Map *m, float *sums, const float *dy,
+                           const float *x, Activation act, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     float *sum_dz = sums, *sum_dz_xhat = sums + m->period;
     memset(sums, 0, (size_t)(2 * m->period) * sizeof *sums);
     for (int64_t start = first; start < last; start += m->period) {
-        const int64_t size = smaller(m->period, last - start);
-        for (int64_t i = 0; i < size; i += VEC) {
-            const int64_t at = start + i, count = size - i;
-            Vec xhat; // a part is filled up with dy = 0
-            const Vec dz = backward_dz(b, &xhat, vec_load_up_to(dy + at, count),
-                                       vec_load_up_to(x + at, count), i);
-            vec_store(sum_dz + i, vec_load(sum_dz + i) + dz);
-            vec_store(sum_dz_xhat + i, vec_load(sum_dz_xhat + i) + dz * xhat);
-        }
+        const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
+        for (int64_t i = 0; i < whole; i += VEC)
+            add_sums(b, sum_dz, sum_dz_xhat, vec_load_ahead(dy + start + i),
+                     vec_load_ahead(x + start + i), act, i);
+        if (whole < size) // what fills the vector up has dy = 0
+            add_sums(b, sum_dz, sum_dz_xhat, vec_load_part(dy + start + whole, size - whole),
+                     vec_load_part(x + start + whole, size - whole), act, whole);
     }
 }
 
@@ -264,11 +275,11 @@ static void norm_act_backward_sums(const Norm *n, const void *dy, const void *x,
     double *total = partial + 2 * m.blocks * channels;
     float *sums = (float *)(total + 2 * channels);
     Backward b;
-    backward_set(&b, n, &m, act, sums + 2 * cpu_threads * m.period);
+    backward_set(&b, n, &m, sums + 2 * cpu_threads * m.period);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
     for (int64_t i = 0; i < m.blocks; i++) {
         float *own = sums + omp_get_thread_num() * 2 * m.period;
-        sums_block(&b, &m, own, dy, x, i * m.block);
+        BY_ACTIVATION(act, sums_block(&b, &m, own, dy, x, fixed, i * m.block))
         map_fold(&m, partial + 2 * i * channels, own);
         map_fold(&m, partial + (2 * i + 1) * channels, own + m.period);
     }
@@ -286,28 +297,42 @@ static void parameter_gradients(const Norm *n, GradMode mode, int channels)
     }
 }
 
-static void norm_act_backward(void *dx_, const Norm *n, const void *dy_, const void *x_,
+VEC_INLINE Vec input_gradient(const Backward *b, Vec dy, Vec x, Activation act, int64_t i)
+{
+    Vec xhat;
+    const Vec dz = backward_dz(b, &xhat, dy, x, act, i);
+    const Vec centred = dz - vec_load(b->mean_dz + i) - xhat * vec_load(b->mean_dz_xhat + i);
+    return centred * vec_load(b->affine.scale + i);
+}
+
+// One period, or its first `size` places.
+VEC_INLINE void input_gradient_period(const Backward *b, float *dx, const float *dy, const float *x,
+                                      Activation act, int64_t size)
+{
+    const int64_t whole = size - size % VEC, rest = size - whole;
+    for (int64_t i = 0; i < whole; i += VEC)
+        vec_store(dx + i, input_gradient(b, vec_load_ahead(dy + i), vec_load_ahead(x + i), act, i));
+    if (rest)
+        vec_store_part(dx + whole,
+                       input_gradient(b, vec_load_part(dy + whole, rest),
+                                      vec_load_part(x + whole, rest), act, whole),
+                       rest);
+}
+
+static void norm_act_backward(void *dx, const Norm *n, const void *dy, const void *x,
                               Activation act, GradMode mode, MapDims d)
 {
     const Map m = map_of(d);
-    float *dx = dx_, *scratch = cpu_scratch((size_t)(BACKWARD_PERIODS * m.period) * sizeof(float));
-    const float *dy = dy_, *x = x_;
+    float *scratch = cpu_scratch((size_t)(BACKWARD_PERIODS * m.period) * sizeof(float));
     if (!scratch) return;
     Backward b;
-    backward_set(&b, n, &m, act, scratch);
+    backward_set(&b, n, &m, scratch);
     parameter_gradients(n, mode, d.channels);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
-    for (int64_t start = 0; start < m.size; start += m.period) {
-        const int64_t size = smaller(m.period, m.size - start);
-        for (int64_t i = 0; i < size; i += VEC) {
-            const int64_t at = start + i, count = size - i;
-            Vec xhat;
-            const Vec dz = backward_dz(&b, &xhat, vec_load_up_to(dy + at, count),
-                                       vec_load_up_to(x + at, count), i);
-            const Vec centred = dz - vec_load(b.mean_dz + i) - xhat * vec_load(b.mean_dz_xhat + i);
-            vec_store_up_to(dx + at, centred * vec_load(b.affine.scale + i), count);
-        }
-    }
+    for (int64_t i = 0; i < m.size; i += m.period)
+        BY_ACTIVATION(act, input_gradient_period(&b, (float *)dx + i, (const float *)dy + i,
+                                                 (const float *)x + i, fixed,
+                                                 smaller(m.period, m.size - i)))
 }
 
 void cpu_norm_ops(Kernels *k)

@@ -18,8 +18,11 @@ static inline double reduce_dot_block(const float *a, const float *b, int64_t n,
     const int64_t last = first + REDUCE_BLOCK < n ? first + REDUCE_BLOCK : n;
     double lanes[16] = {0}, sum = 0;
     int64_t i = first;
-    for (; i + 16 <= last; i += 16)
+    for (; i + 16 <= last; i += 16) {
+        __builtin_prefetch(a + i + 1024);
+        __builtin_prefetch(b + i + 1024);
         for (int j = 0; j < 16; j++) lanes[j] += (double)a[i + j] * (double)b[i + j];
+    }
     for (int j = 0; i + j < last; j++) lanes[j] += (double)a[i + j] * (double)b[i + j];
     for (int j = 0; j < 16; j++) sum += lanes[j];
     return sum;

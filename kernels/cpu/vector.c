@@ -66,15 +66,15 @@ static void dot(float *result, const float *a, const float *b, int64_t n)
 
 // ---- dropout -----------------------------------------------------------------------------------
 
-// VEC groups of four elements at once, so that the generator runs in vectors.
+// Factors of 4*VEC elements, from VEC counters at once so that the generator runs in vectors.
 static void keep_groups(float *factor, uint32_t id, float rate, int layer, uint32_t group)
 {
     const float kept = 1.0f / (1.0f - rate);
 #pragma omp simd
-    for (int i = 0; i < VEC; i++) {
-        const Philox p =
-            draw_dropout(cpu_step.seed, cpu_step.epoch, id, layer, group + (uint32_t)i);
-        for (int j = 0; j < 4; j++) factor[4 * i + j] = philox_unit(p.v[j]) >= rate ? kept : 0.0f;
+    for (uint32_t i = 0; i < VEC; i++) {
+        const Philox p = draw_dropout(cpu_step.seed, cpu_step.epoch, id, layer, group + i);
+        for (uint32_t j = 0; j < 4; j++)
+            factor[4 * i + j] = philox_unit(p.v[j]) >= rate ? kept : 0.0f;
     }
 }
 
