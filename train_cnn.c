@@ -81,17 +81,26 @@ typedef struct Block {
     Tensor *pool, *argmax, *act1, *conv, *act2; // (n,h/2,w/2,cout)
 } Block;
 
+// 3x3 convolution, 2x2 max-pool, bias, ReLU: (h,w,cin) -> (h/2,w/2,cout)
+typedef struct Stage {
+    int h, w, cin, cout;
+    Tensor *conv, *bias; // weights
+    Tensor *y, *argmax;  // (n,h/2,w/2,cout)
+} Stage;
+
 typedef struct Model {
     Session *s;
     Tensor *x, *labels;            // input (n,h,w,c) and its labels (n)
-    Tensor *whiten, *whiten_bias;  // weights
+    Tensor *whiten, *whiten_bias;  // --net airbench
     Tensor *whiten_z, *whiten_act; // (n,h-1,w-1,2*4*c) before and after GELU
-    Block block[3];
-    Tensor *conv1, *bias1, *conv2, *bias2; // weights of --net simple
-    Tensor *pool1, *argmax1, *pool2, *argmax2;
-    Tensor *head, *features, *features_argmax; // weight; (n,channels) of the last map
-    Tensor *logits, *tta_logits, *dlogits;     // (n,classes), the first two fp32
-    Tensor *da, *db; // gradients flowing back: each layer reads one and writes the other
+    Block block1, block2, block3;
+    Tensor *features, *features_argmax; // (n,cout): the maxima of the last map
+    Stage stage1, stage2;               // --net simple
+    const Stage *last;                  // whose map the head reads
+    Tensor *head;                       // weight
+    Tensor *logits, *view_logits;       // (n,classes) fp32
+    Tensor *dlogits;                    // (n,classes)
+    Tensor *grad, *spare; // the gradient flowing back, and where the next layer writes it
     float logit_scale;
     float decay[GROUPS];
     bool train_whitening;
@@ -103,63 +112,61 @@ static int channels(double full)
     return c < 8 ? 8 : c;
 }
 
-static void declare_block(Block *b, Tensors *t, int number, int64_t batch, int h, int w, int cin,
-                          int cout)
+static Block declare_block(Tensors *t, int number, int64_t n, int h, int w, int cin, int cout)
 {
-    char name[TENSOR_NAME_MAX];
-#define NAMED(part) (snprintf(name, sizeof name, "block%d." part, number), name)
-    *b = (Block){.h = h, .w = w, .cin = cin, .cout = cout};
-    b->conv1 = parameter(t, NAMED("conv1.weight"), SHAPE(cout, 3, 3, cin), FILTERS);
-    b->norm1 = norm_tensors(t, NAMED("norm1"), cout, NORM_BIASES);
-    b->conv2 = parameter(t, NAMED("conv2.weight"), SHAPE(cout, 3, 3, cout), FILTERS);
-    b->norm2 = norm_tensors(t, NAMED("norm2"), cout, NORM_BIASES);
-#undef NAMED
-    b->pool = activation(t, SHAPE(batch, h / 2, w / 2, cout));
-    b->argmax = workspace(t, SHAPE(batch, h / 2, w / 2, cout), sizeof(uint8_t));
-    b->act1 = activation(t, SHAPE(batch, h / 2, w / 2, cout));
-    b->conv = activation(t, SHAPE(batch, h / 2, w / 2, cout));
-    b->act2 = activation(t, SHAPE(batch, h / 2, w / 2, cout));
+    Block b = {.h = h, .w = w, .cin = cin, .cout = cout};
+    const Shape map = SHAPE(n, h / 2, w / 2, cout);
+    b.conv1 = parameter(t, SHAPE(cout, 3, 3, cin), FILTERS, DIRAC, "block%d.conv1.weight", number);
+    b.norm1 = norm_tensors(t, cout, NORM_BIASES, "block%d.norm1", number);
+    b.conv2 = parameter(t, SHAPE(cout, 3, 3, cout), FILTERS, DIRAC, "block%d.conv2.weight", number);
+    b.norm2 = norm_tensors(t, cout, NORM_BIASES, "block%d.norm2", number);
+    b.pool = activation(t, map);
+    b.argmax = workspace(t, map, sizeof(uint8_t));
+    b.act1 = activation(t, map);
+    b.conv = activation(t, map);
+    b.act2 = activation(t, map);
+    return b;
 }
 
-static void declare_airbench(Model *m, Tensors *t, int64_t batch)
+static Stage declare_stage(Tensors *t, const char *name, int64_t n, int h, int w, int cin, int cout)
+{
+    Stage s = {.h = h, .w = w, .cin = cin, .cout = cout};
+    const Shape map = SHAPE(n, h / 2, w / 2, cout);
+    s.conv = parameter(t, SHAPE(cout, 3, 3, cin), FILTERS, UNIFORM, "%s.weight", name);
+    s.bias = parameter(t, SHAPE(cout), NORM_BIASES, uniform_fan_in(9 * cin), "%s.bias", name);
+    s.y = activation(t, map);
+    s.argmax = workspace(t, map, sizeof(uint8_t));
+    return s;
+}
+
+static void declare_airbench(Model *m, Tensors *t, int64_t n)
 {
     const Dataset *d = &m->s->data;
-    int h = d->h - 1, w = d->w - 1, c = 2 * 4 * d->c;
+    const int h = d->h - 1, w = d->w - 1, c = 2 * 4 * d->c;
     m->whiten = buffer(t, "whiten.weight", SHAPE(c, 2, 2, d->c), 0);
-    m->whiten_bias = parameter(t, "whiten.bias", SHAPE(c), WHITENING_BIAS);
-    m->whiten_z = activation(t, SHAPE(batch, h, w, c));
-    m->whiten_act = activation(t, SHAPE(batch, h, w, c));
-    int64_t largest = (int64_t)h * w * c;
-    const int widths[3] = {channels(64), channels(256), channels(256)};
-    for (int i = 0; i < 3; i++) {
-        declare_block(&m->block[i], t, i + 1, batch, h, w, c, widths[i]);
-        h /= 2, w /= 2, c = widths[i];
-        if ((int64_t)h * w * c > largest) largest = (int64_t)h * w * c;
-    }
-    m->da = activation(t, SHAPE(batch, largest));
-    m->db = activation(t, SHAPE(batch, largest));
-    m->features = activation(t, SHAPE(batch, c));
-    m->features_argmax = workspace(t, SHAPE(batch, c), sizeof(uint8_t));
-    m->head = parameter(t, "head.weight", SHAPE(d->classes, c), HEAD);
-    m->logit_scale = 1.0f / (16.0f * sqrtf((float)c)); // 1/256 at full width
+    m->whiten_bias =
+        parameter(t, SHAPE(c), WHITENING_BIAS, uniform_fan_in(4 * d->c), "whiten.bias");
+    m->whiten_z = activation(t, SHAPE(n, h, w, c));
+    m->whiten_act = activation(t, SHAPE(n, h, w, c));
+    const int c1 = channels(64), c2 = channels(256), c3 = channels(256);
+    m->block1 = declare_block(t, 1, n, h, w, c, c1);
+    m->block2 = declare_block(t, 2, n, h / 2, w / 2, c1, c2);
+    m->block3 = declare_block(t, 3, n, h / 4, w / 4, c2, c3);
+    m->features = activation(t, SHAPE(n, c3));
+    m->features_argmax = workspace(t, SHAPE(n, c3), sizeof(uint8_t));
+    m->head = parameter(t, SHAPE(d->classes, c3), HEAD, UNIFORM, "head.weight");
+    m->logit_scale = 1.0f / (16.0f * sqrtf((float)c3)); // 1/256 at full width
 }
 
-static void declare_simple(Model *m, Tensors *t, int64_t batch)
+static void declare_simple(Model *m, Tensors *t, int64_t n)
 {
     const Dataset *d = &m->s->data;
     const int c1 = channels(32), c2 = channels(64);
-    const int h1 = d->h / 2, w1 = d->w / 2, h2 = h1 / 2, w2 = w1 / 2;
-    m->conv1 = parameter(t, "conv1.weight", SHAPE(c1, 3, 3, d->c), FILTERS);
-    m->bias1 = parameter(t, "conv1.bias", SHAPE(c1), NORM_BIASES);
-    m->conv2 = parameter(t, "conv2.weight", SHAPE(c2, 3, 3, c1), FILTERS);
-    m->bias2 = parameter(t, "conv2.bias", SHAPE(c2), NORM_BIASES);
-    m->pool1 = activation(t, SHAPE(batch, h1, w1, c1));
-    m->argmax1 = workspace(t, SHAPE(batch, h1, w1, c1), sizeof(uint8_t));
-    m->pool2 = activation(t, SHAPE(batch, h2, w2, c2));
-    m->argmax2 = workspace(t, SHAPE(batch, h2, w2, c2), sizeof(uint8_t));
-    m->da = activation(t, SHAPE(batch, h1, w1, c1));
-    m->db = activation(t, SHAPE(batch, h2, w2, c2));
-    m->head = parameter(t, "head.weight", SHAPE(d->classes, h2, w2, c2), HEAD);
+    m->stage1 = declare_stage(t, "conv1", n, d->h, d->w, d->c, c1);
+    m->stage2 = declare_stage(t, "conv2", n, d->h / 2, d->w / 2, c1, c2);
+    m->last = &m->stage2;
+    const Shape head = SHAPE(d->classes, m->last->h / 2, m->last->w / 2, m->last->cout);
+    m->head = parameter(t, head, HEAD, UNIFORM, "head.weight");
     m->head->flatten = true;
     m->logit_scale = 1.0f;
 }
@@ -167,43 +174,36 @@ static void declare_simple(Model *m, Tensors *t, int64_t batch)
 static void declare(Model *m, Session *s)
 {
     Tensors *t = &s->tensors;
-    const int64_t batch = s->options->batch_size;
+    const int64_t n = s->options->batch_size;
     const int classes = s->data.classes;
     m->s = s;
-    m->x = activation(t, SHAPE(batch, s->data.h, s->data.w, s->data.c));
-    m->labels = workspace(t, SHAPE(batch), sizeof(int32_t));
-    m->logits = workspace(t, SHAPE(batch, classes), sizeof(float));
-    m->tta_logits = workspace(t, SHAPE(batch, classes), sizeof(float));
-    m->dlogits = activation(t, SHAPE(batch, classes));
+    m->x = activation(t, SHAPE(n, s->data.h, s->data.w, s->data.c));
+    m->labels = workspace(t, SHAPE(n), sizeof(int32_t));
+    m->logits = workspace(t, SHAPE(n, classes), sizeof(float));
+    m->view_logits = workspace(t, SHAPE(n, classes), sizeof(float));
+    m->dlogits = activation(t, SHAPE(n, classes));
     if (config.net == NET_AIRBENCH)
-        declare_airbench(m, t, batch);
+        declare_airbench(m, t, n);
     else
-        declare_simple(m, t, batch);
+        declare_simple(m, t, n);
+    const int64_t largest = tensors_largest_activation(t);
+    m->grad = activation(t, SHAPE(largest));
+    m->spare = activation(t, SHAPE(largest));
     m->train_whitening = true;
     snprintf(s->network, sizeof s->network, "cnn-%s width=%g", net_names[config.net], config.width);
 }
 
 // ---- init ---------------------------------------------------------------------------------------
 
+// What the declarations do not say: the whitening filters come from the data.
 static void init(Model *m)
 {
     const uint64_t seed = (uint64_t)m->s->options->seed;
+    init_parameters(&m->s->tensors, k, seed);
+    if (config.net == NET_SIMPLE) return;
     Error e;
-    if (config.net == NET_SIMPLE) {
-        const Tensor *weights[] = {m->conv1, m->conv2, m->head};
-        for (int i = 0; i < 3; i++) init_fan_in(weights[i], k, seed);
-        init_uniform(m->bias1, k, 1.0 / sqrt((double)fan_in(m->conv1)), seed);
-        init_uniform(m->bias2, k, 1.0 / sqrt((double)fan_in(m->conv2)), seed);
-        return;
-    }
     const int64_t images = m->s->data.embedded ? 1000 : 5000;
     check(init_whitening(m->whiten, k, &m->s->data, images, 5e-4, &e), &e);
-    init_uniform(m->whiten_bias, k, 1.0 / sqrt((double)fan_in(m->whiten)), seed);
-    for (int i = 0; i < 3; i++) {
-        init_dirac(m->block[i].conv1, k, seed);
-        init_dirac(m->block[i].conv2, k, seed);
-    }
-    init_fan_in(m->head, k, seed);
     init_unit_std(m->head, k);
 }
 
@@ -296,9 +296,8 @@ static ConvDims whiten_dims(const Model *m, int64_t n)
     return (ConvDims){n, d->h, d->w, d->c, 2 * 4 * d->c, 2, 1, 0};
 }
 
-static PoolDims features_dims(const Model *m, int64_t n)
+static PoolDims features_dims(const Block *b, int64_t n)
 {
-    const Block *b = &m->block[2];
     return (PoolDims){n, b->h / 2, b->w / 2, b->cout, b->h / 2, b->w / 2, 1};
 }
 
@@ -311,34 +310,32 @@ static void airbench_forward(Model *m, int64_t n, Mode mode)
 {
     k->conv2d_forward(m->whiten_act->value, m->whiten_z->value, NULL, m->x->value, m->whiten->value,
                       m->whiten_bias->master, ACT_GELU, whiten_dims(m, n));
-    block_forward(&m->block[0], m->whiten_act, n, mode);
-    block_forward(&m->block[1], m->block[0].act2, n, mode);
-    block_forward(&m->block[2], m->block[1].act2, n, mode);
-    k->maxpool_forward(m->features->value, m->features_argmax->value, m->block[2].act2->value,
-                       features_dims(m, n));
+    block_forward(&m->block1, m->whiten_act, n, mode);
+    block_forward(&m->block2, m->block1.act2, n, mode);
+    block_forward(&m->block3, m->block2.act2, n, mode);
+    k->maxpool_forward(m->features->value, m->features_argmax->value, m->block3.act2->value,
+                       features_dims(&m->block3, n));
     k->linear_forward_f32(m->logits->value, m->features->value, m->head->value, NULL,
                           head_dims(m, n));
 }
 
-static ConvDims simple1_dims(const Model *m, int64_t n)
+static ConvDims stage_dims(const Stage *s, int64_t n)
 {
-    const Dataset *d = &m->s->data;
-    return (ConvDims){n, d->h, d->w, d->c, (int)m->conv1->shape[0], 3, 1, 1};
+    return (ConvDims){n, s->h, s->w, s->cin, s->cout, 3, 1, 1};
 }
 
-static ConvDims simple2_dims(const Model *m, int64_t n)
+static void stage_forward(const Stage *s, const Tensor *x, int64_t n)
 {
-    const ConvDims d = simple1_dims(m, n);
-    return (ConvDims){n, d.h / 2, d.w / 2, d.cout, (int)m->conv2->shape[0], 3, 1, 1};
+    k->conv2d_pool_forward(s->y->value, s->argmax->value, NULL, x->value, s->conv->value,
+                           s->bias->master, ACT_RELU, stage_dims(s, n));
 }
 
 static void simple_forward(Model *m, int64_t n)
 {
-    k->conv2d_pool_forward(m->pool1->value, m->argmax1->value, NULL, m->x->value, m->conv1->value,
-                           m->bias1->master, ACT_RELU, simple1_dims(m, n));
-    k->conv2d_pool_forward(m->pool2->value, m->argmax2->value, NULL, m->pool1->value,
-                           m->conv2->value, m->bias2->master, ACT_RELU, simple2_dims(m, n));
-    k->linear_forward_f32(m->logits->value, m->pool2->value, m->head->value, NULL, head_dims(m, n));
+    stage_forward(&m->stage1, m->x, n);
+    stage_forward(&m->stage2, m->stage1.y, n);
+    k->linear_forward_f32(m->logits->value, m->last->y->value, m->head->value, NULL,
+                          head_dims(m, n));
 }
 
 static void forward(Model *m, int64_t n, Mode mode)
@@ -366,68 +363,83 @@ static void loss(const Model *m, const Tensor *logits, const Tensor *dlogits, fl
 
 // ---- backward -----------------------------------------------------------------------------------
 
-// d (n,h,w,c) becomes the gradient before the norm and its GELU, in place.
-static void norm_gelu_backward(const Tensor *d, const NormTensors *norm, const Tensor *x,
-                               MapDims dims)
+// Each layer finds the gradient of its output in m->grad and leaves that of its input there. What
+// cannot be done in place is written to m->spare, and the two change names.
+static void swap_gradients(Model *m)
 {
-    const Norm n = norm_of(norm, NORM_EPS, NORM_MOMENTUM);
-    k->norm_act_backward_sums(&n, d->value, x->value, ACT_GELU, dims);
-    k->norm_act_backward(d->value, &n, d->value, x->value, ACT_GELU, SET, dims);
+    Tensor *const written = m->spare;
+    m->spare = m->grad;
+    m->grad = written;
 }
 
-// From the gradient of act2 in `da` to that of x, in `da` again; `dx`: whether x's is wanted.
-static void block_backward(const Block *b, const Tensor *x, const Tensor *da, const Tensor *db,
-                           bool dx, int64_t n)
+static void norm_gelu_backward(Model *m, const NormTensors *norm, const Tensor *x, MapDims d)
+{
+    const Norm n = norm_of(norm, NORM_EPS, NORM_MOMENTUM);
+    k->norm_act_backward_sums(&n, m->grad->value, x->value, ACT_GELU, d);
+    k->norm_act_backward(m->grad->value, &n, m->grad->value, x->value, ACT_GELU, SET, d);
+}
+
+// `dx`: whether the gradient of x is wanted.
+static void block_backward(Model *m, const Block *b, const Tensor *x, bool dx, int64_t n)
 {
     const MapDims map = map_dims(b, n);
-    norm_gelu_backward(da, &b->norm2, b->conv, map);
-    k->conv2d_backward_weight(b->conv2->grad, da->value, b->act1->value, SET, conv2_dims(b, n));
-    k->conv2d_backward_data(db->value, da->value, b->conv2->value, conv2_dims(b, n));
-    norm_gelu_backward(db, &b->norm1, b->pool, map);
-    k->conv2d_pool_backward_weight(b->conv1->grad, db->value, b->argmax->value, x->value, SET,
+    norm_gelu_backward(m, &b->norm2, b->conv, map);
+    k->conv2d_backward_weight(b->conv2->grad, m->grad->value, b->act1->value, SET,
+                              conv2_dims(b, n));
+    k->conv2d_backward_data(m->spare->value, m->grad->value, b->conv2->value, conv2_dims(b, n));
+    swap_gradients(m);
+    norm_gelu_backward(m, &b->norm1, b->pool, map);
+    k->conv2d_pool_backward_weight(b->conv1->grad, m->grad->value, b->argmax->value, x->value, SET,
                                    conv1_dims(b, n));
-    if (dx)
-        k->conv2d_pool_backward_data(da->value, db->value, b->argmax->value, b->conv1->value,
-                                     conv1_dims(b, n));
+    if (!dx) return;
+    k->conv2d_pool_backward_data(m->spare->value, m->grad->value, b->argmax->value, b->conv1->value,
+                                 conv1_dims(b, n));
+    swap_gradients(m);
+}
+
+// `x` (n,fan_in): what the head read.
+static void head_backward(Model *m, const Tensor *x, int64_t n)
+{
+    k->linear_backward_weight(m->head->grad, NULL, m->dlogits->value, x->value, SET,
+                              head_dims(m, n));
+    k->linear_backward_data(m->grad->value, m->dlogits->value, m->head->value, NULL, ACT_NONE,
+                            head_dims(m, n));
 }
 
 static void airbench_backward(Model *m, int64_t n)
 {
-    const Block *b = m->block;
-    k->linear_backward_weight(m->head->grad, NULL, m->dlogits->value, m->features->value, SET,
-                              head_dims(m, n));
-    k->linear_backward_data(m->db->value, m->dlogits->value, m->head->value, NULL, ACT_NONE,
-                            head_dims(m, n));
-    k->maxpool_backward(m->da->value, m->db->value, m->features_argmax->value, features_dims(m, n));
-    block_backward(&b[2], b[1].act2, m->da, m->db, true, n);
-    block_backward(&b[1], b[0].act2, m->da, m->db, true, n);
-    block_backward(&b[0], m->whiten_act, m->da, m->db, m->train_whitening, n);
+    head_backward(m, m->features, n);
+    k->maxpool_backward(m->spare->value, m->grad->value, m->features_argmax->value,
+                        features_dims(&m->block3, n));
+    swap_gradients(m);
+    block_backward(m, &m->block3, m->block2.act2, true, n);
+    block_backward(m, &m->block2, m->block1.act2, true, n);
+    block_backward(m, &m->block1, m->whiten_act, m->train_whitening, n);
     if (!m->train_whitening) return;
     const ConvDims d = whiten_dims(m, n);
     const MapDims map = {n * (d.h - 1) * (d.w - 1), d.cout};
-    k->bias_act_backward(NULL, m->whiten_bias->grad, m->da->value, m->whiten_z->value, ACT_GELU,
+    k->bias_act_backward(NULL, m->whiten_bias->grad, m->grad->value, m->whiten_z->value, ACT_GELU,
                          SET, map);
+}
+
+static void stage_backward(Model *m, const Stage *s, const Tensor *x, bool dx, int64_t n)
+{
+    const MapDims map = {n * (s->h / 2) * (s->w / 2), s->cout};
+    k->bias_act_backward(m->grad->value, s->bias->grad, m->grad->value, s->y->value, ACT_RELU, SET,
+                         map);
+    k->conv2d_pool_backward_weight(s->conv->grad, m->grad->value, s->argmax->value, x->value, SET,
+                                   stage_dims(s, n));
+    if (!dx) return;
+    k->conv2d_pool_backward_data(m->spare->value, m->grad->value, s->argmax->value, s->conv->value,
+                                 stage_dims(s, n));
+    swap_gradients(m);
 }
 
 static void simple_backward(Model *m, int64_t n)
 {
-    const ConvDims d1 = simple1_dims(m, n), d2 = simple2_dims(m, n);
-    const MapDims map1 = {n * d2.h * d2.w, d2.cin};
-    const MapDims map2 = {n * (d2.h / 2) * (d2.w / 2), d2.cout};
-    k->linear_backward_weight(m->head->grad, NULL, m->dlogits->value, m->pool2->value, SET,
-                              head_dims(m, n));
-    k->linear_backward_data(m->db->value, m->dlogits->value, m->head->value, NULL, ACT_NONE,
-                            head_dims(m, n));
-    k->bias_act_backward(m->db->value, m->bias2->grad, m->db->value, m->pool2->value, ACT_RELU, SET,
-                         map2);
-    k->conv2d_pool_backward_weight(m->conv2->grad, m->db->value, m->argmax2->value, m->pool1->value,
-                                   SET, d2);
-    k->conv2d_pool_backward_data(m->da->value, m->db->value, m->argmax2->value, m->conv2->value,
-                                 d2);
-    k->bias_act_backward(m->da->value, m->bias1->grad, m->da->value, m->pool1->value, ACT_RELU, SET,
-                         map1);
-    k->conv2d_pool_backward_weight(m->conv1->grad, m->da->value, m->argmax1->value, m->x->value,
-                                   SET, d1);
+    head_backward(m, m->last->y, n);
+    stage_backward(m, &m->stage2, m->stage1.y, true, n);
+    stage_backward(m, &m->stage1, m->x, false, n);
 }
 
 static void backward(Model *m, int64_t n)
@@ -496,14 +508,14 @@ static void train_step(void *model)
 
 // ---- evaluate -----------------------------------------------------------------------------------
 
-// tta_logits += weight * logits of the batch moved by (dy,dx) and mirrored or not
+// view_logits += weight * logits of the batch moved by (dy,dx) and mirrored or not
 static void add_view(Model *m, float weight, int shift, bool mirror)
 {
     const Augment view = {.dy = shift, .dx = shift, .mirror = mirror};
     const int64_t n = m->s->feed.n;
     feed_gather(&m->s->feed, k, &m->s->data, m->x, m->labels, view);
     forward(m, n, INFER);
-    k->axpy(m->tta_logits->value, weight, HYPER_ONE, m->logits->value, n * m->s->data.classes);
+    k->axpy(m->view_logits->value, weight, HYPER_ONE, m->logits->value, n * m->s->data.classes);
 }
 
 static void infer_views(Model *m, int64_t tta)
@@ -511,7 +523,7 @@ static void infer_views(Model *m, int64_t tta)
     const bool mirror = tta > 0 && m->s->augment.flip != FLIP_NONE;
     const bool shifts = tta > 1;
     const int64_t n = m->s->feed.n;
-    k->zero(m->tta_logits->value, (size_t)(n * m->s->data.classes) * sizeof(float));
+    k->zero(m->view_logits->value, (size_t)(n * m->s->data.classes) * sizeof(float));
     for (int side = 0; side < (mirror ? 2 : 1); side++) {
         const float share = mirror ? 0.5f : 1.0f;
         add_view(m, share * (shifts ? 0.5f : 1.0f), 0, side == 1);
@@ -519,7 +531,7 @@ static void infer_views(Model *m, int64_t tta)
         add_view(m, share * 0.25f, -1, side == 1);
         add_view(m, share * 0.25f, 1, side == 1);
     }
-    loss(m, m->tta_logits, NULL, 0.0f, n);
+    loss(m, m->view_logits, NULL, 0.0f, n);
 }
 
 static void infer(void *model)

@@ -5,8 +5,8 @@
 //
 // Linear layers with ReLU between them (--hidden 512,512), softmax cross-entropy, AdamW.
 //
-// The file reads top to bottom: config, tensors, init, schedule, forward, backward, update,
-// evaluate, main. To change the network edit it and run `make train_mlp && ./train_mlp --selftest`.
+// The file reads top to bottom: config, tensors, schedule, forward, backward, update, evaluate,
+// main. To change the network edit it and run `make train_mlp && ./train_mlp --selftest`.
 
 #include <errno.h>
 #include <math.h>
@@ -109,18 +109,13 @@ static void declare(Model *m, Session *s)
     for (int i = 0; i < m->layers; i++) {
         const bool last = i == m->layers - 1;
         Layer *l = &m->layer[i];
-        char name[TENSOR_NAME_MAX];
         *l = (Layer){.in = in, .out = last ? d->classes : config.widths[i]};
-        snprintf(name, sizeof name, "layers.%d.weight", i);
-        if (i == 0) { // its inputs are a map: PyTorch flattens channels first
-            l->weight = parameter(t, name, SHAPE(l->out, d->h, d->w, d->c), WEIGHTS);
-            l->weight->flatten = true;
-        } else {
-            l->weight = parameter(t, name, SHAPE(l->out, in), WEIGHTS);
-        }
-        if (last) l->weight->group = HEAD;
-        snprintf(name, sizeof name, "layers.%d.bias", i);
-        l->bias = parameter(t, name, SHAPE(l->out), BIASES);
+        // The first layer's inputs are a map, which PyTorch flattens channels first.
+        const Shape shape = i == 0 ? SHAPE(l->out, d->h, d->w, d->c) : SHAPE(l->out, in);
+        l->weight = parameter(t, shape, last ? HEAD : WEIGHTS, UNIFORM, "layers.%d.weight", i);
+        l->weight->flatten = true;
+        l->bias =
+            parameter(t, SHAPE(l->out), BIASES, uniform_fan_in((double)in), "layers.%d.bias", i);
         if (!last) l->act = activation(t, SHAPE(batch, l->out));
         if (!last && l->out > largest) largest = l->out;
         in = l->out;
@@ -130,17 +125,6 @@ static void declare(Model *m, Session *s)
     m->da = activation(t, SHAPE(batch, largest));
     m->db = activation(t, SHAPE(batch, largest));
     snprintf(s->network, sizeof s->network, "mlp hidden=%s", config.hidden);
-}
-
-// ---- init ---------------------------------------------------------------------------------------
-
-static void init(Model *m)
-{
-    const uint64_t seed = (uint64_t)m->s->options->seed;
-    for (int i = 0; i < m->layers; i++) {
-        init_fan_in(m->layer[i].weight, k, seed);
-        init_uniform(m->layer[i].bias, k, 1.0 / sqrt((double)m->layer[i].in), seed);
-    }
 }
 
 // ---- schedule -----------------------------------------------------------------------------------
@@ -294,7 +278,7 @@ int main(int argc, char **argv)
     declare(&m, &s);
     for (int g = WEIGHTS; g < BIASES; g++) m.decay[g] = (float)s.options->weight_decay;
     session_plan(&s, &k, train_step, infer, &m);
-    init(&m);
+    init_parameters(&s.tensors, k, (uint64_t)s.options->seed);
     session_load_init(&s);
 
     int status;

@@ -29,39 +29,38 @@ int64_t fan_in(const Tensor *t)
     return t->n / t->shape[0];
 }
 
-static void draw_uniform(float *w, const Tensor *t, double bound, uint64_t seed)
+static void draw_uniform(float *w, const Tensor *t, uint64_t seed)
 {
     const uint32_t number = name_hash(t->name);
+    const double inputs = t->init.fan_in > 0 ? t->init.fan_in : (double)fan_in(t);
+    const double bound = 1.0 / sqrt(inputs);
     for (int64_t i = 0; i < t->n; i++) {
         const Philox r = philox(seed, STREAM_INIT, (uint64_t)i / 4, number);
-        w[i] = (float)(bound * (2.0 * philox_unit(r.v[i % 4]) - 1.0));
+        w[i] = (float)(bound * (2.0 * (double)philox_unit(r.v[i % 4]) - 1.0));
     }
 }
 
-void init_uniform(const Tensor *t, const Kernels *k, double bound, uint64_t seed)
+// Filter o of (Cout,KH,KW,Cin) passes input o through: 1 at its centre, 0 elsewhere.
+static void make_identities(float *w, const Tensor *t)
 {
-    float *w = host_floats(t->n);
-    draw_uniform(w, t, bound, seed);
-    tensor_upload(t, k, w);
-    free(w);
-}
-
-void init_fan_in(const Tensor *t, const Kernels *k, uint64_t seed)
-{
-    init_uniform(t, k, 1.0 / sqrt((double)fan_in(t)), seed);
-}
-
-void init_dirac(const Tensor *t, const Kernels *k, uint64_t seed)
-{
-    float *w = host_floats(t->n);
-    draw_uniform(w, t, 1.0 / sqrt((double)fan_in(t)), seed);
     const int64_t cin = t->shape[3], filter = fan_in(t);
     const int64_t identities = t->shape[0] < cin ? t->shape[0] : cin;
     const int64_t centre = (t->shape[1] / 2 * t->shape[2] + t->shape[2] / 2) * cin;
     memset(w, 0, (size_t)(identities * filter) * sizeof(float));
     for (int64_t o = 0; o < identities; o++) w[o * filter + centre + o] = 1.0f;
-    tensor_upload(t, k, w);
-    free(w);
+}
+
+void init_parameters(const Tensors *t, const Kernels *k, uint64_t seed)
+{
+    for (int i = 0; i < t->count; i++) {
+        const Tensor *x = &t->list[i];
+        if (x->kind != PARAMETER) continue;
+        float *w = host_floats(x->n);
+        draw_uniform(w, x, seed);
+        if (x->init.kind == INIT_DIRAC) make_identities(w, x);
+        tensor_upload(x, k, w);
+        free(w);
+    }
 }
 
 void init_unit_std(const Tensor *t, const Kernels *k)

@@ -9,15 +9,8 @@
 // Inputs of one output: elements / shape[0].
 int64_t fan_in(const Tensor *t);
 
-// U(-bound, bound).
-void init_uniform(const Tensor *t, const Kernels *k, double bound, uint64_t seed);
-
-// U(+-1/sqrt(fan_in)), PyTorch's default for linear and convolution weights.
-void init_fan_in(const Tensor *t, const Kernels *k, uint64_t seed);
-
-// As init_fan_in, then the first min(Cin,Cout) filters of the convolution (Cout,KH,KW,Cin) become
-// the identity: 1 at the centre of input o, 0 elsewhere.
-void init_dirac(const Tensor *t, const Kernels *k, uint64_t seed);
+// Every parameter as its declaration says.
+void init_parameters(const Tensors *t, const Kernels *k, uint64_t seed);
 
 // Divides the tensor by its standard deviation (n - 1 in the denominator, as torch.std).
 void init_unit_std(const Tensor *t, const Kernels *k);

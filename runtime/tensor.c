@@ -1,6 +1,7 @@
 #include "runtime/tensor.h"
 
 #include <assert.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,16 @@ static Tensor *declare(Tensors *t, TensorKind kind, const char *name, Shape shap
     return x;
 }
 
-Tensor *parameter(Tensors *t, const char *name, Shape shape, int group)
+Tensor *parameter(Tensors *t, Shape shape, int group, Init init, const char *name, ...)
 {
-    Tensor *x = declare(t, PARAMETER, name, shape);
+    char full[TENSOR_NAME_MAX];
+    va_list arguments;
+    va_start(arguments, name);
+    vsnprintf(full, sizeof full, name, arguments);
+    va_end(arguments);
+    Tensor *x = declare(t, PARAMETER, full, shape);
     x->group = group;
+    x->init = init;
     return x;
 }
 
@@ -63,19 +70,22 @@ Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each)
     return x;
 }
 
-NormTensors norm_tensors(Tensors *t, const char *name, int channels, int group)
+NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
 {
-    char full[TENSOR_NAME_MAX + 32];
+    char prefix[TENSOR_NAME_MAX], full[TENSOR_NAME_MAX + 32];
+    va_list arguments;
+    va_start(arguments, name);
+    vsnprintf(prefix, sizeof prefix, name, arguments);
+    va_end(arguments);
     NormTensors n;
-    snprintf(full, sizeof full, "%s.weight", name);
+    snprintf(full, sizeof full, "%s.weight", prefix);
     constant(t, full, SHAPE(channels), 1.0f);
-    snprintf(full, sizeof full, "%s.bias", name);
-    n.bias = parameter(t, full, SHAPE(channels), group);
-    snprintf(full, sizeof full, "%s.running_mean", name);
+    n.bias = parameter(t, SHAPE(channels), group, zeros(), "%s.bias", prefix);
+    snprintf(full, sizeof full, "%s.running_mean", prefix);
     n.running_mean = buffer(t, full, SHAPE(channels), 0.0f);
-    snprintf(full, sizeof full, "%s.running_var", name);
+    snprintf(full, sizeof full, "%s.running_var", prefix);
     n.running_var = buffer(t, full, SHAPE(channels), 1.0f);
-    snprintf(full, sizeof full, "%s.num_batches_tracked", name);
+    snprintf(full, sizeof full, "%s.num_batches_tracked", prefix);
     counter(t, full);
     n.stats = workspace(t, SHAPE(3, channels), sizeof(float));
     n.sums = workspace(t, SHAPE(2, channels), sizeof(float));
@@ -187,6 +197,17 @@ int tensors_params(const Tensors *t, unsigned groups, const float *decay, Param 
         };
     }
     return count;
+}
+
+int64_t tensors_largest_activation(const Tensors *t)
+{
+    int64_t largest = 1;
+    for (int i = 0; i < t->count; i++) {
+        const Tensor *x = &t->list[i];
+        const bool element = x->kind == ACTIVATION && x->bytes_each == 0;
+        if (element && x->n > largest) largest = x->n;
+    }
+    return largest;
 }
 
 int64_t tensors_parameter_count(const Tensors *t)

@@ -6,6 +6,8 @@
 #ifndef RUNTIME_TENSOR_H
 #define RUNTIME_TENSOR_H
 
+#include <math.h>
+
 #include "kernels/kernels.h"
 
 enum { TENSORS_MAX = 256, TENSOR_NAME_MAX = 64 };
@@ -18,6 +20,26 @@ typedef enum {
     ACTIVATION, // (batch, ...) of the device's element type, or of `bytes_each`
 } TensorKind;
 
+// How a parameter starts. The numbers are drawn on the host, keyed by the seed and the name.
+typedef enum { INIT_UNIFORM, INIT_DIRAC } InitKind;
+typedef struct Init {
+    InitKind kind;
+    double fan_in; // the bound is 1/sqrt(fan_in), PyTorch's default; 0: elements / shape[0]
+} Init;
+static const Init UNIFORM = {INIT_UNIFORM, 0};
+// UNIFORM, then the first min(Cin,Cout) filters of a convolution become the identity.
+static const Init DIRAC = {INIT_DIRAC, 0};
+// For a bias, which has as many inputs as the weights it goes with.
+static inline Init uniform_fan_in(double fan_in)
+{
+    return (Init){INIT_UNIFORM, fan_in};
+}
+// Starts at 0.
+static inline Init zeros(void)
+{
+    return (Init){INIT_UNIFORM, (double)INFINITY};
+}
+
 typedef struct Tensor {
     char name[TENSOR_NAME_MAX]; // as PyTorch's state_dict has it; empty for activations
     TensorKind kind;
@@ -26,6 +48,7 @@ typedef struct Tensor {
     bool flatten;     // a linear layer after a map: saved with two dimensions
     int64_t n;        // elements
     int group;        // of the optimizer: the trainer's own numbers
+    Init init;        // of a parameter
     float fill;       // initial value of a buffer, value of a constant
     size_t bytes_each;
 
@@ -45,13 +68,14 @@ typedef struct Tensors {
 } Tensors;
 
 // Declarations. The returned tensor stays valid; its pointers are set by tensors_allocate().
-// Shapes are up to four sizes, the unused ones 0: SHAPE(cout, 3, 3, cin), SHAPE(classes, features).
+// Names may have printf's conversions: "block%d.conv1.weight". Shapes are up to four sizes, the unused ones 0: SHAPE(cout, 3, 3, cin), SHAPE(classes, features).
 typedef struct Shape {
     int64_t size[4];
 } Shape;
 #define SHAPE(...) ((Shape){{__VA_ARGS__}})
 
-Tensor *parameter(Tensors *t, const char *name, Shape shape, int group);
+Tensor *parameter(Tensors *t, Shape shape, int group, Init init, const char *name, ...)
+    __attribute__((format(printf, 5, 6)));
 Tensor *buffer(Tensors *t, const char *name, Shape shape, float fill);
 Tensor *constant(Tensors *t, const char *name, Shape shape, float fill);
 Tensor *counter(Tensors *t, const char *name);
@@ -63,7 +87,8 @@ Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each); // another type: 
 typedef struct NormTensors {
     Tensor *bias, *running_mean, *running_var, *stats, *sums;
 } NormTensors;
-NormTensors norm_tensors(Tensors *t, const char *name, int channels, int group);
+NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
+    __attribute__((format(printf, 4, 5)));
 
 // A Norm for the kernels, from the allocated tensors.
 Norm norm_of(const NormTensors *n, float eps, float momentum);
@@ -76,6 +101,9 @@ void tensors_release(Tensors *t, const Kernels *k);
 // decay[group] may be NULL. Returns how many.
 int tensors_params(const Tensors *t, unsigned groups, const float *decay, Param *params);
 enum { ALL_GROUPS = 0x7fffffff };
+
+// Elements of the largest activation of the device's element type that was declared so far.
+int64_t tensors_largest_activation(const Tensors *t);
 
 // Elements of all parameters (without buffers).
 int64_t tensors_parameter_count(const Tensors *t);
