@@ -259,7 +259,7 @@ double act_error(Activation act, double x, double dx)
 // |act''| <= 0.8; at a kink within dx either derivative is right.
 double act_grad_error(Activation act, double x, double dx)
 {
-    if (act == ACT_RELU) return fabs(x) <= dx ? 1 : 0;
+    if (act == ACT_RELU) return fabs(x) < dx ? 1 : 0;
     return act == ACT_NONE ? 0 : 0.8 * dx + 8 * U32;
 }
 

@@ -9,7 +9,7 @@
 
 enum { PARAMS = 5 };
 static const int64_t param_rows[PARAMS] = {3, 24, 1, 64, 10};
-static const int64_t param_columns[PARAMS] = {7, 12, 1, 75, 431};
+static const int64_t param_columns[PARAMS] = {7, 12, 1, 575, 431};
 
 // A list of parameters on both sides: every second has a working copy.
 typedef struct ParamList {
@@ -164,7 +164,7 @@ static double muon_tolerance(const Case *c, Muon m, int64_t rows, int64_t column
 
 void check_muon_update(Case *c)
 {
-    static const int64_t sizes[][2] = {{24, 12}, {16, 72}, {64, 75}, {10, 431},
+    static const int64_t sizes[][2] = {{24, 12}, {16, 72}, {64, 577}, {10, 431},
                                        {70, 9},  {1, 5},   {6, 1}};
     for (int i = 0; i < (c->full ? 16 : 3); i++) {
         const Muon muon = {

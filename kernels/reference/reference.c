@@ -315,7 +315,7 @@ void ref_norm_act_forward(double *y, const RefNorm *n, const double *x, Activati
         const double m2 = n->stats[2 * d.channels + c];
         norm_channel(y, n, x, mean, m2 / count, act, c, d);
         n->running_mean[c] += n->momentum * (mean - n->running_mean[c]);
-        n->running_var[c] += n->momentum * (m2 / (count - 1) - n->running_var[c]);
+        n->running_var[c] += n->momentum * (m2 / fmax(count - 1, 1) - n->running_var[c]);
     }
 }
 
