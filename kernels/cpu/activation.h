@@ -6,6 +6,9 @@
 
 #include <math.h>
 #include <string.h>
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
 
 #include "kernels/cpu/cpu.h"
 
@@ -56,6 +59,21 @@ VEC_INLINE void vec_store_up_to(float *p, Vec v, int64_t count)
 VEC_INLINE Vec vec_select(VecInt where, Vec a, Vec b)
 {
     return (Vec)(((VecInt)a & where) | ((VecInt)b & ~where));
+}
+
+// sqrtf sets errno, which keeps a compiler from using vectors.
+VEC_INLINE Vec vec_sqrt(Vec x)
+{
+#if defined(__AVX512F__)
+    return (Vec)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX__)
+    return (Vec)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE__)
+    return (Vec)_mm_sqrt_ps((__m128)x);
+#else
+    for (int i = 0; i < VEC; i++) x[i] = sqrtf(x[i]);
+    return x;
+#endif
 }
 
 VEC_INLINE Vec vec_clamp(Vec x, float low, float high)

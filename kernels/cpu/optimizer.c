@@ -1,10 +1,6 @@
 // Optimizers. Floor: the bytes of parameters, gradients and state, in one pass over all tensors;
 // for Muon 4 r^2 (n/r) + 2 r^3 FLOP an iteration, r the shorter side.
-#pragma GCC optimize("no-math-errno") // sqrtf is then one vector instruction
-
-#include <math.h>
-#include <string.h>
-
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/reduce.h"
 
@@ -67,30 +63,45 @@ static void sgd_update(const Param *p, int count, Sgd c)
 typedef struct AdamWStep {
     AdamW c;
     float correction1, correction2; // 1 / (1 - beta^t)
+    float lr, shrink;               // shrink = lr * decay
 } AdamWStep;
+
+// One vector, or its first `count` places.
+VEC_INLINE void adamw_vector(const Param *p, int64_t i, int64_t count, AdamWStep s)
+{
+    const Vec g = vec_load_up_to(p->grad + i, count), w = vec_load_up_to(p->master + i, count);
+    const Vec m1 = vec_load_up_to(p->state1 + i, count), v1 = vec_load_up_to(p->state2 + i, count);
+    const Vec m = s.c.beta1 * m1 + (1 - s.c.beta1) * g;
+    const Vec v = s.c.beta2 * v1 + (1 - s.c.beta2) * (g * g);
+    const Vec direction = m * s.correction1 / (vec_sqrt(v * s.correction2) + s.c.eps);
+    vec_store_up_to(p->state1 + i, m, count);
+    vec_store_up_to(p->state2 + i, v, count);
+    vec_store_up_to(p->master + i, w - s.shrink * w - s.lr * direction, count);
+}
 
 static void adamw_range(const Param *p, int64_t first, int64_t last, const void *settings)
 {
-    const AdamWStep s = *(const AdamWStep *)settings;
-    const float b1 = s.c.beta1, b2 = s.c.beta2, eps = s.c.eps;
-    const float lr = cpu_step.hyper[p->lr], shrink = lr * p->decay;
-    float *w = p->master, *m = p->state1, *v = p->state2;
-    const float *g = p->grad;
-#pragma omp simd
-    for (int64_t i = first; i < last; i++) {
-        m[i] = b1 * m[i] + (1 - b1) * g[i];
-        v[i] = b2 * v[i] + (1 - b2) * (g[i] * g[i]);
-        const float kept = w[i] - shrink * w[i];
-        w[i] = kept - lr * (m[i] * s.correction1) / (sqrtf(v[i] * s.correction2) + eps);
+    AdamWStep s = *(const AdamWStep *)settings;
+    s.lr = cpu_step.hyper[p->lr];
+    s.shrink = s.lr * p->decay;
+    int64_t i = first;
+    for (; i + VEC <= last; i += VEC) {
+        __builtin_prefetch(p->master + i + 1024);
+        __builtin_prefetch(p->grad + i + 1024);
+        __builtin_prefetch(p->state1 + i + 1024);
+        __builtin_prefetch(p->state2 + i + 1024);
+        adamw_vector(p, i, VEC, s);
     }
+    if (i < last) adamw_vector(p, i, last - i, s);
     set_value(p, first, last);
 }
 
 static void adamw_update(const Param *p, int count, AdamW c)
 {
     const double t = cpu_step.step + 1.0;
-    const AdamWStep s = {c, (float)(1 / (1 - pow((double)c.beta1, t))),
-                         (float)(1 / (1 - pow((double)c.beta2, t)))};
+    const AdamWStep s = {.c = c,
+                         .correction1 = (float)(1 / (1 - pow((double)c.beta1, t))),
+                         .correction2 = (float)(1 / (1 - pow((double)c.beta2, t)))};
     update_all(p, count, adamw_range, &s);
 }
 

@@ -1,9 +1,5 @@
 // Vector operations, conversion and dropout. Floor: the bytes of the vectors.
-#pragma GCC optimize("no-math-errno") // sqrtf is then one vector instruction
-
-#include <math.h>
-#include <string.h>
-
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/draws.h"
 
@@ -54,8 +50,11 @@ static void multiply(float *y, const float *a, const float *b, int64_t n)
 
 static void sqrt_divide(float *y, const float *a, const float *b, float eps, int64_t n)
 {
-#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
-    for (int64_t i = 0; i < n; i++) y[i] = a[i] / (sqrtf(b[i]) + eps);
+#pragma omp parallel for schedule(static, RUN / VEC) num_threads(cpu_threads) if (n > RUN)
+    for (int64_t i = 0; i < n; i += VEC) {
+        const Vec root = vec_sqrt(vec_load_up_to(b + i, n - i));
+        vec_store_up_to(y + i, vec_load_up_to(a + i, n - i) / (root + eps), n - i);
+    }
 }
 
 static void dot(float *result, const float *a, const float *b, int64_t n)
