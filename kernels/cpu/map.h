@@ -1,9 +1,9 @@
 // A map (rows,channels) seen as one run of floats, for any number of channels.
 //
-// Values of a channel are repeated until they fill cache lines: a `period`. Float i of
-// the map then belongs to place i % period, and whole vectors never straddle two periods. Threads
-// share out `blocks`, whole periods that fit the L2 cache; their number depends on the shape
-// alone, so that sums over rows have the same bits for any number of threads.
+// Values of a channel are repeated until they fill cache lines: a `period`. Float i of the map then
+// belongs to place i % period, and no vector straddles two periods. Threads share out `blocks`,
+// whole periods that fit the L2 cache; their number depends on the shape alone, so that sums over
+// rows have the same bits for any number of threads.
 #ifndef KERNELS_CPU_MAP_H
 #define KERNELS_CPU_MAP_H
 

@@ -1,5 +1,6 @@
 // Batch norm over the rows of a map, with the activation that follows. Floor: the bytes of the
 // maps; each operation passes over them once, the second look at a block is into the L2 cache.
+// Measured as in activation.c: 14-16 GB/s, statistics 11, GELU's backward sums 8.
 #include <math.h>
 #include <omp.h>
 
