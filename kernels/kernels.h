@@ -117,7 +117,7 @@ typedef struct Param {
     float *master; // (n) updated
     float *grad;   // (n)
     float *state1; // (n) momentum, first moment; zeroed before step 0
-    float *state2; // (n) second moment of AdamW, else NULL
+    float *state2; // (n) second moment; of the updates here only AdamW uses it
     int64_t n, rows; // as a matrix (rows, n/rows), rows = output channels
     int lr;          // slot of its learning rate in StepValues.hyper
     float decay;     // weight decay coefficient

@@ -79,8 +79,7 @@ void session_plan(Session *s, const Kernels **k, ModelFunction step, ModelFuncti
     infer(model);
     check(kernels_plan_end(&infer_plan, &e), &e);
     *k = s->kernels;
-    check(tensors_allocate(&s->tensors, s->kernels, s->options->optimizer == OPTIMIZER_ADAMW, &e),
-          &e);
+    check(tensors_allocate(&s->tensors, s->kernels, &e), &e);
     if (s->options->ema) {
         s->ema = s->kernels->alloc(s->tensors.parameter_bytes);
         s->ema_backup = s->kernels->alloc(s->tensors.parameter_bytes);
@@ -157,7 +156,7 @@ static void print_banner(const Session *s)
            (long long)d->n[SPLIT_TEST], d->h, d->w, d->c);
     if (d->embedded) printf("         (for real ones: ./data/prepare --help, then --data DIR)\n");
     printf("device   %s, %s, %.0f MB\n", k->description, k->element == F32 ? "fp32" : "bf16",
-           (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 3) / 1e6);
+           (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 4) / 1e6);
     printf("run      %s: %lld steps of %lld images, %.4g epochs\n", run_dir(s->run),
            (long long)s->steps, (long long)s->options->batch_size, s->epochs);
 }

@@ -122,7 +122,7 @@ static void place(Tensors *t, const Kernels *k)
             if (x->kind == PARAMETER) {
                 x->grad = t->grad + parameter;
                 x->state1 = t->state1 + parameter;
-                x->state2 = t->state2 ? t->state2 + parameter : NULL;
+                x->state2 = t->state2 + parameter;
             }
             // 256 bytes in the arena of the smallest element, bf16
             parameter += aligned((size_t)x->n * 2) / 2;
@@ -146,23 +146,21 @@ static void measure(Tensors *t, const Kernels *k)
     t->parameter_bytes = (size_t)t->arena_floats * sizeof(float);
 }
 
-int tensors_allocate(Tensors *t, const Kernels *k, bool second_moment, Error *e)
+int tensors_allocate(Tensors *t, const Kernels *k, Error *e)
 {
     measure(t, k);
-    t->master = k->alloc(t->parameter_bytes);
-    t->grad = k->alloc(t->parameter_bytes);
-    t->state1 = k->alloc(t->parameter_bytes);
-    if (second_moment) t->state2 = k->alloc(t->parameter_bytes);
+    float **const arenas[] = {&t->master, &t->grad, &t->state1, &t->state2};
+    bool ok = true;
+    for (size_t i = 0; i < 4; i++) ok = (*arenas[i] = k->alloc(t->parameter_bytes)) && ok;
     t->value = k->element == F32 ? t->master : k->alloc((size_t)t->arena_floats * k->element_size);
     t->activations = k->alloc(t->activation_bytes);
-    if (!t->master || !t->grad || !t->state1 || (second_moment && !t->state2) || !t->value ||
-        !t->activations) {
-        const size_t need = t->parameter_bytes * (second_moment ? 4 : 3) + t->activation_bytes;
+    if (!ok || !t->value || !t->activations) {
+        const double need = (double)(t->parameter_bytes * 4 + t->activation_bytes);
         const bool cpu = strcmp(k->device, "cpu") == 0;
         return fail(e, cpu ? STATUS_IO : STATUS_DEVICE,
                     "%s has %.0f MB free, but this network and batch need %.0f MB; try a smaller "
                     "--batch-size",
-                    k->device, (double)k->memory_free() / 1e6, (double)need / 1e6);
+                    k->device, (double)k->memory_free() / 1e6, need / 1e6);
     }
     place(t, k);
     return STATUS_OK;
@@ -174,7 +172,7 @@ void tensors_release(Tensors *t, const Kernels *k)
     k->release(t->master);
     k->release(t->grad);
     k->release(t->state1);
-    if (t->state2) k->release(t->state2);
+    k->release(t->state2);
     k->release(t->activations);
 }
 

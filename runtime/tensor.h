@@ -93,8 +93,8 @@ NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, 
 // A Norm for the kernels, from the allocated tensors.
 Norm norm_of(const NormTensors *n, float eps, float momentum);
 
-// Allocates the arenas. second_moment: state2 too. STATUS_IO or STATUS_DEVICE with the bytes needed.
-int tensors_allocate(Tensors *t, const Kernels *k, bool second_moment, Error *e);
+// Allocates the arenas. STATUS_IO or STATUS_DEVICE with the bytes needed.
+int tensors_allocate(Tensors *t, const Kernels *k, Error *e);
 void tensors_release(Tensors *t, const Kernels *k);
 
 // Trained parameters whose group is in the bit set `groups`, in declaration order, for an optimizer.

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The patches that docs/ shows apply, train and pass --selftest; a broken backward line does not.
+. "$(dirname "$0")/lib.sh"
+if [ -n "$SANITIZE" ]; then
+    skip "patches of the documents" "they are tried without sanitizers"
+    finish
+fi
+tree=$work/tree
+mkdir "$tree"
+cp -a Makefile train_*.c kernels data runtime "$tree" 2>/dev/null
+mkdir -p "$tree/build" && cp -a "$BUILD" "$tree/$BUILD"
+
+patch_of() { sed -n '/^```diff$/,/^```$/p' "docs/$1" | sed '1d;$d'; }
+build() { make -s -C "$tree" "$1" >"$work/make.log" 2>&1; }
+selftest_names() { # selftest_names TENSOR: fails, and names it
+    "$tree/train_cnn" --net simple --selftest >"$work/out" 2>&1
+    [ $? -eq 1 ] && grep -q "gradient of $1 is not" "$work/out"
+}
+
+patch_of adding_a_layer.md >"$work/layer.patch"
+ok "layer: the patch applies" patch -s -p1 -d "$tree" -i "$work/layer.patch"
+ok "layer: builds" build train_cnn
+ok "layer: passes the self-test" "$tree/train_cnn" --net simple --selftest
+ok "layer: trains" "$tree/train_cnn" --net simple --steps 60 --quiet --out "$work/layer" --target-accuracy 0.3
+line='stage_backward(m, &m->stage3, m->stage2.y, true, n);'
+sed -i "s/$line/(void)0;/" "$tree/train_cnn.c"
+build train_cnn
+ok "layer: no backward line fails the self-test" selftest_names conv3.weight
+sed -i "s/(void)0;/${line//&/\\&}/; s/stage2.y, true, n/stage2.y, false, n/" "$tree/train_cnn.c"
+build train_cnn
+ok "layer: no input gradient fails the self-test" selftest_names conv2.weight
+
+patch_of adding_an_optimizer.md >"$work/optimizer.patch"
+ok "optimizer: the patch applies" patch -s -p1 -d "$tree" -i "$work/optimizer.patch"
+ok "optimizer: builds" build train_mlp
+ok "optimizer: trains" "$tree/train_mlp" --optimizer rmsprop --epochs 1 --quiet --out "$work/rms" --target-accuracy 0.5
+finish
