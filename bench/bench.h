@@ -1,5 +1,6 @@
-// What the benchmarks of bench/ share: a clock, the rate of multiply-adds, medians.
-// The machine's speed moves while others use it, so every time is taken beside the peak.
+// What the benchmarks of bench/ share: a clock and the rate of multiply-adds.
+// A machine's speed moves while others use it: what is compared runs in turn, and each figure is the
+// best of BENCH_ROUNDS.
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
@@ -41,16 +42,15 @@ static inline double bench_peak(int threads)
     return 2.0 * VEC * CHAINS * PASSES * threads / (bench_seconds() - start);
 }
 
-static inline int bench_compare(const void *a, const void *b)
+// Idle threads of one library spin for about a millisecond and would slow the next one down.
+static inline void bench_rest(void)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 }
 
-static inline double bench_median(double *v, int n)
+static inline double bench_larger(double a, double b)
 {
-    qsort(v, (size_t)n, sizeof *v, bench_compare);
-    return v[n / 2];
+    return a > b ? a : b;
 }
 
 // A tensor of n values in [-1, 1).

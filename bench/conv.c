@@ -48,7 +48,7 @@ static double flop(bool pool, ConvDims d)
     return 2.0 * (double)d.n * h * w * d.cout * d.kernel * d.kernel * d.cin;
 }
 
-// Prints one layer's row; adds the median seconds of its operations to total.
+// Prints one layer's row; adds the seconds of its operations to total.
 static void measure(const Kernels *k, const Layer *layer, int64_t batch, int threads,
                     double total[OPERATIONS])
 {
@@ -61,18 +61,16 @@ static void measure(const Kernels *k, const Layer *layer, int64_t batch, int thr
                        k->alloc((size_t)y)};
     printf("%-18s", layer->name);
     for (int operation = 0; operation < OPERATIONS; operation++) {
-        double seconds[BENCH_ROUNDS], fraction[BENCH_ROUNDS];
+        double peak = 0, rate = 0;
         call(k, operation, layer->pool, &t, d);
         for (int i = 0; i < BENCH_ROUNDS; i++) {
-            const double peak = bench_peak(threads), start = bench_seconds();
+            peak = bench_larger(peak, bench_peak(threads));
+            const double start = bench_seconds();
             call(k, operation, layer->pool, &t, d);
-            seconds[i] = bench_seconds() - start;
-            fraction[i] = flop(layer->pool, d) / seconds[i] / peak;
+            rate = bench_larger(rate, flop(layer->pool, d) / (bench_seconds() - start));
         }
-        const double median = bench_median(seconds, BENCH_ROUNDS);
-        total[operation] += median;
-        printf("  %7.1f %4.0f%%", 1e-9 * flop(layer->pool, d) / median,
-               100 * bench_median(fraction, BENCH_ROUNDS));
+        total[operation] += flop(layer->pool, d) / rate;
+        printf("  %7.1f %4.0f%%", 1e-9 * rate, 100 * rate / peak);
     }
     printf("\n");
     float *const all[] = {t.x, t.w, t.y, t.dx, t.dw, t.stats};

@@ -1,8 +1,7 @@
 // Speed of the CPU's matrix products against cblas_sgemm, in turn in one process:
 //     bench/gemm [threads]
-// The products are those of a linear layer: forward x w^T, data dy w, weight dy^T x. GFLOP/s are
-// medians, the ratio is the median of each round's. OpenBLAS runs as fast as it can only with
-// OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset.
+// The products are those of a linear layer: forward x w^T, data dy w, weight dy^T x. OpenBLAS runs
+// as fast as it can only with OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset.
 #include <cblas.h>
 
 #include "bench/bench.h"
@@ -42,38 +41,33 @@ static void blas(int operation, const Tensors *t, LinearDims d)
                     0, t->dw, in);
 }
 
-static double seconds(const Kernels *k, bool is_ours, int operation, const Tensors *t, LinearDims d,
-                      int repeats)
+static double rate(const Kernels *k, bool is_ours, int operation, const Tensors *t, LinearDims d)
 {
-    const double start = bench_seconds();
-    for (int i = 0; i < repeats; i++) {
+    const double flop = 2.0 * (double)d.rows * (double)d.in * (double)d.out;
+    const int repeats = 1 + (int)(5e8 / flop);
+    double start = 0;
+    bench_rest();
+    for (int i = -1; i < repeats; i++) { // call -1 wakes the threads
+        if (i == 0) start = bench_seconds();
         if (is_ours)
             ours(k, operation, t, d);
         else
             blas(operation, t, d);
     }
-    return (bench_seconds() - start) / repeats;
+    return flop * repeats / (bench_seconds() - start);
 }
 
 static void measure(const Kernels *k, LinearDims d, int operation, const Tensors *t, int threads)
 {
-    const double flop = 2.0 * (double)d.rows * (double)d.in * (double)d.out;
-    const int repeats = 1 + (int)(1e9 / flop);
-    double our_rate[BENCH_ROUNDS], blas_rate[BENCH_ROUNDS], ratio[BENCH_ROUNDS],
-        fraction[BENCH_ROUNDS];
-    for (int i = -1; i < BENCH_ROUNDS; i++) { // round -1 warms up
-        const double peak = bench_peak(threads), a = seconds(k, true, operation, t, d, repeats),
-                     b = seconds(k, false, operation, t, d, repeats);
-        if (i < 0) continue;
-        our_rate[i] = 1e-9 * flop / a;
-        blas_rate[i] = 1e-9 * flop / b;
-        ratio[i] = b / a;
-        fraction[i] = flop / a / peak;
+    double peak = 0, our_rate = 0, blas_rate = 0;
+    for (int i = 0; i < BENCH_ROUNDS; i++) {
+        peak = bench_larger(peak, bench_peak(threads));
+        our_rate = bench_larger(our_rate, rate(k, true, operation, t, d));
+        blas_rate = bench_larger(blas_rate, rate(k, false, operation, t, d));
     }
     printf("%5lld %5lld %5lld  %-8s %7.1f  %7.1f  %5.2f  %4.0f%%\n", (long long)d.rows,
-           (long long)d.in, (long long)d.out, operation_name[operation],
-           bench_median(our_rate, BENCH_ROUNDS), bench_median(blas_rate, BENCH_ROUNDS),
-           bench_median(ratio, BENCH_ROUNDS), 100 * bench_median(fraction, BENCH_ROUNDS));
+           (long long)d.in, (long long)d.out, operation_name[operation], 1e-9 * our_rate,
+           1e-9 * blas_rate, our_rate / blas_rate, 100 * our_rate / peak);
 }
 
 int main(int argc, char **argv)
