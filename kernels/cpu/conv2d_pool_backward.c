@@ -9,7 +9,8 @@
 //     dx[offset[i][o] + tap] += dy[i][o] * w[o][tap]        nine loads and nine stores
 //
 // Floor: 2 n (oh/2) (ow/2) cout 9 cin FLOP, a quarter of what a dense gradient takes; half the rate
-// of multiply-adds for dx because of its stores.
+// of multiply-adds for dx because of its stores. Measured: the time of a dense gradient at 116 to 155%
+// of the rate of multiply-adds for dw, 97 to 120% for dx (bench/conv 100 1).
 #include "kernels/cpu/conv2d.h"
 
 #include <omp.h>

@@ -1,5 +1,6 @@
 // Fully connected layers: y = x w^T, dx = dy w, dw = dy^T x, and what surrounds them.
-// Floor: 2 rows in out FLOP over the rate of multiply-adds.
+// Floor: 2 rows in out FLOP over the rate of multiply-adds. Measured: 76 to 90% of it at 128 rows and
+// more, 0.93 to 1.18 of OpenBLAS (bench/gemm 1).
 #include "kernels/cpu/gemm.h"
 
 #include <omp.h>
@@ -43,17 +44,20 @@ typedef struct Target {
 
 static void store_rows(void *context, float *c, int first, int end)
 {
-    const Target *const t = context;
-    const Epilogue *const e = t->e;
-    for (int64_t j = t->column; j < t->column + GEMM_NR && j < t->n; j += VEC, c += VEC) {
-        const int64_t count = t->n - j;
-        const Vec bias = e->bias ? load_columns(e->bias + j, count) : (Vec){0};
-        for (int i = first; i < end; i++) {
-            const int64_t at = (t->row + i) * t->n + j;
+    const Target t = *(const Target *)context; // copies stay in registers
+    const Epilogue e = *t.e;
+    for (int64_t j = t.column; j < t.column + GEMM_NR && j < t.n; j += VEC, c += VEC) {
+        const int64_t count = t.n - j;
+        const Vec bias = e.bias ? load_columns(e.bias + j, count) : (Vec){0};
+        const bool plain = count >= VEC && !e.z && !e.saved && e.act == ACT_NONE;
+        for (int i = first; i < end && plain; i++)
+            vec_store(t.y + (t.row + i) * t.n + j, vec_load(c + i * GEMM_NR) + bias);
+        for (int i = first; i < end && !plain; i++) {
+            const int64_t at = (t.row + i) * t.n + j;
             Vec v = vec_load(c + i * GEMM_NR) + bias;
-            if (e->z) store_columns(e->z + at, v, count);
-            if (e->saved) v *= vec_act_grad(e->act_of_saved, load_columns(e->saved + at, count));
-            store_columns(t->y + at, vec_act(e->act, v), count);
+            if (e.z) store_columns(e.z + at, v, count);
+            if (e.saved) v *= vec_act_grad(e.act_of_saved, load_columns(e.saved + at, count));
+            store_columns(t.y + at, vec_act(e.act, v), count);
         }
     }
 }
