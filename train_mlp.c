@@ -59,10 +59,11 @@ static void defaults(CommandLine *line)
 #undef DEFAULT
 }
 
-// "512,256" -> widths; empty: no hidden layer, a linear classifier.
+// "512,256" -> widths; "none": a linear classifier.
 static void parse_hidden(void)
 {
     const char *p = config.hidden;
+    if (strcmp(p, "none") == 0) return;
     while (*p) {
         char *end;
         errno = 0;
@@ -71,7 +72,7 @@ static void parse_hidden(void)
             (*end != '\0' && (*end != ',' || end[1] == '\0')) ||
             config.hidden_layers == LAYERS_MAX - 1)
             die(STATUS_USAGE,
-                "--hidden '%s': expected up to %d widths from 1 to %d such as 512,512",
+                "--hidden '%s': expected up to %d widths from 1 to %d such as 512,512, or none",
                 config.hidden, LAYERS_MAX - 1, WIDTH_MAX);
         config.widths[config.hidden_layers++] = width;
         p = *end ? end + 1 : end;
@@ -270,7 +271,7 @@ int main(int argc, char **argv)
     static Session s = {.line.options = {.device = "auto", .lr = 1, .shuffle = true, .seed = 1}};
     const Arg own[] = {
         ARG_HEADING("Network"),
-        ARG_STRING("hidden", &config.hidden, "N,N", "widths of the hidden layers"),
+        ARG_STRING("hidden", &config.hidden, "N,N", "widths of the hidden layers, or none"),
     };
     static Model m;
     session_open(&s, &program, own, sizeof own / sizeof *own, argc, argv);

@@ -8,7 +8,7 @@ fi
 
 ok "cnn: embedded set above 95%" "$train_cnn" --out "$work/cnn" --quiet --target-accuracy 0.95
 ok "mlp: embedded set above 80%" "$train_mlp" --epochs 5 --out "$work/mlp" --quiet --target-accuracy 0.8
-ok "linear: embedded set trains" "$train_mlp" --hidden "" --epochs 5 --out "$work/linear" --quiet
+ok "linear: embedded set trains" "$train_mlp" --hidden none --epochs 5 --out "$work/linear" --quiet
 ok "linear: embedded set below 70%" at_least 0.7 "$(number "$work/linear" test_accuracy)"
 "$prepare" cifar tests/golden/colour --out "$work/few" >/dev/null
 "$train_cnn" --data "$work/few" --width 0.25 --batch-size 64 --steps 60 --augment none --label-smoothing 0 --out "$work/heart" --quiet >/dev/null
