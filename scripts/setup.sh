@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(gcc libc6-dev make zlib1g-dev libstb-dev libcmocka-dev)
+packages=(gcc libc6-dev make patch zlib1g-dev libstb-dev libcmocka-dev)
 case "${1-}" in
 '') ;;
 --dev) packages+=(g++ clang-format shellcheck xz-utils python3 python3-venv python3-torch valgrind tmux) ;;
