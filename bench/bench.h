@@ -1,6 +1,6 @@
 // What the benchmarks of bench/ share: a clock and the rate of multiply-adds.
-// A machine's speed moves while others use it: what is compared runs in turn, and each figure is the
-// best of BENCH_ROUNDS.
+// A machine's speed moves while others use it: what is compared runs in turn, and each figure is
+// the best of BENCH_ROUNDS.
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 

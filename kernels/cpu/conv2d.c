@@ -9,8 +9,8 @@
 //
 // Data gradient: the same with flipped weights over dy, spread out where the stride was 2, or put
 // back at the maxima of the pooling windows.
-// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds. Measured: 78 to 92% of it on
-// the 3x3 layers of the CIFAR network (bench/conv 100 1).
+// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds. Measured: 78 to 92%
+// of it on the 3x3 layers of the CIFAR network (bench/conv 100 1).
 #include "kernels/cpu/conv2d.h"
 
 #include <omp.h>

@@ -2,15 +2,15 @@
 // gradient is not zero, and which one differs between channels; with a 3x3 kernel, going to these
 // places alone beats multiplying by the zeros.
 //
-//   A block is VEC channels of a unit's padded x (or dx): (rows,width,VEC), in the L1 cache. For one
-//   output channel o and one block, the nine vectors of dw (or w) stay in registers while the
+//   A block is VEC channels of a unit's padded x (or dx): (rows,width,VEC), in the L1 cache. For
+//   one output channel o and one block, the nine vectors of dw (or w) stay in registers while the
 //   windows run by; the maximum of window i lies at block + offset[i][o]:
 //     dw[o][tap] += dy[i][o] * x[offset[i][o] + tap]        nine loads of the L1 cache a window
 //     dx[offset[i][o] + tap] += dy[i][o] * w[o][tap]        nine loads and nine stores
 //
 // Floor: 2 n (oh/2) (ow/2) cout 9 cin FLOP, a quarter of what a dense gradient takes; half the rate
-// of multiply-adds for dx because of its stores. Measured: the time of a dense gradient at 116 to 155%
-// of the rate of multiply-adds for dw, 97 to 120% for dx (bench/conv 100 1).
+// of multiply-adds for dx because of its stores. Measured: as fast as a dense gradient at 116 to
+// 155% of the rate of multiply-adds would be for dw, at 97 to 120% for dx (bench/conv 100 1).
 #include "kernels/cpu/conv2d.h"
 
 #include <omp.h>

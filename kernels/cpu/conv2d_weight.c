@@ -8,8 +8,8 @@
 //   A work item is a range of tiles, for all channels of dy, and a part of the batch, whose units
 //   it goes through in order; its sums stay in the L2 cache. The items follow from the shape, so
 //   that the sums do not depend on the number of threads.
-// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds. Measured: 70 to 76% of it,
-// 58% on 3x3 maps (bench/conv 100 1).
+// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds. Measured: 70 to 76%
+// of it, 58% on 3x3 maps (bench/conv 100 1).
 #include "kernels/cpu/conv2d.h"
 
 #include <omp.h>

@@ -15,8 +15,8 @@
 //   +-----+    +-----------+
 //   | ... |    |    ...    |
 //
-// Floor: 2*VEC FLOP a vector multiply-add, two of them a cycle with AVX-512. Measured with blocks that
-// lie in the L2 cache: 92 to 95% of it forward, 87% transposed.
+// Floor: 2*VEC FLOP a vector multiply-add, two of them a cycle with AVX-512. Measured with blocks
+// that lie in the L2 cache: 92 to 95% of it, transposed 87%.
 #include "kernels/cpu/gemm.h"
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 // Fully connected layers: y = x w^T, dx = dy w, dw = dy^T x, and what surrounds them.
-// Floor: 2 rows in out FLOP over the rate of multiply-adds. Measured: 76 to 90% of it at 128 rows and
-// more, 0.93 to 1.18 of OpenBLAS (bench/gemm 1).
+// Floor: 2 rows in out FLOP over the rate of multiply-adds. Measured: 76 to 90% of it at 128
+// rows and more, 0.93 to 1.18 of OpenBLAS (bench/gemm 1).
 #include "kernels/cpu/gemm.h"
 
 #include <omp.h>
