@@ -24,7 +24,7 @@ static void add_param(Case *c, ParamList *l, int64_t rows, int64_t columns, bool
     const int i = l->count++;
     const int64_t n = rows * columns;
     const float decay = 0.02f * (float)i;
-    l->value[i] = i % 2 ? NULL : case_output(c, ELEMENT, n);
+    l->value[i] = i % 2 ? case_output(c, ELEMENT, n) : NULL;
     l->master[i] = case_random(c, FLOAT, n);
     l->grad[i] = case_random(c, FLOAT, n);
     l->state1[i] = case_random(c, FLOAT, n);
@@ -198,9 +198,9 @@ void check_muon_update(Case *c)
 
 void check_clip_gradients(Case *c)
 {
-    for (int i = 0; i < (c->full ? 10 : 3); i++) {
-        const float limit = (const float[]){1, 1e6f, 1}[i % 3];
-        const bool zero = i % 3 == 2; // gradients of 0 have no direction
+    for (int i = 0; i < (c->full ? 10 : 4); i++) {
+        const float limit = (const float[]){1, 1e6f, 1, 1000}[i % 4];
+        const bool zero = i % 4 == 2; // gradients of 0 have no direction
         case_begin(c, "%d tensors, limit %g%s", param_count(c, i), (double)limit,
                    zero ? ", zeros" : "");
         ParamList l = param_list(c, param_count(c, i), false);
