@@ -32,7 +32,7 @@ BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help test test-all bench clean format $(if $(SANITIZE),$(PROGRAMS))
+.PHONY: all help test test-all bench clean format force $(if $(SANITIZE),$(PROGRAMS))
 
 all: $(PROGRAMS)
 
@@ -41,13 +41,13 @@ help:
 	@echo 'make train_cnn     one program'
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, under an hour'
-	@echo 'make bench         benchmarks against other libraries'
+	@echo 'make bench         benchmarks against other libraries (setup.sh --dev)'
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
 
-# The finished programs stand in the top folder; with SANITIZE=1 only in the build folder.
-$(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/%
-	$(Q)cp $< $@
+# The top folder has links to the programs that were built last; not with SANITIZE=1.
+$(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force
+	@[ "$$(readlink -f $@)" = "$$(readlink -f $<)" ] || ln -sfr $< $@
 
 $(BUILD)/train_mlp $(BUILD)/train_cnn $(BUILD)/data/prepare: $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 	@echo "LD $@"
@@ -71,12 +71,12 @@ FLAGS := $(CC) $(ALL_CFLAGS)
 $(BUILD)/flags: force
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
-.PHONY: force
+force:
 
-test: all $(TESTS) $(TOOLS) $(if $(SANITIZE),$(PROGRAMS:%=$(BUILD)/%))
+test: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test
 
-test-all: all $(TESTS) $(TOOLS) $(if $(SANITIZE),$(PROGRAMS:%=$(BUILD)/%))
+test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test-all
 
 bench: $(BENCHES)

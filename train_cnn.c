@@ -37,12 +37,22 @@ static Config config = {.net = NET_AIRBENCH, .width = 1.0, .tta = -1};
 // Optimizer groups; also the slots of their learning rates in a step's values.
 enum { FILTERS = 1, NORM_BIASES, WHITENING_BIAS, HEAD, GROUPS };
 
-// Rates per group. Those of SGD are for the gradient of the mean loss of 2000 images, times 2000:
-// the sum over the batch that the recipe was tuned with.
-static const double MUON_LR = 0.24, SGD_LR[GROUPS] = {0, 0.067, 0.053, 0.053, 0.67};
-static const double ADAMW_LR = 2e-3;
-static const double RECIPE_BATCH = 2000;
+// Learning rates. `images` is how many images' losses the gradient sums: each batch's mean
+// gradient is multiplied by it, so that the rates hold for any batch size.
+typedef struct Recipe {
+    double images;
+    double sgd_lr[GROUPS], muon_lr; // of muon: FILTERS; the other groups by sgd
+    double adamw_lr;                // for the gradient of the mean
+    double weight_decay;            // of sgd and muon: see --weight-decay
+    double label_smoothing;
+} Recipe;
+static const Recipe RECIPES[] = {
+    [NET_AIRBENCH] = {2000, {0, 7.5e-4, 0.053, 0.053, 0.67}, 0.24, 2e-3, 4e-3, 0.2},
+    [NET_SIMPLE] = {1, {0, 0.05, 0.05, 0, 0.05}, 0.02, 2e-3, 0, 0},
+};
 static const double WHITENING_EPOCHS = 3; // its bias trains no longer, by the recipe
+static const double WHITENING_EPS = 5e-4;
+static const int64_t WHITENING_IMAGES = 5000, WHITENING_DRAWINGS = 1000; // of the embedded set
 static const Muon MUON = {
     .momentum = 0.6f,
     .iterations = 3,
@@ -57,19 +67,29 @@ static void defaults(CommandLine *line)
 {
     Options *o = &line->options;
     const bool simple = config.net == NET_SIMPLE, embedded = o->data == NULL;
-#define DEFAULT(variable, value)                                                                   \
-    if (!options_given(line, &(variable))) (variable) = (value)
-    DEFAULT(config.width, embedded && !simple ? 0.25 : 1.0);
-    DEFAULT(config.tta, simple ? 0 : 2);
-    DEFAULT(o->epochs, simple ? 3 : embedded ? 4 : 8);
-    DEFAULT(o->batch_size, simple ? 128 : embedded ? 250 : 2000);
-    DEFAULT(o->optimizer, simple ? OPTIMIZER_ADAMW : OPTIMIZER_MUON);
-    DEFAULT(o->schedule, SCHEDULE_LINEAR);
-    DEFAULT(o->momentum, o->optimizer == OPTIMIZER_ADAMW ? 0.9 : 0.85);
-    DEFAULT(o->weight_decay, o->optimizer == OPTIMIZER_ADAMW ? 0.01 : 4e-3);
-    DEFAULT(o->label_smoothing, simple ? 0.0 : 0.2);
-#undef DEFAULT
+    DEFAULT(line, config.width, embedded && !simple ? 0.25 : 1.0);
+    DEFAULT(line, config.tta, simple ? 0 : 2);
+    DEFAULT(line, o->epochs, simple ? (embedded ? 10 : 3) : (embedded ? 4 : 8));
+    DEFAULT(line, o->batch_size, simple ? 128 : embedded ? 250 : 2000);
+    DEFAULT(line, o->optimizer, simple ? OPTIMIZER_ADAMW : OPTIMIZER_MUON);
+    DEFAULT(line, o->schedule, SCHEDULE_LINEAR);
+    DEFAULT(line, o->momentum, o->optimizer == OPTIMIZER_ADAMW ? 0.9 : 0.85);
+    DEFAULT(line, o->weight_decay,
+            o->optimizer == OPTIMIZER_ADAMW ? 0.01 : RECIPES[config.net].weight_decay);
+    DEFAULT(line, o->label_smoothing, RECIPES[config.net].label_smoothing);
 }
+
+static const Program program = {
+    .name = "train_cnn",
+    .usage = "Trains a convolutional network on pictures of 16x16 to 96x96.\n"
+             "Usage: ./train_cnn [options]",
+    .defaults = defaults,
+    .h = 32,
+    .w = 32,
+    .c = 3,
+    .n_train = 8000,
+    .n_test = 2000, // embedded set
+};
 
 // ---- tensors ------------------------------------------------------------------------------------
 
@@ -155,7 +175,7 @@ static void declare_airbench(Model *m, Tensors *t, int64_t n)
     m->features = activation(t, SHAPE(n, c3));
     m->features_argmax = workspace(t, SHAPE(n, c3), sizeof(uint8_t));
     m->head = parameter(t, SHAPE(d->classes, c3), HEAD, UNIFORM, "head.weight");
-    m->logit_scale = 1.0f / (16.0f * sqrtf((float)c3)); // 1/256 at full width
+    m->logit_scale = 1.0f / sqrtf(256.0f * (float)c3); // the recipe's 1/256 at full width
 }
 
 static void declare_simple(Model *m, Tensors *t, int64_t n)
@@ -202,8 +222,8 @@ static void init(Model *m)
     init_parameters(&m->s->tensors, k, seed);
     if (config.net == NET_SIMPLE) return;
     Error e;
-    const int64_t images = m->s->data.embedded ? 1000 : 5000;
-    check(init_whitening(m->whiten, k, &m->s->data, images, 5e-4, &e), &e);
+    const int64_t images = m->s->data.embedded ? WHITENING_DRAWINGS : WHITENING_IMAGES;
+    check(init_whitening(m->whiten, k, &m->s->data, images, WHITENING_EPS, &e), &e);
     init_unit_std(m->head, k);
 }
 
@@ -211,25 +231,28 @@ static void init(Model *m)
 
 static double base_lr(const Options *o, int group)
 {
-    if (o->optimizer == OPTIMIZER_ADAMW) return o->lr * ADAMW_LR;
-    if (o->optimizer == OPTIMIZER_MUON && group == FILTERS) return o->lr * MUON_LR;
-    return o->lr * SGD_LR[group];
+    const Recipe *r = &RECIPES[config.net];
+    if (o->optimizer == OPTIMIZER_ADAMW) return o->lr * r->adamw_lr;
+    if (o->optimizer == OPTIMIZER_MUON && group == FILTERS) return o->lr * r->muon_lr;
+    return o->lr * r->sgd_lr[group];
 }
 
-// The decay coefficient of a group: AdamW multiplies it by the rate itself; the recipe's SGD
-// divides by the rate, so that a step decays by the same share in each group; Muon uses none.
+// AdamW leaves biases alone; the recipe's SGD does not, and leaves the filters, whose scale the
+// norms undo. Muon has no decay.
 static void set_decay(Model *m)
 {
     const Options *o = m->s->options;
     for (int g = FILTERS; g < GROUPS; g++) {
-        const double lr = base_lr(o, g);
-        const bool adamw = o->optimizer == OPTIMIZER_ADAMW;
-        m->decay[g] = (float)(adamw ? o->weight_decay : lr > 0 ? o->weight_decay / lr : 0);
+        const bool bias = g == NORM_BIASES || g == WHITENING_BIAS;
+        const bool decays = o->optimizer == OPTIMIZER_ADAMW ? !bias : g != FILTERS;
+        m->decay[g] = decays ? options_decay(o, base_lr(o, g)) : 0.0f;
     }
 }
 
+// Steps in which the whitening bias trains.
 static int64_t whitening_steps(const Session *s)
 {
+    if (config.net != NET_AIRBENCH) return 0;
     const int64_t steps = (int64_t)(WHITENING_EPOCHS * (double)s->steps_per_epoch);
     return steps < s->steps ? steps : s->steps;
 }
@@ -242,8 +265,9 @@ static StepValues schedule(Model *m)
     for (int g = FILTERS; g < GROUPS; g++) v.hyper[g] = (float)(base_lr(s->options, g) * factor);
     const int64_t n = whitening_steps(s);
     m->train_whitening = s->step < n;
-    v.hyper[WHITENING_BIAS] = (float)(base_lr(s->options, WHITENING_BIAS) *
-                                      schedule_factor(s->options->schedule, s->step, n));
+    if (m->train_whitening)
+        v.hyper[WHITENING_BIAS] = (float)(base_lr(s->options, WHITENING_BIAS) *
+                                          schedule_factor(s->options->schedule, s->step, n));
     return v;
 }
 
@@ -348,8 +372,8 @@ static void forward(Model *m, int64_t n, Mode mode)
 
 static float grad_scale(const Session *s)
 {
-    const double batch = (double)s->options->batch_size;
-    return (float)((s->options->optimizer == OPTIMIZER_ADAMW ? 1 : RECIPE_BATCH) / batch);
+    const bool mean = s->options->optimizer == OPTIMIZER_ADAMW;
+    return (float)((mean ? 1 : RECIPES[config.net].images) / (double)s->options->batch_size);
 }
 
 // The gradient too unless dlogits is NULL.
@@ -461,26 +485,28 @@ static void update(const Model *m)
 {
     const Options *o = m->s->options;
     const Tensors *t = &m->s->tensors;
-    const Sgd sgd = {.momentum = (float)o->momentum, .nesterov = true};
-    const AdamW adamw = {.beta1 = (float)o->momentum, .beta2 = 0.999f, .eps = 1e-8f};
     Param all[TENSORS_MAX], filters[TENSORS_MAX];
     unsigned groups = ALL_GROUPS;
     if (!m->train_whitening) groups &= ~group_bit(WHITENING_BIAS);
 
     int n = tensors_params(t, groups, m->decay, all);
-    if (o->clip_norm > 0) k->clip_gradients(m->s->grad_norm->value, all, n, (float)o->clip_norm);
+    // --clip-norm is in units of the mean loss's gradient
+    const float clip = (float)(o->clip_norm * (double)grad_scale(m->s) * (double)o->batch_size);
+    if (clip > 0) k->clip_gradients(m->s->grad_norm->value, all, n, clip);
     switch ((Optimizer)o->optimizer) {
     case OPTIMIZER_SGD:
-        k->sgd_update(all, n, sgd);
+        k->sgd_update(all, n, options_sgd(o));
         break;
     case OPTIMIZER_ADAMW:
-        k->adamw_update(all, n, adamw);
+        k->adamw_update(all, n, options_adamw(o));
         break;
     case OPTIMIZER_MUON:
         k->muon_update(filters, tensors_params(t, group_bit(FILTERS), NULL, filters), MUON);
         n = tensors_params(t, groups & ~group_bit(FILTERS), m->decay, all);
-        k->sgd_update(all, n, sgd);
+        k->sgd_update(all, n, options_sgd(o));
         break;
+    default:
+        die(STATUS_USAGE, "%s does not know this --optimizer", program.name);
     }
     session_ema(m->s, k);
 }
@@ -546,18 +572,6 @@ static void infer_tta(void *model)
 
 // ---- main ---------------------------------------------------------------------------------------
 
-static const Program program = {
-    .name = "train_cnn",
-    .usage = "Trains a convolutional network on pictures of 16x16 to 96x96.\n"
-             "Usage: ./train_cnn [options]",
-    .defaults = defaults,
-    .h = 32,
-    .w = 32,
-    .c = 3,
-    .n_train = 8000,
-    .n_test = 2000, // embedded set
-};
-
 int main(int argc, char **argv)
 {
     static Session s = {
@@ -566,7 +580,8 @@ int main(int argc, char **argv)
         ARG_HEADING("Network"),
         ARG_CHOICE("net", &config.net, net_names, "airbench: whitening, 3 blocks; simple: 2 convs"),
         ARG_DOUBLE("width", &config.width, 0.01, 64, "factor on the channels"),
-        ARG_INT("tta", &config.tta, 0, 2, "test-time views: 1 mirror, 2 mirror and shifts"),
+        ARG_INT("tta", &config.tta, 0, 2,
+                "test-time views: 1 mirror, if training has it; 2 and shifts"),
     };
     static Model m;
     session_open(&s, &program, own, sizeof own / sizeof *own, argc, argv);
@@ -576,7 +591,7 @@ int main(int argc, char **argv)
             "them with --size 32x32",
             s.data.source, s.data.h, s.data.w);
     declare(&m, &s);
-    session_plan(&s, &k, train_step, infer, &m);
+    session_plan(&s, &k, gradient, train_step, infer, &m);
     set_decay(&m);
     init(&m);
     session_load_init(&s);

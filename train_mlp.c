@@ -47,17 +47,26 @@ static const Muon MUON = {
 static void defaults(CommandLine *line)
 {
     Options *o = &line->options;
-#define DEFAULT(variable, value)                                                                   \
-    if (!options_given(line, &(variable))) (variable) = (value)
-    DEFAULT(o->epochs, o->data ? 5 : 10);
-    DEFAULT(o->batch_size, 128);
-    DEFAULT(o->optimizer, OPTIMIZER_ADAMW);
-    DEFAULT(o->schedule, SCHEDULE_LINEAR);
-    DEFAULT(o->momentum, 0.9);
-    DEFAULT(o->weight_decay, o->optimizer == OPTIMIZER_ADAMW ? 0.01 : 0);
-    DEFAULT(o->augment, "none");
-#undef DEFAULT
+    DEFAULT(line, o->epochs, o->data ? 5 : 10);
+    DEFAULT(line, o->batch_size, 128);
+    DEFAULT(line, o->optimizer, OPTIMIZER_ADAMW);
+    DEFAULT(line, o->schedule, SCHEDULE_LINEAR);
+    DEFAULT(line, o->momentum, 0.9);
+    DEFAULT(line, o->weight_decay, o->optimizer == OPTIMIZER_ADAMW ? 0.01 : 0);
+    DEFAULT(line, o->augment, "none");
 }
+
+static const Program program = {
+    .name = "train_mlp",
+    .usage = "Trains a multilayer perceptron on small pictures.\n"
+             "Usage: ./train_mlp [options]",
+    .defaults = defaults,
+    .h = 28,
+    .w = 28,
+    .c = 1,
+    .n_train = 20000,
+    .n_test = 2000, // embedded set
+};
 
 // "512,256" -> widths; "none": a linear classifier.
 static void parse_hidden(void)
@@ -199,24 +208,24 @@ static void update(const Model *m)
 {
     const Options *o = m->s->options;
     const Tensors *t = &m->s->tensors;
-    const Sgd sgd = {.momentum = (float)o->momentum, .nesterov = true};
-    const AdamW adamw = {.beta1 = (float)o->momentum, .beta2 = 0.999f, .eps = 1e-8f};
     const unsigned matrices = 1u << WEIGHTS;
     Param all[TENSORS_MAX], hidden[TENSORS_MAX];
     int n = tensors_params(t, ALL_GROUPS, m->decay, all);
     if (o->clip_norm > 0) k->clip_gradients(m->s->grad_norm->value, all, n, (float)o->clip_norm);
     switch ((Optimizer)o->optimizer) {
     case OPTIMIZER_SGD:
-        k->sgd_update(all, n, sgd);
+        k->sgd_update(all, n, options_sgd(o));
         break;
     case OPTIMIZER_ADAMW:
-        k->adamw_update(all, n, adamw);
+        k->adamw_update(all, n, options_adamw(o));
         break;
     case OPTIMIZER_MUON:
         k->muon_update(hidden, tensors_params(t, matrices, NULL, hidden), MUON);
         n = tensors_params(t, ALL_GROUPS & ~matrices, m->decay, all);
-        k->sgd_update(all, n, sgd);
+        k->sgd_update(all, n, options_sgd(o));
         break;
+    default:
+        die(STATUS_USAGE, "%s does not know this --optimizer", program.name);
     }
     session_ema(m->s, k);
 }
@@ -254,18 +263,6 @@ static void infer(void *model)
 
 // ---- main ---------------------------------------------------------------------------------------
 
-static const Program program = {
-    .name = "train_mlp",
-    .usage = "Trains a multilayer perceptron on small pictures.\n"
-             "Usage: ./train_mlp [options]",
-    .defaults = defaults,
-    .h = 28,
-    .w = 28,
-    .c = 1,
-    .n_train = 20000,
-    .n_test = 2000, // embedded set
-};
-
 int main(int argc, char **argv)
 {
     static Session s = {.line.options = {.device = "auto", .lr = 1, .shuffle = true, .seed = 1}};
@@ -277,8 +274,9 @@ int main(int argc, char **argv)
     session_open(&s, &program, own, sizeof own / sizeof *own, argc, argv);
     parse_hidden();
     declare(&m, &s);
-    for (int g = WEIGHTS; g < BIASES; g++) m.decay[g] = (float)s.options->weight_decay;
-    session_plan(&s, &k, train_step, infer, &m);
+    for (int g = WEIGHTS; g < BIASES; g++) // biases do not decay
+        m.decay[g] = options_decay(s.options, base_lr(s.options, g));
+    session_plan(&s, &k, gradient, train_step, infer, &m);
     init_parameters(&s.tensors, k, (uint64_t)s.options->seed);
     session_load_init(&s);
 

@@ -12,12 +12,14 @@
 
 #include "data/sha256.h"
 #include "data/synth.h"
+#include "runtime/os.h"
 
 // One split. Images come from shards, or are drawn if there are none.
 struct DatasetStorage {
     Shard *shards; // (shard_count), by number
     int64_t shard_count;
     int64_t image_bytes;
+    bool small;            // shuffled as a whole; never decided by the machine
     bool cached;           // the split stays in memory
     pthread_mutex_t mutex; // held while the cache is filled
     uint8_t *cache;        // (n, H, W, C), allocated at the first touch
@@ -31,7 +33,7 @@ static DatasetStorage *storage_new(void)
     return s;
 }
 
-// ---- opening -------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
 // Parses x-SPLIT-NNNNN-of-NNNNN.nns.
 static bool parse_name(const char *name, Split split, uint32_t *shard, uint32_t *shards)
@@ -142,7 +144,9 @@ static int open_split(Dataset *d, Split split, Error *e)
         d->n[split] += (int64_t)s->header.n;
     }
     storage->image_bytes = storage->shards[0].header.stride;
-    storage->cached = d->n[split] <= DATASET_CACHE_BYTES / storage->image_bytes;
+    storage->small = d->n[split] <= DATASET_CACHE_BYTES / storage->image_bytes;
+    storage->cached =
+        storage->small && d->n[split] <= os_memory_total() / 4 / storage->image_bytes;
     if ((uint64_t)d->n[split] == storage->shards[0].header.dataset_n) return 0;
     return fail(e, STATUS_DATA, "%s: the %s shards hold %" PRId64 " images, expected %" PRIu64,
                 d->source, split_names[split], d->n[split], storage->shards[0].header.dataset_n);
@@ -194,7 +198,7 @@ void dataset_open_embedded(Dataset *d, int h, int w, int c, int64_t n_train, int
         d->storage[split] = storage_new();
         if (!d->storage[split]) continue; // reading says so
         d->storage[split]->image_bytes = (int64_t)h * w * c;
-        d->storage[split]->cached = true;
+        d->storage[split]->small = d->storage[split]->cached = true;
     }
     char text[256];
     const int length = snprintf(
@@ -221,7 +225,7 @@ void dataset_close(Dataset *d)
     *d = (Dataset){0};
 }
 
-// ---- reading -------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -394,7 +398,7 @@ int dataset_gather(const Dataset *d, Split split, const uint32_t *indices, int64
 int64_t dataset_shuffle_block(const Dataset *d, Split split)
 {
     const DatasetStorage *s = d->storage[split];
-    if (!s || s->cached) return 0;
+    if (!s || s->small) return 0;
     return s->image_bytes < DATASET_SHUFFLE_BYTES ? DATASET_SHUFFLE_BYTES / s->image_bytes : 1;
 }
 

@@ -1,8 +1,8 @@
 // A data set: a train and a test split, from a directory of shards or drawn by the program itself.
 //
-// Images are uint8 and channel-last. Images up to DATASET_CACHE_BYTES a split stay in memory once
-// they were read or drawn; larger splits are read again from the files (and the system's cache).
-// Any number of threads may read at once.
+// Images are uint8 and channel-last. A split of up to DATASET_CACHE_BYTES and a quarter of the
+// memory stays there once it was read or drawn; larger ones are read again from the files (and the
+// system's cache). Any number of threads may read at once.
 #ifndef DATA_DATASET_H
 #define DATA_DATASET_H
 

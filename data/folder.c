@@ -64,7 +64,7 @@ typedef struct Folder {
     int64_t next[2], chunk_end[2]; // the next image to give out, and the end of what is decoded
 } Folder;
 
-// ---- lists ---------------------------------------------------------------------------------------
+// ---- lists --------------------------------------------------------------------------------------
 
 static int no_memory(Error *e)
 {
@@ -136,7 +136,7 @@ static int compare_left_out(const void *a, const void *b)
     return strcmp(((const LeftOut *)a)->path, ((const LeftOut *)b)->path);
 }
 
-// ---- looking through the directories -------------------------------------------------------------
+// ---- looking through the directories ------------------------------------------------------------
 
 // S_IFREG, S_IFDIR and so on; 0 if unknown. Links are not followed.
 static mode_t type_of(int dir, const struct dirent *entry)
@@ -271,7 +271,7 @@ static int scan(Folder *f, Error *e)
     return status;
 }
 
-// ---- decoding ------------------------------------------------------------------------------------
+// ---- decoding -----------------------------------------------------------------------------------
 
 static void full_path(const Folder *f, const Entry *entry, char path[8192])
 {
@@ -371,7 +371,7 @@ static int folder_next(Source *s, Split split, uint8_t *image, int *label, Error
     return 0;
 }
 
-// ---- the list of what was left out ---------------------------------------------------------------
+// ---- the list of what was left out --------------------------------------------------------------
 
 // Names come from outside: everything but printable ASCII and UTF-8 letters is written as \xNN.
 static void print_escaped(FILE *out, const char *text)

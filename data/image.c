@@ -36,7 +36,7 @@ static void *zeroed_realloc(void *old, size_t old_size, size_t size)
 #pragma GCC diagnostic ignored "-Wunused-function" // most of stb_image
 #include <stb/stb_image.h>
 
-// ---- reading and checking a file -----------------------------------------------------------------
+// ---- reading and checking a file ----------------------------------------------------------------
 
 int image_read(const char *path, uint8_t **bytes, size_t *size, Error *e)
 {
@@ -182,7 +182,7 @@ int image_decode(uint8_t *image, int h, int w, int c, bool crop, const uint8_t *
     return status;
 }
 
-// ---- resizing ------------------------------------------------------------------------------------
+// ---- resizing -----------------------------------------------------------------------------------
 
 enum { WEIGHT_BITS = 22 }; // a sum of weights times 255 fits in 32 bits
 

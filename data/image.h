@@ -28,7 +28,7 @@ int image_decode(uint8_t *image, int h, int w, int c, bool crop, const uint8_t *
                  Error *e);
 
 // to (to_h, to_w, c), set from `from` (from_h, from_w, c): bilinear, and as a triangle filter over
-// all pixels that shrink into one. `crop` keeps the picture's shape and cuts its longer side at both
+// all pixels that shrink into one. `crop` keeps the shape and cuts the longer side at both
 // ends; without it the picture is stretched. Integer arithmetic: the same bytes on every machine.
 int image_resize(uint8_t *to, int to_h, int to_w, const uint8_t *from, int from_h, int from_w,
                  int c, bool crop, Error *e);

@@ -37,7 +37,7 @@ struct Loader {
     Error error;
 };
 
-// ---- the prefetching thread ----------------------------------------------------------------------
+// ---- the prefetching thread ---------------------------------------------------------------------
 
 static void init_order(const Loader *l, Order *order, int64_t epoch)
 {
@@ -119,7 +119,7 @@ static void *prefetch(void *argument)
     return NULL;
 }
 
-// ---- the caller ----------------------------------------------------------------------------------
+// ---- the caller ---------------------------------------------------------------------------------
 
 static int check_config(const Dataset *d, const LoaderConfig *c, int64_t batches, Error *e)
 {

@@ -58,7 +58,7 @@ static void on_signal(int number)
     stopped_by = number;
 }
 
-// ---- packing -------------------------------------------------------------------------------------
+// ---- packing ------------------------------------------------------------------------------------
 
 static int parse_size(int *h, int *w, Error *e)
 {
@@ -272,7 +272,7 @@ static int pack(const char *command, int argc, char **argv, Error *e)
     return status;
 }
 
-// ---- looking at shards ---------------------------------------------------------------------------
+// ---- looking at shards --------------------------------------------------------------------------
 
 static void print_header(const Shard *s)
 {

@@ -15,7 +15,7 @@ enum {
     STREAM_AUGMENT = 2, // flips, shifts, cutout, colour; a = sample, b = epoch
     STREAM_FLIP = 3,    // alternating flip's first side; a = sample, b = 0
     STREAM_INIT = 4,    // weights; a = element / 4, b = tensor number
-    STREAM_DROPOUT = 5, // masks; a = sample, b = epoch, one more counter word: layer and element / 4
+    STREAM_DROPOUT = 5, // masks: draws.h
     STREAM_SYNTH = 6,   // the embedded data set
     STREAM_TEST = 7,    // tests and self-checks
 };

@@ -132,7 +132,8 @@ THROUGH(linear_forward, (void *y, void *z, const void *x, const void *w, const f
                          Activation act, LinearDims d),
         (y, z, x, w, bias, act, d),
         linear_flop(d), linear_bytes(d) + (z ? elements((double)(d.rows * d.out)) : 0))
-THROUGH(linear_forward_f32, (float *y, const void *x, const void *w, const float *bias, LinearDims d),
+THROUGH(linear_forward_f32,
+        (float *y, const void *x, const void *w, const float *bias, LinearDims d),
         (y, x, w, bias, d), linear_flop(d), linear_bytes(d))
 THROUGH(linear_backward_data, (void *dx, const void *dy, const void *w, const void *saved,
                                Activation act, LinearDims d),

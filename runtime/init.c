@@ -183,7 +183,7 @@ int init_whitening(const Tensor *weight, const Kernels *k, const Dataset *d, int
 {
     static PatchSums sums;
     static double m[PATCH_MAX][PATCH_MAX], v[PATCH_MAX][PATCH_MAX];
-    enum { CHUNK = 64 };
+    enum { CHUNK = 256 }; // images, which an embedded set draws in parallel
     const int size = (int)weight->shape[1];
     sums = (PatchSums){.size = size, .p = size * size * d->c};
     assert(sums.p <= PATCH_MAX && weight->shape[0] == 2 * sums.p);

@@ -155,13 +155,16 @@ int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e)
     for (int i = 0; i < t->count && status == STATUS_OK; i++) {
         const Tensor *x = &t->list[i];
         if (!is_loaded(x)) continue;
-        float *host = malloc((size_t)x->n * sizeof(float));
-        if (!host) {
+        const size_t bytes = (size_t)x->n * sizeof(float);
+        float *saved = malloc(bytes), *host = malloc(bytes);
+        if (saved && host) {
+            memcpy(saved, safetensors_get(&f, x->name)->data, bytes); // which may not be aligned
+            from_pytorch(host, saved, x);
+            tensor_upload(x, k, host);
+        } else {
             status = fail(e, STATUS_IO, "out of memory while loading %s", path);
-            break;
         }
-        from_pytorch(host, safetensors_get(&f, x->name)->data, x);
-        tensor_upload(x, k, host);
+        free(saved);
         free(host);
     }
     safetensors_close(&f);

@@ -35,8 +35,10 @@ static void add_shared(CommandLine *line)
         ARG_CHOICE("schedule", &o->schedule, schedule_names, "of the learning rate"),
         ARG_CHOICE("optimizer", &o->optimizer, optimizer_names, "muon: matrices; the rest by sgd"),
         ARG_DOUBLE("momentum", &o->momentum, 0, 0.9999, "of sgd, and beta1 of adamw"),
-        ARG_DOUBLE("weight-decay", &o->weight_decay, 0, 10, "coefficient"),
-        ARG_DOUBLE("clip-norm", &o->clip_norm, 0, 1e9, "largest gradient norm; 0: no clipping"),
+        ARG_DOUBLE("weight-decay", &o->weight_decay, 0, 10,
+                   "adamw: times the rate; sgd: share of a weight a step takes"),
+        ARG_DOUBLE("clip-norm", &o->clip_norm, 0, 1e9,
+                   "largest norm of the mean loss's gradient; 0: any"),
         ARG_ONOFF("ema", &o->ema, "evaluate a moving average of the weights"),
         ARG_DOUBLE("label-smoothing", &o->label_smoothing, 0, 0.99, "share of the target spread"),
         ARG_STRING("augment", &o->augment, "SPEC",
@@ -74,6 +76,11 @@ void options_parse(CommandLine *line, const Arg *own, size_t own_count, const ch
         exit(STATUS_OK);
     }
     const Options *o = &line->options;
+    if (options_given(line, &o->steps) && options_given(line, &o->epochs))
+        die(STATUS_USAGE, "--steps and --epochs both set the length; give one of them");
+    if (o->eval_only && o->selftest)
+        die(STATUS_USAGE, "--eval-only and --selftest are two things; give one of them");
+    if (o->verify && !o->data) die(STATUS_USAGE, "--verify checks shards; add --data DIR");
     if (o->eval_only && !o->init)
         die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
 }
@@ -150,9 +157,25 @@ int options_augment(Augment *a, const char *text, int channels, Error *e)
     return STATUS_OK;
 }
 
+Sgd options_sgd(const Options *o)
+{
+    return (Sgd){.momentum = (float)o->momentum, .nesterov = true};
+}
+
+AdamW options_adamw(const Options *o)
+{
+    return (AdamW){.beta1 = (float)o->momentum, .beta2 = 0.999f, .eps = 1e-8f};
+}
+
+float options_decay(const Options *o, double lr)
+{
+    if (o->optimizer == OPTIMIZER_ADAMW) return (float)o->weight_decay;
+    return lr > 0 ? (float)(o->weight_decay / lr) : 0.0f;
+}
+
 double schedule_factor(Schedule schedule, int64_t step, int64_t steps)
 {
-    const double t = (double)step / (double)steps;
+    const double t = fmin((double)step / (double)steps, 1.0);
     const double warm = 0.23, first = 0.2, last = 0.07; // of the triangle
     switch (schedule) {
     case SCHEDULE_LINEAR:

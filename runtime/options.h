@@ -42,6 +42,12 @@ typedef struct CommandLine {
     size_t count;
 } CommandLine;
 
+// Inside `defaults`: sets an option that the user did not give.
+#define DEFAULT(line, variable, value)                                                             \
+    do {                                                                                           \
+        if (!options_given((line), &(variable))) (variable) = (value);                             \
+    } while (0)
+
 // Reads the arguments. `defaults` is called with what was given, to fill in the rest (use
 // options_given()); --help prints the values that result and exits. Exits with STATUS_USAGE.
 void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
@@ -52,8 +58,17 @@ bool options_given(const CommandLine *line, const void *value);
 // "auto" is translate=2 with flip=alternate for colour pictures.
 int options_augment(Augment *a, const char *text, int channels, Error *e);
 
-// The factor on the learning rate at `step` of `steps`: 1; 1 -> 0; 0.2 -> 1 over the first 23%,
-// then -> 0.07; half a cosine 1 -> 0.
+// What the optimizers' operations take, from --momentum.
+Sgd options_sgd(const Options *o);
+AdamW options_adamw(const Options *o);
+
+// The decay coefficient of a group with learning rate `lr`. AdamW's step takes lr * decay of a
+// weight; SGD adds decay * w to the gradient, so --weight-decay is divided by the rate to mean the
+// same share of the weight in every group.
+float options_decay(const Options *o, double lr);
+
+// The factor on the learning rate at `step` of `steps`, the last one's from then on: constant 1;
+// linear 1 to 0; triangle 0.2 to 1 over the first 23%, then to 0.07; half a cosine from 1 to 0.
 double schedule_factor(Schedule schedule, int64_t step, int64_t steps);
 
 #endif

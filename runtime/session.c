@@ -11,6 +11,22 @@
 
 // ---- opening ------------------------------------------------------------------------------------
 
+// A default batch leaves at least 25 steps an epoch; one that was asked for is not changed.
+static void fit_batch_size(Session *s)
+{
+    enum { STEPS_AN_EPOCH = 25, SMALLEST = 16 };
+    Options *o = s->options;
+    const int64_t n = s->data.n[SPLIT_TRAIN];
+    if (!options_given(&s->line, &o->batch_size) && o->batch_size > n / STEPS_AN_EPOCH) {
+        o->batch_size = n / STEPS_AN_EPOCH;
+        if (o->batch_size < SMALLEST) o->batch_size = n < SMALLEST ? n : SMALLEST;
+    }
+    if (o->batch_size > n && !o->eval_only)
+        die(STATUS_USAGE, "--batch-size %lld is more than the %lld training images of %s; try %lld",
+            (long long)o->batch_size, (long long)n, s->data.source,
+            (long long)(n < 32 ? n : n / 8));
+}
+
 static void open_data(Session *s)
 {
     const Options *o = s->options;
@@ -20,9 +36,7 @@ static void open_data(Session *s)
         check(dataset_open(&s->data, o->data, o->verify, &e), &e);
     else
         dataset_open_embedded(&s->data, p->h, p->w, p->c, p->n_train, p->n_test, 1);
-    if (o->batch_size > s->data.n[SPLIT_TRAIN])
-        die(STATUS_USAGE, "--batch-size %lld is more than the %lld training images of %s",
-            (long long)o->batch_size, (long long)s->data.n[SPLIT_TRAIN], s->data.source);
+    fit_batch_size(s);
     check(options_augment(&s->augment, o->augment, s->data.c, &e), &e);
 }
 
@@ -67,18 +81,27 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
     declare_feed(s);
 }
 
-void session_plan(Session *s, const Kernels **k, ModelFunction step, ModelFunction infer,
-                  void *model)
+static Plan plan_one(Session *s, const Kernels **k, ModelFunction function, void *model, int64_t n)
 {
     Error e;
-    Plan infer_plan;
+    Plan plan;
+    s->feed.n = n;
     *k = kernels_plan_begin(s->kernels);
-    step(model);
-    check(kernels_plan_end(&s->plan, &e), &e);
-    *k = kernels_plan_begin(s->kernels);
-    infer(model);
-    check(kernels_plan_end(&infer_plan, &e), &e);
+    function(model);
+    check(kernels_plan_end(&plan, &e), &e);
     *k = s->kernels;
+    return plan;
+}
+
+void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFunction step,
+                  ModelFunction infer, void *model)
+{
+    Error e;
+    const int64_t batch = s->options->batch_size, last = s->data.n[SPLIT_TEST] % batch;
+    s->plan = plan_one(s, k, gradient, model, batch);
+    plan_one(s, k, step, model, batch);
+    plan_one(s, k, infer, model, batch);
+    if (last > 0) plan_one(s, k, infer, model, last);
     check(tensors_allocate(&s->tensors, s->kernels, &e), &e);
     if (s->options->ema) {
         s->ema = s->kernels->alloc(s->tensors.parameter_bytes);
@@ -134,8 +157,8 @@ bool session_next(Session *s)
 {
     if (s->step + 1 >= s->steps || os_stop_signal()) return false;
     Error e;
-    Batch b;
-    check(loader_next(s->loader, &b, &e), &e);
+    Batch b = s->first;
+    if (s->step >= 0) check(loader_next(s->loader, &b, &e), &e);
     feed_load(s, &b);
     s->step++;
     return true;
@@ -154,7 +177,8 @@ static void print_banner(const Session *s)
     printf("data     %s: %d classes, %lld + %lld images of %dx%dx%d\n",
            d->embedded ? "embedded drawings" : d->source, d->classes, (long long)d->n[SPLIT_TRAIN],
            (long long)d->n[SPLIT_TEST], d->h, d->w, d->c);
-    if (d->embedded) printf("         (for real ones: ./data/prepare --help, then --data DIR)\n");
+    if (d->embedded)
+        printf("         (for real ones: make data/prepare && ./data/prepare --help)\n");
     printf("device   %s, %s, %.0f MB\n", k->description, k->element == F32 ? "fp32" : "bf16",
            (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 4) / 1e6);
     printf("run      %s: %lld steps of %lld images, %.4g epochs\n", run_dir(s->run),
@@ -173,13 +197,14 @@ void session_begin(Session *s)
         .repeat = true,
     };
     s->loader = open_loader(s, c);
+    check(loader_next(s->loader, &s->first, &e), &e);
     check(run_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
     if (!o->quiet) print_banner(s);
     fflush(stdout);
     if (s->ema) s->kernels->copy(s->ema, s->tensors.master, s->tensors.parameter_bytes);
     s->kernels->zero(s->metrics->value, METRICS * sizeof(float));
     os_catch_stop_signals();
-    s->training_began = s->log_time = os_seconds();
+    s->log_time = os_seconds();
     s->train_accuracy = NAN;
 }
 
@@ -207,7 +232,7 @@ void session_ema(const Session *s, const Kernels *k)
 static bool logs_now(const Session *s)
 {
     const int64_t every = s->steps / 500 > 1 ? s->steps / 500 : 1;
-    return (s->step + 1) % every == 0 || s->step + 1 == s->steps;
+    return (s->step + 1) % every == 0 || session_epoch_done(s) || os_stop_signal();
 }
 
 static void read_metrics(Session *s, double *loss, double *accuracy, int64_t images)
@@ -286,39 +311,48 @@ static void use_weights(Session *s)
 
 Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
 {
+    enum { READ_EVERY = 64 }; // batches: fp32 counts stay exact
     Error e;
     Batch b;
     float before[METRICS]; // of the training steps not yet logged
+    double loss = 0, correct = 0;
     s->kernels->download(before, s->metrics->value, sizeof before);
     s->kernels->zero(s->metrics->value, sizeof before);
     Loader *l =
         open_loader(s, (LoaderConfig){.split = SPLIT_TEST, .batch = s->options->batch_size});
-    for (;;) {
+    for (int64_t i = 0; !os_stop_signal(); i++) {
         check(loader_next(l, &b, &e), &e);
+        if (b.n > 0) {
+            feed_load(s, &b);
+            infer(model);
+        }
+        if (b.n > 0 && (i + 1) % READ_EVERY != 0) continue;
+        double some_loss, some_correct;
+        read_metrics(s, &some_loss, &some_correct, 1);
+        loss += some_loss;
+        correct += some_correct;
         if (b.n == 0) break;
-        feed_load(s, &b);
-        infer(model);
     }
     loader_close(l);
-    Evaluation result;
-    read_metrics(s, &result.loss, &result.accuracy, s->data.n[SPLIT_TEST]);
     s->kernels->upload(s->metrics->value, before, sizeof before);
-    return result;
+    if (os_stop_signal()) return (Evaluation){NAN, NAN};
+    const double n = (double)s->data.n[SPLIT_TEST];
+    return (Evaluation){loss / n, correct / n};
 }
 
 void session_test(Session *s, ModelFunction infer, void *model)
 {
     const double began = os_seconds();
     if (s->ema) use_average(s);
-    s->last = session_evaluate(s, infer, model);
+    const Evaluation result = session_evaluate(s, infer, model);
     if (s->ema) use_weights(s);
     const EvalLog log = {
         .step = s->step + 1,
         .epoch = (double)(s->step + 1) / (double)s->steps_per_epoch,
-        .test_loss = s->last.loss,
-        .test_accuracy = s->last.accuracy,
+        .test_loss = result.loss,
+        .test_accuracy = result.accuracy,
     };
-    run_log_eval(s->run, &log);
+    if (!os_stop_signal()) run_log_eval(s->run, &log);
     s->log_time += os_seconds() - began; // training time leaves evaluation out
 }
 
@@ -326,27 +360,34 @@ void session_test(Session *s, ModelFunction infer, void *model)
 
 enum { METADATA_MAX = 6 };
 
+static int classes_json(const Session *s, Json *j, Error *e)
+{
+    json_array(j, NULL);
+    for (int i = 0; i < s->data.classes; i++) json_string(j, NULL, s->data.class_names[i]);
+    json_end(j);
+    return json_finish(j, e);
+}
+
+static int channels_json(const Session *s, const float *value, Json *j, Error *e)
+{
+    json_array(j, NULL);
+    for (int i = 0; i < s->data.c; i++) json_rounded(j, NULL, (double)value[i], 9);
+    json_end(j);
+    return json_finish(j, e);
+}
+
 // What a reader of the weights needs: network, classes and how inputs are normalised.
 static int save_model(Session *s, Error *e)
 {
     const Dataset *d = &s->data;
     Json classes = {0}, mean = {0}, std = {0};
-    json_array(&classes, NULL);
-    json_array(&mean, NULL);
-    json_array(&std, NULL);
-    for (int i = 0; i < d->classes; i++) json_string(&classes, NULL, d->class_names[i]);
-    for (int i = 0; i < d->c; i++) {
-        json_rounded(&mean, NULL, (double)d->mean[i], 9);
-        json_rounded(&std, NULL, (double)d->std[i], 9);
-    }
-    json_end(&classes);
-    json_end(&mean);
-    json_end(&std);
     char input[64], path[PATH_MAX];
     snprintf(input, sizeof input, "%dx%dx%d", d->h, d->w, d->c);
     run_path(s->run, "model.safetensors", path);
-    int status = json_finish(&classes, e) || json_finish(&mean, e) || json_finish(&std, e);
-    if (status == 0) {
+    int status = classes_json(s, &classes, e);
+    if (status == STATUS_OK) status = channels_json(s, d->mean, &mean, e);
+    if (status == STATUS_OK) status = channels_json(s, d->std, &std, e);
+    if (status == STATUS_OK) {
         const SafeMetadata metadata[METADATA_MAX] = {
             {"format", "pt"},       {"nn.network", s->network},
             {"nn.input", input},    {"nn.classes", classes.text},
@@ -405,40 +446,68 @@ static int meets_target(const Session *s)
     return STATUS_FAILED;
 }
 
+static void print_result(const Session *s, const char *path)
+{
+    if (os_stop_signal())
+        printf("stopped by signal %d after step %lld of %lld\n", os_stop_signal(),
+               (long long)s->step + 1, (long long)s->steps);
+    else
+        printf("result   test accuracy %.2f%%, trained in %.1f s at %.0f images/s\n",
+               100.0 * s->last.accuracy, s->train_seconds,
+               (double)((s->step + 1) * s->options->batch_size) / s->train_seconds);
+    printf("weights  %s\n", path);
+    fflush(stdout);
+}
+
 int session_end(Session *s, ModelFunction infer, void *model)
 {
     Error e;
-    const int stopped = os_stop_signal();
     if (s->ema) use_average(s);
-    if (!stopped) s->last = session_evaluate(s, infer, model);
+    s->last = session_evaluate(s, infer, model);
+    const int stopped = os_stop_signal(); // also during the evaluation, which then ends at once
+    if (!stopped && !isfinite(s->last.loss)) {
+        run_clear(s->run);
+        die(STATUS_DIVERGED, "the test loss is %g after the last step; try a smaller --lr",
+            s->last.loss);
+    }
     char path[PATH_MAX];
     run_path(s->run, "model.safetensors", path);
     check(save_model(s, &e), &e);
     run_clear(s->run);
-    if (stopped)
-        printf("stopped by signal %d after step %lld of %lld\n", stopped, (long long)s->step + 1,
-               (long long)s->steps);
-    else
-        printf("result   test accuracy %.2f%%, trained in %.1f s at %.0f images/s\n",
-               100.0 * s->last.accuracy, s->train_seconds,
-               (double)(s->steps * s->options->batch_size) / s->train_seconds);
-    printf("weights  %s\n", path);
-    fflush(stdout);
+    print_result(s, path);
     check(write_summary(s, &e), &e);
     return stopped ? 128 + stopped : meets_target(s);
 }
 
-bool session_load_init(Session *s)
+void session_load_init(Session *s)
 {
     Error e;
-    if (!s->options->init) return false;
-    check(model_load(&s->tensors, s->kernels, s->options->init, &e), &e);
-    return true;
+    const Options *o = s->options;
+    if (o->init) check(model_load(&s->tensors, s->kernels, o->init, &e), &e);
+}
+
+// Class numbers mean something only if the classes are the model's.
+static void check_classes(const Session *s)
+{
+    Error e;
+    SafeFile f;
+    Json classes = {0};
+    check(classes_json(s, &classes, &e), &e);
+    check(safetensors_open(&f, s->options->init, &e), &e);
+    const char *of_model = safetensors_metadata(&f, "nn.classes");
+    if (of_model && strcmp(of_model, classes.text) != 0)
+        die(STATUS_DATA, "%s was trained on the classes %.200s, but %s has %.200s",
+            s->options->init, of_model, s->data.source, classes.text);
+    safetensors_close(&f);
+    json_free(&classes);
 }
 
 int session_eval_only(Session *s, ModelFunction infer, void *model)
 {
+    check_classes(s);
     s->last = session_evaluate(s, infer, model);
+    if (!isfinite(s->last.loss))
+        die(STATUS_DIVERGED, "the test loss of %s is %g", s->options->init, s->last.loss);
     printf("test accuracy %.2f%%, loss %.4f, %s on %s\n", 100.0 * s->last.accuracy, s->last.loss,
            s->options->init, s->data.source);
     return meets_target(s);

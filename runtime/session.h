@@ -4,7 +4,7 @@
 //
 //     session_open(&s, &program, own, own_count, argc, argv);
 //     ... declare the model's tensors in s.tensors ...
-//     session_plan(&s, &k, train_step, infer, &model);      // arenas now exist
+//     session_plan(&s, &k, gradient, train_step, infer, &model); // arenas now exist
 //     ... initialise ...
 //     session_begin(&s);
 //     while (session_next(&s)) {                            // the next batch is on the device
@@ -34,7 +34,7 @@ typedef struct Program {
     int64_t n_train, n_test;
 } Program;
 
-// The current batch on the device. `rows` is NULL unless the whole set lives there.
+// The current batch on the device.
 typedef struct Feed {
     Tensor *images; // (batch,H,W,C) uint8
     Tensor *labels; // (batch) int32
@@ -58,7 +58,7 @@ typedef struct Session {
     Feed feed;
     Tensor *metrics;   // (METRICS) loss and correct count since they were last read
     Tensor *grad_norm; // (1) of --clip-norm
-    Plan plan;         // of a training step
+    Plan plan;         // of a training step's forward and backward
     char network[128]; // what it is, for the banner and the model file
 
     int64_t steps, steps_per_epoch;
@@ -66,12 +66,13 @@ typedef struct Session {
     double epochs;
 
     Loader *loader;
+    Batch first; // read before the run's directory is made
     Run *run;
     float *ema, *ema_backup; // parameter arenas of --ema
     Evaluation last;
     int64_t images_since_log;
     double train_accuracy, images_per_s;
-    double started, training_began, log_time, paused, train_seconds, first_step_seconds;
+    double started, log_time, train_seconds, first_step_seconds;
 } Session;
 
 typedef void (*ModelFunction)(void *model);
@@ -82,10 +83,11 @@ enum { EMA_SLOT = HYPER_SLOTS - 1 };
 void session_open(Session *s, const Program *p, const Arg *own, size_t own_count, int argc,
                   char **argv);
 
-// Runs `step` and `infer` once with *k set to the planning table, then allocates the arenas and
-// sets *k to the device's. Both must be callable with tensors whose pointers are NULL.
-void session_plan(Session *s, const Kernels **k, ModelFunction step, ModelFunction infer,
-                  void *model);
+// Runs the functions once with *k set to the planning table, then allocates the arenas and sets *k
+// to the device's. They must be callable with tensors whose pointers are NULL. `gradient` is
+// forward and backward, `step` the same with the update.
+void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFunction step,
+                  ModelFunction infer, void *model);
 
 // The current batch as the network's input: x (n,h,w,c) element and labels (n).
 void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor *x,
@@ -94,8 +96,8 @@ void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor
 // Loads a fixed batch of the first `n` training images, without a run: for --selftest.
 void session_load_fixed(Session *s, int64_t n);
 
-// Weights from --init, if given. Returns whether they were.
-bool session_load_init(Session *s);
+// Weights from --init, if given.
+void session_load_init(Session *s);
 
 // Prints the banner, creates the run's directory and starts the loader.
 void session_begin(Session *s);
@@ -113,7 +115,8 @@ void session_step_done(Session *s, double lr);
 bool session_epoch_done(const Session *s); // also after the last step
 
 // Runs `infer` over the test split: it reads the feed, computes the logits and calls
-// softmax_cross_entropy with the session's metrics. session_test() also logs the result.
+// softmax_cross_entropy with the session's metrics. NAN if a signal asks to stop meanwhile.
+// session_test() also logs the result.
 Evaluation session_evaluate(Session *s, ModelFunction infer, void *model);
 void session_test(Session *s, ModelFunction infer, void *model);
 

@@ -146,22 +146,30 @@ static void measure(Tensors *t, const Kernels *k)
     t->parameter_bytes = (size_t)t->arena_floats * sizeof(float);
 }
 
+// A system that promises more memory than it has would kill the process later, without a word.
+static int check_memory(const Tensors *t, const Kernels *k, Error *e)
+{
+    const size_t need = t->parameter_bytes * 4 + t->activation_bytes, free = k->memory_free();
+    if (need <= free) return STATUS_OK;
+    return fail(e, strcmp(k->device, "cpu") == 0 ? STATUS_IO : STATUS_DEVICE,
+                "%s has %.0f MB of memory free, but this network and batch need %.0f MB; try a "
+                "smaller --batch-size",
+                k->device, (double)free / 1e6, (double)need / 1e6);
+}
+
 int tensors_allocate(Tensors *t, const Kernels *k, Error *e)
 {
     measure(t, k);
+    if (check_memory(t, k, e)) return e->status;
     float **const arenas[] = {&t->master, &t->grad, &t->state1, &t->state2};
     bool ok = true;
     for (size_t i = 0; i < 4; i++) ok = (*arenas[i] = k->alloc(t->parameter_bytes)) && ok;
     t->value = k->element == F32 ? t->master : k->alloc((size_t)t->arena_floats * k->element_size);
     t->activations = k->alloc(t->activation_bytes);
-    if (!ok || !t->value || !t->activations) {
-        const double need = (double)(t->parameter_bytes * 4 + t->activation_bytes);
-        const bool cpu = strcmp(k->device, "cpu") == 0;
-        return fail(e, cpu ? STATUS_IO : STATUS_DEVICE,
-                    "%s has %.0f MB free, but this network and batch need %.0f MB; try a smaller "
-                    "--batch-size",
-                    k->device, (double)k->memory_free() / 1e6, need / 1e6);
-    }
+    if (!ok || !t->value || !t->activations)
+        return fail(e, strcmp(k->device, "cpu") == 0 ? STATUS_IO : STATUS_DEVICE,
+                    "%s could not allocate %.0f MB; try a smaller --batch-size", k->device,
+                    (double)(t->parameter_bytes * 4 + t->activation_bytes) / 1e6);
     place(t, k);
     return STATUS_OK;
 }

@@ -68,7 +68,8 @@ typedef struct Tensors {
 } Tensors;
 
 // Declarations. The returned tensor stays valid; its pointers are set by tensors_allocate().
-// Names may have printf's conversions: "block%d.conv1.weight". Shapes are up to four sizes, the unused ones 0: SHAPE(cout, 3, 3, cin), SHAPE(classes, features).
+// Names may have printf's conversions: "block%d.conv1.weight". Shapes are up to four sizes, the
+// unused ones 0: SHAPE(cout, 3, 3, cin), SHAPE(classes, features).
 typedef struct Shape {
     int64_t size[4];
 } Shape;
@@ -97,7 +98,7 @@ Norm norm_of(const NormTensors *n, float eps, float momentum);
 int tensors_allocate(Tensors *t, const Kernels *k, Error *e);
 void tensors_release(Tensors *t, const Kernels *k);
 
-// Trained parameters whose group is in the bit set `groups`, in declaration order, for an optimizer.
+// Trained parameters whose group is in the bit set `groups`, in the order of declaration.
 // decay[group] may be NULL. Returns how many.
 int tensors_params(const Tensors *t, unsigned groups, const float *decay, Param *params);
 enum { ALL_GROUPS = 0x7fffffff };

@@ -10,11 +10,12 @@
 
 static double distance(const SafeTensor *a, const SafeTensor *b)
 {
-    const float *x = a->data, *y = b ? b->data : NULL;
     double sum = 0;
-    for (size_t i = 0; i < a->bytes / sizeof(float); i++) {
-        const double d = (double)x[i] - (y ? (double)y[i] : 0);
-        sum += d * d;
+    for (size_t i = 0; i < a->bytes; i += sizeof(float)) {
+        float x, y = 0; // data in a file may not be aligned
+        memcpy(&x, (const char *)a->data + i, sizeof x);
+        if (b) memcpy(&y, (const char *)b->data + i, sizeof y);
+        sum += ((double)x - (double)y) * ((double)x - (double)y);
     }
     return sqrt(sum);
 }

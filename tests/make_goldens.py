@@ -139,15 +139,12 @@ def run(name, network, x, y, optimizer, groups, smoothing, grad_scale):
 
 
 def recipe(factor):
-    """train_cnn's groups under sgd and muon: rates, and decay 4e-3 / rate."""
+    """train_cnn's groups under sgd and muon: rates, and decay 4e-3 / rate but for the filters."""
     def groups(name):
-        if name == "head.weight":
-            lr = 0.67
-        elif name.endswith("bias"):
-            lr = 0.053
-        else:
-            lr = 0.067
-        return lr * factor, 4e-3 / (lr * factor)
+        if "conv" in name:
+            return 7.5e-4 * factor, 0.0
+        lr = (0.67 if name == "head.weight" else 0.053) * factor
+        return lr, 4e-3 / lr
     return groups
 
 
@@ -171,9 +168,9 @@ def main():
     net = "cnn-airbench width=0.125"
     save_file({"whiten.weight": whitening(x)}, OUT / "colour.whitening.safetensors")
     save_file({"whiten.weight": whitening(g)}, OUT / "grey.whitening.safetensors")
-    run("airbench-sgd", net, x, y, "sgd", recipe(0.1), 0.2, 2000 / BATCH)
+    run("airbench-sgd", net, x, y, "sgd", recipe(0.5), 0.2, 2000 / BATCH)
     run("airbench-muon", net, x, y, "muon", muon_recipe(0.5), 0.2, 2000 / BATCH)
-    run("simple-adamw", "cnn-simple width=0.25", g, y, "adamw", lambda _: (2e-3, 0.01), 0.0, 1 / BATCH)
+    run("simple-adamw", "cnn-simple width=0.25", g, y, "adamw", lambda name: (2e-3, 0.0 if name.endswith("bias") else 0.01), 0.0, 1 / BATCH)
     mlp = lambda name: (1e-3, 0.0 if name.endswith("bias") else 0.01)
     run("mlp-adamw", "mlp hidden=24,16", g, y, "adamw", mlp, 0.1, 1 / BATCH)
 

@@ -10,6 +10,11 @@ ok "cnn: embedded set above 95%" "$train_cnn" --out "$work/cnn" --quiet --target
 ok "mlp: embedded set above 80%" "$train_mlp" --epochs 5 --out "$work/mlp" --quiet --target-accuracy 0.8
 ok "linear: embedded set trains" "$train_mlp" --hidden none --epochs 5 --out "$work/linear" --quiet
 ok "linear: embedded set below 70%" at_least 0.7 "$(number "$work/linear" test_accuracy)"
+for optimizer in sgd adamw muon; do
+    ok "simple cnn: $optimizer learns" "$train_cnn" --net simple --epochs 3 --optimizer $optimizer --out "$work/s-$optimizer" --quiet --target-accuracy 0.6
+    ok "airbench: $optimizer learns" "$train_cnn" --width 0.125 --epochs 3 --optimizer $optimizer --out "$work/a-$optimizer" --quiet --target-accuracy 0.5
+    ok "mlp: $optimizer learns" "$train_mlp" --epochs 3 --optimizer $optimizer --out "$work/l-$optimizer" --quiet --target-accuracy 0.6
+done
 "$prepare" cifar tests/golden/colour --out "$work/few" >/dev/null
 "$train_cnn" --data "$work/few" --width 0.25 --batch-size 64 --steps 60 --augment none --label-smoothing 0 --out "$work/heart" --quiet >/dev/null
 ok "cnn: learns 64 random images by heart" at_least 0.05 "$(sed -nE 's/.*"loss": ?([0-9.e+-]+).*/\1/p' "$work/heart/log.jsonl" | tail -n 1)"

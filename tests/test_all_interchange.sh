@@ -19,5 +19,6 @@ interchange() { # interchange NAME SET PROGRAM OPTIONS...
 interchange airbench colour "$train_cnn" --width 0.25 --tta 0
 interchange airbench-grey grey "$train_cnn" --width 0.125 --tta 0
 interchange simple grey "$train_cnn" --net simple
+interchange linear grey "$train_mlp" --hidden none
 interchange mlp grey "$train_mlp" --hidden 33,17
 finish

@@ -5,6 +5,7 @@ cd "$work" || exit 1
 
 # ---- refused, each with one line and its status ----
 u=2
+"$prepare" idx "$OLDPWD/tests/golden/grey" --out grey >/dev/null
 fails "unknown option" $u "--batch-size" "$train_cnn" --batch-sizes 10
 fails "zero batch" $u "--batch-size" "$train_cnn" --batch-size 0
 fails "1e99" $u "--steps" "$train_cnn" --steps 1e99
@@ -21,6 +22,8 @@ fails "augment" $u "--augment" "$train_cnn" --augment spin=3
 fails "augment number" $u "translate" "$train_cnn" --augment translate=1.5
 fails "stray word" $u "mnist" "$train_cnn" mnist
 fails "batch above the set" $u "training images" "$train_cnn" --batch-size 100000
+fails "steps and epochs" $u "--epochs" "$train_cnn" --steps 3 --epochs 2
+fails "verify without data" $u "--data" "$train_mlp" --verify
 fails "eval-only alone" $u "--init" "$train_cnn" --eval-only
 fails "unknown device" $u "gpu" "$train_cnn" --device gpu
 fails "no CUDA here" 5 "--device cpu" "$train_cnn" --device cuda
@@ -28,7 +31,7 @@ fails "no such data" 3 "nowhere" "$train_cnn" --data nowhere
 fails "no such weights" 3 "none.safetensors" "$train_mlp" --init none.safetensors
 echo '{' >broken.safetensors
 fails "broken weights" 3 "broken.safetensors" "$train_mlp" --init broken.safetensors
-ok "nothing was left behind" test "$(ls -A | grep -vE '^(out|err|broken.safetensors)$')" = ""
+ok "nothing was left behind" test "$(ls -A | grep -vE '^(out|err|grey|broken.safetensors)$')" = ""
 
 # ---- help ----
 "$train_cnn" --help >help.txt
@@ -62,6 +65,7 @@ ok "quiet prints the result only" test "$(wc -l <stdout.txt)" -le 2
 ok "eval-only repeats the result" grep -q "$(awk "BEGIN {printf \"%.2f%%\", 100 * $(number run test_accuracy)}")" eval.txt
 fails "another network" 3 "layers.0.weight" "$train_mlp" --init run/model.safetensors --hidden 9 --eval-only
 fails "one layer more" 3 "layers.2.weight" "$train_mlp" --init run/model.safetensors --hidden 8,10 --eval-only
+fails "other classes" 3 "trained on the classes" "$train_mlp" --init run/model.safetensors --hidden 8 --eval-only --data grey
 fails "missed target" 1 "--target-accuracy" "$train_mlp" --init run/model.safetensors --hidden 8 --eval-only --target-accuracy 0.999
 fails "divergence" 6 "loss" "$train_mlp" --steps 40 --optimizer sgd --lr 1e6 --quiet --out diverged
 

@@ -26,7 +26,7 @@ golden() { # golden NAME TOLERANCE PROGRAM OPTIONS...
 
 # 1e-2: rounding in fp32, amplified by cancelling sums in the biases of normed layers and by four
 # steps; a wrong gradient is off by about 1.
-golden airbench-sgd 1e-2 "$train_cnn" --data "$work/colour" --width 0.125 --tta 0 --optimizer sgd --lr 0.1
+golden airbench-sgd 1e-2 "$train_cnn" --data "$work/colour" --width 0.125 --tta 0 --optimizer sgd --lr 0.5
 golden airbench-muon 1e-2 "$train_cnn" --data "$work/colour" --width 0.125 --tta 0 --lr 0.5
 golden simple-adamw 1e-2 "$train_cnn" --data "$work/grey" --net simple --width 0.25
 golden mlp-adamw 1e-2 "$train_mlp" --data "$work/grey" --hidden 24,16 --label-smoothing 0.1

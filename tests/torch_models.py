@@ -93,7 +93,7 @@ def build(network, shape, classes):
     h, w, c = shape
     if network.startswith("mlp"):
         hidden = network.split("hidden=")[1]
-        return Mlp([h * w * c] + [int(x) for x in hidden.split(",") if x] + [classes])
+        return Mlp([h * w * c] + [int(x) for x in hidden.split(",") if x != "none"] + [classes])
     width = float(re.search(r"width=(\S+)", network).group(1))
     if network.startswith("cnn-airbench"):
         return Airbench(c, classes, [channels(x, width) for x in (64, 256, 256)])

@@ -202,7 +202,7 @@ static void finish_rows(void *context, float *c, int first, int end)
     for (int j = t.channel; j < t.channel + GEMM_NR && j < o.channels; j += VEC, c += VEC) {
         const int count = o.channels - j;
         const int64_t at = t.row * o.channels + j;
-        const Vec bias = o.bias ? load_channels(o.bias + j, count) : (Vec){0};
+        const Vec bias = o.bias ? vec_load_up_to(o.bias + j, count) : (Vec){0};
         const bool plain = count >= VEC && !o.z && o.act == ACT_NONE;
         if (o.argmax) pool_rows(c, o.argmax + at, first, end, o.channels, count);
         for (int i = first; i < end && plain; i++) {
@@ -214,8 +214,8 @@ static void finish_rows(void *context, float *c, int first, int end)
             const Vec v = vec_load(c + i * GEMM_NR) + bias;
             const int64_t to = at + (int64_t)i * o.channels;
             if (o.stats) vec_store(c + i * GEMM_NR, v);
-            if (o.z) store_channels(o.z + to, v, count);
-            store_channels(o.y + to, vec_act(o.act, v), count);
+            if (o.z) vec_store_up_to(o.z + to, v, count);
+            vec_store_up_to(o.y + to, vec_act(o.act, v), count);
         }
     }
 }
@@ -255,9 +255,9 @@ static void merge_stats(const Output *o, const ConvUnits *u, const float *unit_s
             count += more;
         }
         const int left = o->channels - j;
-        store_channels(o->stats + j, vec_set(count), left);
-        store_channels(o->stats + o->channels + j, mean, left);
-        store_channels(o->stats + 2 * o->channels + j, m2, left);
+        vec_store_up_to(o->stats + j, vec_set(count), left);
+        vec_store_up_to(o->stats + o->channels + j, mean, left);
+        vec_store_up_to(o->stats + 2 * o->channels + j, m2, left);
     }
 }
 
@@ -288,10 +288,10 @@ static void slide(const Output *o, const ConvMap *map, const float *w, bool flip
                   stats_size = o->stats ? 2 * panels * GEMM_NR : 0, // of a unit
         padded_size = div_up(conv_padded_size(&u, map), 16) * 16,
                   block_size = (int64_t)u.max_pixels * GEMM_NR;
-    float *scratch =
-        cpu_scratch((size_t)(panels * k * GEMM_NR + div_up(u.max_pixels, 16) * 16 +
-                             u.count * stats_size + cpu_threads * (padded_size + block_size)) *
-                    sizeof(float));
+    float *scratch = cpu_scratch((size_t)(carved(panels * k * GEMM_NR) + carved(u.max_pixels) +
+                                          carved(u.count * stats_size) +
+                                          cpu_threads * (padded_size + block_size)) *
+                                 sizeof(float));
     if (!scratch) return;
     float *const weights = carve(&scratch, panels * k * GEMM_NR);
     float *const unit_stats = carve(&scratch, u.count * stats_size);

@@ -58,17 +58,4 @@ void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, con
 int64_t conv_parts(int64_t units, int64_t chunks, int64_t size);
 void cpu_conv2d_pool_backward_ops(Kernels *k); // conv2d_pool_backward.c
 
-static inline Vec load_channels(const float *p, int64_t count)
-{
-    return count >= VEC ? vec_load(p) : vec_load_part(p, count);
-}
-
-static inline void store_channels(float *p, Vec v, int64_t count)
-{
-    if (count >= VEC)
-        vec_store(p, v);
-    else
-        vec_store_part(p, v, count);
-}
-
 #endif

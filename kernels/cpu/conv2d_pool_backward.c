@@ -57,7 +57,7 @@ static void fill_list(List list, const Work *work, const ConvUnit *unit, int cha
             const VecInt argmax = __builtin_convertvector(bytes, VecInt);
             const VecInt to = place[0] + (argmax & 1) * right + (argmax >> 1) * below;
             memcpy(list.offset + i * GEMM_NR + half, &to, sizeof to);
-            vec_store(list.dy + i * GEMM_NR + half, load_channels(work->dy + at, count));
+            vec_store(list.dy + i * GEMM_NR + half, vec_load_up_to(work->dy + at, count));
         }
     }
 }
@@ -79,7 +79,7 @@ static void fill_blocks(float *blocks, const Work *work, const ConvUnit *unit, c
             for (int j = 0; j < m->w; j++, from += c, to += VEC) {
                 for (int64_t b = 0; b < count; b++)
                     vec_store(to + b * work->block_size,
-                              load_channels(from + b * VEC, c - (first + b) * VEC));
+                              vec_load_up_to(from + b * VEC, c - (first + b) * VEC));
             }
         }
     }
@@ -97,7 +97,7 @@ static void store_block(const Work *work, const ConvUnit *unit, const float *blo
                 ((i * work->units.padded_rows + r + m->before) * m->width + m->before) * VEC;
             float *to = work->dx + ((unit->image + i) * m->h + r) * m->w * c + b * VEC;
             for (int j = 0; j < m->w; j++, from += VEC, to += c)
-                store_channels(to, vec_load(from), c - b * VEC);
+                vec_store_up_to(to, vec_load(from), c - b * VEC);
         }
     }
 }
@@ -125,7 +125,7 @@ static void scatter(float *block, const float *w, int64_t cin, int64_t count, Li
 {
     Vec weight[TAPS];
 #pragma GCC unroll 9
-    for (int t = 0; t < TAPS; t++) weight[t] = load_channels(w + t * cin, count);
+    for (int t = 0; t < TAPS; t++) weight[t] = vec_load_up_to(w + t * cin, count);
     for (int odd = 0; odd < 2; odd++) {
         for (int64_t i = odd; i < windows; i += 2) {
             float *const dx = block + list.offset[i * GEMM_NR];
@@ -181,7 +181,7 @@ static void store_weight(float *dw, const Work *work, int64_t channel, bool add)
             Vec sum = vec_load(sums_of(work, 0, b) + at);
             for (int64_t part = 1; part < work->parts; part++)
                 sum += vec_load(sums_of(work, part, b) + at);
-            store_channels(to, add ? load_channels(to, count) + sum : sum, count);
+            vec_store_up_to(to, add ? vec_load_up_to(to, count) + sum : sum, count);
         }
     }
 }
@@ -215,9 +215,9 @@ static void conv2d_pool_backward_weight(float *dw, const void *dy, const uint8_t
     work.parts = conv_parts(work.units.count, work.chunks, size);
     const int64_t list_size = div_up(work.units.max_pixels, 4) * GEMM_NR,
                   own_size = div_up(work.blocks, work.chunks) * work.block_size + 2 * list_size;
-    float *scratch = cpu_scratch(
-        (size_t)(work.parts * size + work.units.max_pixels + 16 + cpu_threads * own_size) *
-        sizeof(float));
+    float *scratch = cpu_scratch((size_t)(carved(work.parts * size) +
+                                          carved(work.units.max_pixels) + cpu_threads * own_size) *
+                                 sizeof(float));
     if (!scratch) return;
     work.sums = carve(&scratch, work.parts * size);
     int32_t *const offset = (int32_t *)carve(&scratch, work.units.max_pixels);
@@ -268,8 +268,8 @@ static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *a
     work.dx = dx;
     const int64_t list_size = div_up(work.units.max_pixels, 4) * GEMM_NR,
                   own_size = work.block_size + 2 * work.panels * list_size;
-    float *scratch =
-        cpu_scratch((size_t)(work.units.max_pixels + 16 + cpu_threads * own_size) * sizeof(float));
+    float *scratch = cpu_scratch((size_t)(carved(work.units.max_pixels) + cpu_threads * own_size) *
+                                 sizeof(float));
     if (!scratch) return;
     int32_t *const offset = (int32_t *)carve(&scratch, work.units.max_pixels);
     conv_offsets(offset, &work.units, &work.map);

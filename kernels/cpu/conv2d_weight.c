@@ -159,9 +159,10 @@ void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, con
     const int64_t sums = work.parts * size,
                   padded = div_up(conv_padded_size(&work.units, &work.map), 16) * 16,
                   panel = (int64_t)work.units.max_pixels * GEMM_NR;
-    float *scratch = cpu_scratch(
-        (size_t)(sums + work.units.max_pixels + GEMM_AHEAD + 16 + cpu_threads * (padded + panel)) *
-        sizeof(float));
+    float *scratch =
+        cpu_scratch((size_t)(carved(sums) + carved(work.units.max_pixels + GEMM_AHEAD) +
+                             cpu_threads * (padded + panel)) *
+                    sizeof(float));
     if (!scratch) return;
     work.sums = carve(&scratch, sums);
     int32_t *const offset = (int32_t *)carve(&scratch, work.units.max_pixels + GEMM_AHEAD);

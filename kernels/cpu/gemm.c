@@ -141,11 +141,12 @@ typedef struct Block {
 static void block_rows(const Block *o, bool first, bool last, int64_t k, GemmAxis axis,
                        const float *b)
 {
-    Tile *const *const of_height = tiles[o->n > VEC] - 1;
+    Tile *const *const of_height = tiles[o->n > VEC];
     const int count = (int)div_up(o->m, GEMM_MR);
     for (int t = 0, start = 0; t < count; t++) {
         const int end = (int)part_start(o->m, t + 1, count);
-        of_height[end - start](o->c + start * GEMM_NR, !first, o->a + k, o->row + start, axis, b);
+        of_height[end - start - 1](o->c + start * GEMM_NR, !first, o->a + k, o->row + start, axis,
+                                   b);
         if (last) o->finish(o->context, o->c, start, end);
         start = end;
     }

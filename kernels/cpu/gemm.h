@@ -51,10 +51,15 @@ static inline int64_t part_start(int64_t n, int64_t i, int64_t parts)
 }
 
 // Cuts n floats off the scratch memory at *p, in multiples of a cache line.
+static inline int64_t carved(int64_t n)
+{
+    return div_up(n, 16) * 16;
+}
+
 static inline float *carve(float **p, int64_t n)
 {
     float *start = *p;
-    *p += div_up(n, 16) * 16;
+    *p += carved(n);
     return start;
 }
 

@@ -23,19 +23,6 @@ typedef struct Epilogue {
     Activation act_of_saved;
 } Epilogue;
 
-static inline Vec load_columns(const float *p, int64_t count)
-{
-    return count >= VEC ? vec_load(p) : vec_load_part(p, count);
-}
-
-static inline void store_columns(float *p, Vec v, int64_t count)
-{
-    if (count >= VEC)
-        vec_store(p, v);
-    else
-        vec_store_part(p, v, count);
-}
-
 typedef struct Target {
     float *y; // (m,n)
     const Epilogue *e;
@@ -48,16 +35,16 @@ static void store_rows(void *context, float *c, int first, int end)
     const Epilogue e = *t.e;
     for (int64_t j = t.column; j < t.column + GEMM_NR && j < t.n; j += VEC, c += VEC) {
         const int64_t count = t.n - j;
-        const Vec bias = e.bias ? load_columns(e.bias + j, count) : (Vec){0};
+        const Vec bias = e.bias ? vec_load_up_to(e.bias + j, count) : (Vec){0};
         const bool plain = count >= VEC && !e.z && !e.saved && e.act == ACT_NONE;
         for (int i = first; i < end && plain; i++)
             vec_store(t.y + (t.row + i) * t.n + j, vec_load(c + i * GEMM_NR) + bias);
         for (int i = first; i < end && !plain; i++) {
             const int64_t at = (t.row + i) * t.n + j;
             Vec v = vec_load(c + i * GEMM_NR) + bias;
-            if (e.z) store_columns(e.z + at, v, count);
-            if (e.saved) v *= vec_act_grad(e.act_of_saved, load_columns(e.saved + at, count));
-            store_columns(t.y + at, vec_act(e.act, v), count);
+            if (e.z) vec_store_up_to(e.z + at, v, count);
+            if (e.saved) v *= vec_act_grad(e.act_of_saved, vec_load_up_to(e.saved + at, count));
+            vec_store_up_to(t.y + at, vec_act(e.act, v), count);
         }
     }
 }
@@ -84,6 +71,7 @@ static void multiply(float *y, const float *a, const Factor *f, int64_t m, int64
 {
     const int64_t panels = div_up(n, GEMM_NR), panel_size = k * GEMM_NR;
     int64_t blocks = div_up(m, ROWS);
+    if (ROWS * k > INT32_MAX) blocks = m; // offsets of rows in a block are 32 bits
     if (blocks * panels < FEWEST_UNITS && m >= 4 * GEMM_MR) {
         const int64_t most = m / (2 * GEMM_MR), wanted = div_up(FEWEST_UNITS, panels);
         blocks = wanted < most ? wanted : most;
@@ -91,7 +79,7 @@ static void multiply(float *y, const float *a, const Factor *f, int64_t m, int64
     const bool ahead = blocks > 1;
     const int64_t own_size = ROWS * GEMM_NR + (ahead ? 0 : panel_size);
     float *scratch = cpu_scratch(
-        (size_t)((ahead ? panels * panel_size : 0) + cpu_threads * own_size) * sizeof(float));
+        (size_t)(carved(ahead ? panels * panel_size : 0) + cpu_threads * own_size) * sizeof(float));
     if (!scratch) return;
     float *const packed = carve(&scratch, ahead ? panels * panel_size : 0);
 
@@ -99,7 +87,7 @@ static void multiply(float *y, const float *a, const Factor *f, int64_t m, int64
     {
         float *const c = scratch + omp_get_thread_num() * own_size;
         int32_t row[ROWS];
-        for (int i = 0; i < ROWS; i++) row[i] = (int32_t)(i * k);
+        for (int i = 0; i < ROWS && i * k <= INT32_MAX; i++) row[i] = (int32_t)(i * k);
         if (ahead) {
 #pragma omp for schedule(static)
             for (int64_t p = 0; p < panels; p++) pack_panel(packed + p * panel_size, f, p, k, n);
@@ -146,7 +134,7 @@ static void pack_columns(float *packed, const float *dy, int64_t rows, int64_t o
     for (int j = 0; j < A_WIDTH && column + j < out; j += VEC) {
         const int64_t count = out - column - j;
         for (int64_t i = 0; i < rows; i++)
-            vec_store(packed + i * A_WIDTH + j, load_columns(dy + i * out + column + j, count));
+            vec_store(packed + i * A_WIDTH + j, vec_load_up_to(dy + i * out + column + j, count));
     }
 }
 
@@ -156,9 +144,9 @@ static void sum_columns(float *dbias, bool add, const float *dy, int64_t rows, i
 {
     const int64_t count = out - column;
     Vec sum = {0};
-    for (int64_t i = 0; i < rows; i++) sum += load_columns(dy + i * out + column, count);
-    if (add) sum += load_columns(dbias + column, count);
-    store_columns(dbias + column, sum, count);
+    for (int64_t i = 0; i < rows; i++) sum += vec_load_up_to(dy + i * out + column, count);
+    if (add) sum += vec_load_up_to(dbias + column, count);
+    vec_store_up_to(dbias + column, sum, count);
 }
 
 static void store_gradient(float *dw, const float *c, bool add, int rows, int64_t columns,
@@ -168,8 +156,8 @@ static void store_gradient(float *dw, const float *c, bool add, int rows, int64_
         for (int half = 0; half < GEMM_NR && half < columns; half += VEC) {
             float *const to = dw + i * in + half;
             Vec v = vec_load(c + i * GEMM_NR + half);
-            if (add) v += load_columns(to, columns - half);
-            store_columns(to, v, columns - half);
+            if (add) v += vec_load_up_to(to, columns - half);
+            vec_store_up_to(to, v, columns - half);
         }
     }
 }
@@ -182,7 +170,7 @@ static void linear_backward_weight(float *dw, float *dbias, const void *dy_, con
                   groups = panels < 4 * FEWEST_UNITS && tiles >= 8 ? 2 : 1,
                   a_size = TERMS * A_WIDTH, panel_size = TERMS * GEMM_NR;
     float *scratch =
-        cpu_scratch((size_t)(tiles * a_size + cpu_threads * panel_size) * sizeof(float));
+        cpu_scratch((size_t)(carved(tiles * a_size) + cpu_threads * panel_size) * sizeof(float));
     if (!scratch) return;
     float *const a = carve(&scratch, tiles * a_size);
     int32_t row[TERMS + GEMM_AHEAD];
