@@ -5,7 +5,7 @@ cd "$work" || exit 1
 
 # ---- refused, each with one line and its status ----
 u=2
-"$prepare" idx "$OLDPWD/tests/golden/grey" --out grey >/dev/null
+"$prepare" cifar "$OLDPWD/tests/golden/colour" --out colour >/dev/null
 fails "unknown option" $u "--batch-size" "$train_cnn" --batch-sizes 10
 fails "zero batch" $u "--batch-size" "$train_cnn" --batch-size 0
 fails "1e99" $u "--steps" "$train_cnn" --steps 1e99
@@ -31,7 +31,7 @@ fails "no such data" 3 "nowhere" "$train_cnn" --data nowhere
 fails "no such weights" 3 "none.safetensors" "$train_mlp" --init none.safetensors
 echo '{' >broken.safetensors
 fails "broken weights" 3 "broken.safetensors" "$train_mlp" --init broken.safetensors
-ok "nothing was left behind" test "$(ls -A | grep -vE '^(out|err|grey|broken.safetensors)$')" = ""
+ok "nothing was left behind" test "$(ls -A | grep -vE '^(out|err|colour|broken.safetensors)$')" = ""
 
 # ---- help ----
 "$train_cnn" --help >help.txt
@@ -65,7 +65,8 @@ ok "quiet prints the result only" test "$(wc -l <stdout.txt)" -le 2
 ok "eval-only repeats the result" grep -q "$(awk "BEGIN {printf \"%.2f%%\", 100 * $(number run test_accuracy)}")" eval.txt
 fails "another network" 3 "layers.0.weight" "$train_mlp" --init run/model.safetensors --hidden 9 --eval-only
 fails "one layer more" 3 "layers.2.weight" "$train_mlp" --init run/model.safetensors --hidden 8,10 --eval-only
-fails "other classes" 3 "trained on the classes" "$train_mlp" --init run/model.safetensors --hidden 8 --eval-only --data grey
+"$train_cnn" --steps 1 --net simple --out shapes --quiet >/dev/null
+fails "other classes" 3 "trained on the classes" "$train_cnn" --net simple --init shapes/model.safetensors --eval-only --data colour
 fails "missed target" 1 "--target-accuracy" "$train_mlp" --init run/model.safetensors --hidden 8 --eval-only --target-accuracy 0.999
 fails "divergence" 6 "loss" "$train_mlp" --steps 40 --optimizer sgd --lr 1e6 --quiet --out diverged
 
