@@ -139,24 +139,27 @@ static void format_seconds(double seconds, char *text, size_t size)
         snprintf(text, size, "%dh%02dm", h, m);
 }
 
-// "epoch 2.4/8  step 240/784  loss 1.2345  train 54.1%  test 56.7%  31200 images/s  left 12s"
+// "epoch 2.0/8  step 240/960  loss 1.235  train 54.1%  test 56.71%  31200 img/s", or for the live
+// line "epoch 2.4/8  loss 1.235  train 54.1%  test 56.71%  31200 img/s  left 12s": 80 columns do.
 static void format_line(char line[static MAX_LINE], const Progress *p, double test, double left)
 {
-    char total[24], steps[24], train_part[24] = "", test_part[24] = "", left_part[32] = "";
+    char total[24], step[64] = "", train[24] = "", accuracy[24] = "", remaining[32] = "";
     snprintf(total, sizeof total, "%.6g", p->epochs);
-    const int digits = snprintf(steps, sizeof steps, "%lld", (long long)p->steps);
     const int whole = (int)strcspn(total, ".");
     if (isfinite(p->train_accuracy))
-        snprintf(train_part, sizeof train_part, "  train %5.2f%%", 100 * p->train_accuracy);
-    if (isfinite(test)) snprintf(test_part, sizeof test_part, "  test %5.2f%%", 100 * test);
+        snprintf(train, sizeof train, "  train %4.1f%%", 100 * p->train_accuracy);
+    if (isfinite(test)) snprintf(accuracy, sizeof accuracy, "  test %5.2f%%", 100 * test);
     if (isfinite(left) && left >= 0) {
         char text[16];
         format_seconds(left, text, sizeof text);
-        snprintf(left_part, sizeof left_part, "  left %s", text);
+        snprintf(remaining, sizeof remaining, "  left %s", text);
+    } else {
+        const int digits = snprintf(NULL, 0, "%lld", (long long)p->steps);
+        snprintf(step, sizeof step, "  step %*lld/%lld", digits, (long long)p->step,
+                 (long long)p->steps);
     }
-    snprintf(line, MAX_LINE, "epoch %*.1f/%s  step %*lld/%s  loss %.4f%s%s  %.0f images/s%s",
-             whole + 2, p->epoch, total, digits, (long long)p->step, steps, p->loss, train_part,
-             test_part, p->images_per_s, left_part);
+    snprintf(line, MAX_LINE, "epoch %*.1f/%s%s  loss %.3f%s%s  %.0f img/s%s", whole + 2, p->epoch,
+             total, step, p->loss, train, accuracy, p->images_per_s, remaining);
 }
 
 void run_clear(Run *r)

@@ -171,7 +171,7 @@ static void print_banner(const Session *s)
     const Dataset *d = &s->data;
     const Kernels *k = s->kernels;
     if (s->note[0]) printf("note     %s\n", s->note);
-    printf("network  %s: %.3f M parameters, %.1f MFLOP a training image\n", s->network,
+    printf("network  %s: %.3g M parameters, %.3g MFLOP an image\n", s->network,
            (double)tensors_parameter_count(&s->tensors) / 1e6,
            s->plan.flop / (double)s->options->batch_size / 1e6);
     printf("data     %s: %d classes, %lld + %lld images of %dx%dx%d\n",
@@ -452,7 +452,7 @@ static void print_result(const Session *s, const char *path)
         printf("stopped by signal %d after step %lld of %lld\n", os_stop_signal(),
                (long long)s->step + 1, (long long)s->steps);
     else
-        printf("result   test accuracy %.2f%%, trained in %.1f s at %.0f images/s\n",
+        printf("result   test accuracy %.2f%%, trained in %.1f s at %.0f img/s\n",
                100.0 * s->last.accuracy, s->train_seconds,
                (double)((s->step + 1) * s->options->batch_size) / s->train_seconds);
     printf("weights  %s\n", path);

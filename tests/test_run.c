@@ -347,8 +347,8 @@ static void prints_a_line_an_epoch(void **state)
     (void)state;
     assert_int_equal(in_child(train_piped), 0);
     assert_contents("piped.txt",
-                    "epoch 1.0/2  step 4/8  loss 1.5000  train 25.00%  test 50.00%  1000 images/s\n"
-                    "epoch 2.0/2  step 8/8  loss 1.5000  train 25.00%  1000 images/s\n");
+                    "epoch 1.0/2  step 4/8  loss 1.500  train 25.0%  test 50.00%  1000 img/s\n"
+                    "epoch 2.0/2  step 8/8  loss 1.500  train 25.0%  1000 img/s\n");
     assert_int_equal(in_child(train_quiet), 0);
     assert_contents("quiet.txt", "");
 }
@@ -388,11 +388,11 @@ static void redraws_one_line_on_a_terminal(void **state)
     // Cut to 39 columns and redrawn at most ten times a second: once before and once after the
     // evaluation's lasting line, then removed.
     assert_string_equal(
-        text, "\repoch 0.2/2  step 1/8  loss 1.5000  tra\x1b[K\r\x1b[K"
-              "epoch 1.0/2  step 4/8  loss 1.5000  train 25.00%  test 50.00%  1000 images/s\r\n"
-              "\repoch 1.2/2  step 5/8  loss 1.5000  tra\x1b[K\r\x1b[K");
+        text, "\repoch 0.2/2  loss 1.500  train 25.0%  1\x1b[K\r\x1b[K"
+              "epoch 1.0/2  step 4/8  loss 1.500  train 25.0%  test 50.00%  1000 img/s\r\n"
+              "\repoch 1.2/2  loss 1.500  train 25.0%  t\x1b[K\r\x1b[K");
     read_terminal(200, "xterm", text, sizeof text);
-    assert_non_null(strstr(text, "1000 images/s  left 1m15s\x1b[K"));
+    assert_non_null(strstr(text, "1000 img/s  left 1m15s\x1b[K"));
     read_terminal(200, "dumb", text, sizeof text);
     assert_null(strchr(text, '\x1b'));
 }
