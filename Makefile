@@ -9,9 +9,8 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 ARCH := $(if $(PORTABLE),-march=x86-64-v3,-march=native)
-OPT := $(if $(SANITIZE),-O1 -g -fsanitize=address$(,)undefined -fno-sanitize-recover=undefined,-O3)
+OPT := $(if $(SANITIZE),-O1 -g -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined,-O3)
 BUILD := build/$(if $(SANITIZE),sanitize,$(if $(PORTABLE),portable,native))
-, := ,
 
 # Contraction to fused multiply-adds is on (gnu11's default); -ffast-math never is.
 CFLAGS ?=

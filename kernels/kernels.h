@@ -73,7 +73,7 @@ typedef struct Norm {
     float *stats;        // (3,channels) count, mean and M2 = sum (x - mean)^2 of this batch
     float *sums;         // (2,channels) of the backward pass: sum dz and sum dz * xhat
     float *running_mean; // = (1-momentum) * running + momentum * batch
-    float *running_var;  // the same, of the unbiased variance M2 / (count - 1)
+    float *running_var;  // the same, of the unbiased variance M2 / max(count - 1, 1)
     const float *weight; // NULL: ones
     const float *bias;
     float *dweight; // NULL where weight is
@@ -161,7 +161,7 @@ typedef struct Kernels {
     int (*planning)(bool on, Error *e);
     // Starts a step. True: make the step's calls now (they run, or are captured). False: this
     // `variant` was captured before, step_end() replays it. A variant is a small number for each
-    // different sequence of calls (frozen layers, say).
+    // different sequence of calls (frozen layers, say); a negative one is never captured.
     bool (*step_begin)(int variant, const StepValues *values);
     void (*step_end)(void);
     void (*close)(void);

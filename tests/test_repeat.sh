@@ -28,7 +28,13 @@ check_program() { # check_program NAME PROGRAM OPTIONS...
     ok "$name: another seed, other bits" differ "$name-1" "$name-seed"
 }
 
-check_program cnn "$train_cnn" --steps 6 --batch-size 50 --width 0.125 --ema on --clip-norm 5
-check_program simple "$train_cnn" --net simple --steps 6 --width 0.5 --augment translate=2,cutout=6
-check_program mlp "$train_mlp" --steps 20 --hidden 96,64
+# Sanitized programs are slow: few small images serve there.
+data=()
+if [ -n "$SANITIZE" ]; then
+    "$prepare" cifar tests/golden/colour --out "$work/colour" >/dev/null
+    data=(--data "$work/colour")
+fi
+check_program cnn "$train_cnn" "${data[@]}" --steps 6 --batch-size 50 --width 0.125 --ema on --clip-norm 5
+check_program simple "$train_cnn" "${data[@]}" --net simple --batch-size 50 --steps 6 --width 0.5 --augment translate=2,cutout=6
+check_program mlp "$train_mlp" "${data[@]}" --batch-size 50 --steps 20 --hidden 96,64
 finish
