@@ -145,8 +145,7 @@ static int open_split(Dataset *d, Split split, Error *e)
     }
     storage->image_bytes = storage->shards[0].header.stride;
     storage->small = d->n[split] <= DATASET_CACHE_BYTES / storage->image_bytes;
-    storage->cached =
-        storage->small && d->n[split] <= os_memory_total() / 4 / storage->image_bytes;
+    storage->cached = storage->small && d->n[split] <= os_memory_total() / 4 / storage->image_bytes;
     if ((uint64_t)d->n[split] == storage->shards[0].header.dataset_n) return 0;
     return fail(e, STATUS_DATA, "%s: the %s shards hold %" PRId64 " images, expected %" PRIu64,
                 d->source, split_names[split], d->n[split], storage->shards[0].header.dataset_n);

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034 # variables are for the scripts
 # Sourced by the test scripts: counting, and where the programs are.
 #   ok NAME COMMAND...        the command succeeds
 #   fails NAME STATUS TEXT COMMAND...   ends with that status and one line on stderr with TEXT
@@ -9,7 +10,6 @@ BUILD=${BUILD:-build/native}
 SANITIZE=${SANITIZE:-}
 train_cnn=$PWD/$BUILD/train_cnn
 train_mlp=$PWD/$BUILD/train_mlp
-# shellcheck disable=SC2034 # used by the scripts
 prepare=$PWD/$BUILD/data/prepare
 shared=${NN_TEST_DATA:-$PWD/../shared/data} # real data, where a checkout has it
 work=$(mktemp -d)

@@ -31,7 +31,8 @@ fails "no such data" 3 "nowhere" "$train_cnn" --data nowhere
 fails "no such weights" 3 "none.safetensors" "$train_mlp" --init none.safetensors
 echo '{' >broken.safetensors
 fails "broken weights" 3 "broken.safetensors" "$train_mlp" --init broken.safetensors
-ok "nothing was left behind" test "$(ls -A | grep -vE '^(out|err|colour|broken.safetensors)$')" = ""
+left=$(find . -mindepth 1 -maxdepth 1 ! -name out ! -name err ! -name colour ! -name broken.safetensors)
+ok "nothing was left behind" test -z "$left"
 
 # ---- help ----
 "$train_cnn" --help >help.txt
