@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 packages=(gcc libc6-dev make patch zlib1g-dev libstb-dev libcmocka-dev)
 case "${1-}" in
 '') ;;
---dev) packages+=(g++ libopenblas-dev clang-format shellcheck xz-utils python3 python3-venv python3-torch valgrind tmux) ;;
+--dev) packages+=(g++ libopenblas-dev clang-format shellcheck xz-utils python3 python3-venv python3-torch valgrind
+    tmux curl) ;;
 *)
     echo "usage: scripts/setup.sh [--dev]" >&2
     exit 2
