@@ -129,7 +129,7 @@ fetch() {
     local options=(-fL -C - --retry 5 --connect-timeout 20 --speed-limit 1 --speed-time 60
         --proto '=http,https' -w '%{errormsg}' -o "$2")
     local before status try
-    [ -t 2 ] || options+=(-s) # curl's meter shows speed and time left
+    if [ -t 2 ]; then echo "$1" >&2; else options+=(-s); fi # curl's meter shows the time left
     for ((try = 0; try < 10; try++)); do
         before=$(size_of "$2") status=0
         why=$(curl "${options[@]}" -- "$1") || status=$?
