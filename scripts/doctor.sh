@@ -43,11 +43,17 @@ check() {
 
 # older A B: is version A before version B?
 older() {
-    awk -v a="$1" -v b="$2" 'BEGIN {
-        split(a, x, "."); split(b, y, ".")
-        for (i = 1; i <= 4; i++) if (x[i] + 0 != y[i] + 0) exit !(x[i] + 0 < y[i] + 0)
-        exit 1
-    }'
+    left=$1. right=$2.
+    while [ -n "$left$right" ]; do
+        a=${left%%.*} b=${right%%.*}
+        left=${left#*.} right=${right#*.}
+        a=${a%%[!0-9]*} b=${b%%[!0-9]*}
+        if [ "${a:-0}" -ne "${b:-0}" ]; then
+            [ "${a:-0}" -lt "${b:-0}" ]
+            return
+        fi
+    done
+    return 1
 }
 
 first_line() { # first_line FILE
@@ -91,14 +97,20 @@ probe() {
 collect() {
     ticks=0
     for name in $pending; do
-        while [ ! -s "$answers/$name.status" ] && [ $ticks -lt 48 ]; do
+        while [ ! -s "$answers/$name.status" ] && [ $ticks -lt 45 ]; do
             sleep 0.05
             ticks=$((ticks + 1))
         done
     done
 }
 
-answer() { [ ! -f "$answers/$1" ] || tr -d '\000\r' <"$answers/$1"; }
+# answer NAME SED-OPTIONS...: what the command said, through sed; says NAME REGEX: did it say that?
+answer() {
+    name=$1
+    shift
+    [ ! -f "$answers/$name" ] || sed "$@" "$answers/$name"
+}
+says() { [ -f "$answers/$1" ] && grep -qE "$2" "$answers/$1"; }
 
 # status_of NAME: the exit status of its command; 127 without the command, 124 past the limit.
 status_of() {
@@ -127,7 +139,7 @@ start_probes() {
     ! ldconfig=$(find_command ldconfig /sbin /usr/sbin) || probe ldconfig "$ldconfig" -p
     # shellcheck disable=SC2016 # dpkg-query fills these in
     ! command -v dpkg-query >/dev/null || probe dpkg dpkg-query -W \
-        -f '${db:Status-Abbrev} ${Package}\n' 'nvidia-driver-*' 'libnvidia-compute-*' 'cuda-drivers*' libcuda1
+        -f '${db:Status-Abbrev} ${Package}\n' 'nvidia-driver*' 'libnvidia-compute-*' 'cuda-drivers*' libcuda1
     case $platform in
     wsl2) start_windows_probes ;;
     native)
@@ -174,9 +186,16 @@ detect() {
         grep -qE 'docker|kubepods|containerd|libpod|lxc' "$root/proc/1/cgroup" 2>/dev/null; then
         container=yes
     fi
-    system=$(sed -nE 's/^PRETTY_NAME="?([^"]*)"?$/\1/p' "$root/etc/os-release" 2>/dev/null)
-    release=$(sed -nE 's/^(ID|VERSION_ID)="?([^"]*)"?$/\1=\2/p' "$root/etc/os-release" 2>/dev/null |
-        sort | sed 's/.*=//' | tr -d '.\n') # such as ubuntu2404, debian12
+    system='' release='' # release: such as ubuntu24.04, debian12
+    [ ! -r "$root/etc/os-release" ] || while IFS='=' read -r key value; do
+        value=${value#\"}
+        value=${value%\"}
+        case $key in
+        PRETTY_NAME) system=$value ;;
+        ID) release=$value$release ;;
+        VERSION_ID) release=$release$value ;;
+        esac
+    done <"$root/etc/os-release"
 }
 
 # setting SECTION KEY: its value in /etc/wsl.conf
@@ -227,7 +246,7 @@ check_windows_driver() {
         check ok windows-driver "Windows' NVIDIA driver is in /usr/lib/wsl/lib"
         return
     fi
-    case $(answer adapters) in
+    case $(answer adapters '') in
     *NVIDIA*)
         check FAIL windows-driver "Windows has an NVIDIA driver, but its CUDA library did not come into WSL" \
             "$restart_wsl"
@@ -250,7 +269,7 @@ check_container_without_gpu() {
 }
 
 check_wsl_container() {
-    if [ "$(status_of ldconfig)" = 0 ] && ! answer ldconfig | grep -q 'libcuda\.so\.1 ' &&
+    if [ "$(status_of ldconfig)" = 0 ] && ! says ldconfig 'libcuda\.so\.1 ' &&
         [ ! -e "$root/usr/lib/wsl/lib/libcuda.so.1" ]; then
         check FAIL container "/dev/dxg is in this container but the driver is not: no CDI description for WSL" \
             "in WSL, outside: sudo nvidia-ctk cdi generate --mode=wsl --output=/etc/cdi/nvidia.yaml; then $run_container ..."
@@ -260,7 +279,7 @@ check_wsl_container() {
 }
 
 # Packages of a Linux driver, on one line.
-driver_packages() { answer dpkg | sed -n 's/^ii *//p' | tr '\n' ' ' | sed 's/ $//'; }
+driver_packages() { answer dpkg -n 's/^ii *//p' | tr '\n' ' ' | sed 's/ $//'; }
 
 # In WSL and in a container the driver comes from outside; one installed inside hides it.
 check_driver_inside() {
@@ -280,7 +299,7 @@ check_driver_inside() {
 # Which libcuda.so.1 the loader takes.
 check_libcuda() {
     [ "$(status_of ldconfig)" = 0 ] || return 0
-    libcuda=$(answer ldconfig | sed -n 's/.*libcuda\.so\.1 .*x86-64.*=> //p' | sed 1q)
+    libcuda=$(answer ldconfig -n '/.*libcuda\.so\.1 .*x86-64.*=> /{s///p;q;}')
     case $platform$container:$libcuda in
     wsl2:/usr/lib/wsl/*) check ok libcuda "$libcuda" ;;
     wsl2:)
@@ -381,7 +400,7 @@ check_module() {
     elif grep -q '^nouveau ' "$root/proc/modules" 2>/dev/null; then
         check FAIL nouveau "the nouveau driver took the GPU before NVIDIA's" \
             "printf 'blacklist nouveau\\noptions nouveau modeset=0\\n' | sudo tee /etc/modprobe.d/nouveau.conf && sudo update-initramfs -u && sudo reboot"
-    elif answer secure_boot | grep -q 'SecureBoot enabled'; then
+    elif says secure_boot 'SecureBoot enabled'; then
         check FAIL secure-boot "Secure Boot refuses the driver's module, which no enrolled key has signed" \
             "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der && sudo reboot (Debian: /var/lib/dkms/mok.pub), and choose Enroll MOK at the start"
     else
@@ -437,15 +456,16 @@ check_missing_device() {
 check_gpu() {
     capability='' driver=''
     smi_status=$(status_of smi)
-    said=$(answer smi | sed -n '/[^ ]/{s/[^[:print:]]//g;p;q;}')
+    said=$(answer smi -n '/[^ ]/{s/[^[:print:]]//g;p;q;}')
     case $smi_status:$said in
     0:*,*,*,*)
-        count=$(answer smi | grep -c ,)
+        count=$(grep -c , "$answers/smi")
         IFS=, read -r gpu capability driver memory <<EOF
 $said
 EOF
         capability=${capability# } driver=${driver# } memory=${memory# }
-        check ok gpu "$gpu, compute capability $capability, ${memory} MiB, driver $driver$([ "$count" = 1 ] || echo ", $count GPUs")"
+        case $capability in [0-9]*) ;; *) capability='' ;; esac
+        check ok gpu "$gpu, compute capability ${capability:-unknown}, ${memory} MiB, driver $driver$([ "$count" = 1 ] || echo ", $count GPUs")"
         ;;
     *) check_silent_gpu ;;
     esac
@@ -488,10 +508,10 @@ check_environment() {
 
 # The command that installs toolkit $1, such as 13-0.
 install_toolkit() {
-    repository=$release
+    repository=$(echo "$release" | tr -d .) # such as ubuntu2404
     [ $platform != wsl2 ] || repository='wsl-ubuntu'
     case $container:$repository in
-    yes:*) printf '%s' "start from an image with the toolkit: $run_container nvidia/cuda:$(echo "$1" | tr - .).1-devel-ubuntu24.04" ;;
+    yes:*) printf '%s' "start from an image with the toolkit: $run_container nvidia/cuda:${1%-*}.${1#*-}.1-devel-ubuntu24.04" ;;
     *:wsl-ubuntu | *:ubuntu* | *:debian*) printf '%s' \
         "wget https://developer.download.nvidia.com/compute/cuda/repos/$repository/x86_64/cuda-keyring_1.1-1_all.deb && sudo dpkg -i cuda-keyring_1.1-1_all.deb && sudo apt-get update && sudo apt-get install -y cuda-toolkit-$1" ;;
     *) printf '%s' "install only the toolkit from https://developer.nvidia.com/cuda-downloads" ;;
@@ -510,7 +530,7 @@ check_toolkit() {
         check FAIL toolkit "the CUDA toolkit (nvcc) is not installed" "$(install_toolkit "$best")"
         return
     fi
-    toolkit=$(answer nvcc | sed -nE 's/.*release ([0-9.]+),.*/\1/p')
+    toolkit=$(answer nvcc -nE 's/.*release ([0-9.]+),.*/\1/p')
     if [ -z "$toolkit" ]; then
         check FAIL toolkit "$nvcc does not tell its version" "$(install_toolkit "$best")"
         return
@@ -531,13 +551,12 @@ check_toolkit_driver() {
 }
 
 check_architecture() {
-    architecture=sm_$(echo "$capability" | tr -d .)
-    codes=$(answer codes)
-    if [ -z "$capability" ] || ! echo "$codes" | grep -q '^sm_'; then
+    architecture=sm_${capability%.*}${capability#*.}
+    if [ -z "$capability" ] || ! says codes '^sm_'; then
         check ok toolkit "$toolkit ($nvcc)"
-    elif echo "$codes" | grep -qx "$architecture"; then
+    elif says codes "^$architecture\$"; then
         check ok toolkit "$toolkit ($nvcc) has code for $architecture"
-    elif older "$toolkit" 12.9 && ! older "$capability" 9; then
+    elif older "$toolkit" 12.9 && ! older "$capability" 12; then
         check FAIL architecture "toolkit $toolkit is too old for this GPU ($architecture): RTX 50xx needs 12.8 or newer" \
             "$(install_toolkit "$best")"
     else
@@ -548,8 +567,7 @@ check_architecture() {
 
 # nvcc's own limit is in its host_config.h.
 check_compiler() {
-    gcc=$(answer gcc)
-    gcc=${gcc%%.*}
+    gcc=$(answer gcc 's/\..*//;q')
     if [ -z "$gcc" ]; then
         check FAIL compiler "gcc is not installed" "./scripts/setup.sh"
         return
@@ -570,7 +588,7 @@ check_compiler() {
 
 check_graphs() {
     older "${capability:-0}" 12 && return
-    version=$(answer wsl | sed -nE '1s/[^0-9]*([0-9.]+).*/\1/p')
+    version=$(answer wsl -nE '1s/[^0-9]*([0-9.]+).*/\1/p')
     if [ -z "$version" ]; then
         check warn graphs "the version of WSL is unknown; below 2.7.0, RTX 50xx fails to capture graphs" "$restart_wsl"
     elif older "$version" 2.7.0; then
@@ -583,23 +601,22 @@ check_windows() {
         check ok windows "Windows' settings were not looked at: interop is off, which CUDA does not need"
         return
     fi
-    power_saver=a1841308-3541-4fab-bc81-f71556f20b4a
-    if answer drivers | grep -qE 'HwSchMode .*0x1$'; then
+    if says drivers 'HwSchMode .*0x1[[:space:]]*$'; then
         check warn gpu-scheduling "hardware-accelerated GPU scheduling is off: launches take longer" \
             "in PowerShell as administrator: reg add HKLM\\SYSTEM\\CurrentControlSet\\Control\\GraphicsDrivers /v HwSchMode /t REG_DWORD /d 2 /f; then restart Windows"
     fi
-    if answer drivers | grep -qE 'TdrDelay .*0x[01]$'; then
+    if says drivers 'TdrDelay .*0x[01][[:space:]]*$'; then
         check warn gpu-timeout "Windows resets the GPU when a kernel takes a second (TdrDelay); its default is two" \
             "in PowerShell as administrator: reg delete HKLM\\SYSTEM\\CurrentControlSet\\Control\\GraphicsDrivers /v TdrDelay /f; then restart Windows"
     fi
-    if answer power | grep -qi $power_saver; then
+    if says power 'a1841308-3541-4fab-bc81-f71556f20b4a'; then # whatever the language, power saver
         check warn power "Windows saves power" "in PowerShell: powercfg /setactive SCHEME_BALANCED"
     fi
     check ok windows "power and GPU settings were looked at"
 }
 
 check_dmesg() {
-    answer dmesg | grep -qE 'dxgkio_make_resident.*-12' || return 0
+    says dmesg 'dxgkio_make_resident.*-12' || return 0
     check warn gpu-memory "GPU memory ran out before (dmesg: dxgkio_make_resident -12)" \
         "close other programs that use the GPU, or train with a smaller --batch-size"
 }
@@ -623,11 +640,12 @@ check_files() {
 }
 
 check_memory() {
-    memory=$(sed -nE 's/^MemTotal: *([0-9]+) kB/\1/p' "$root/proc/meminfo" 2>/dev/null)
-    swap=$(sed -nE 's/^SwapTotal: *([0-9]+) kB/\1/p' "$root/proc/meminfo" 2>/dev/null)
-    processors=$(grep -c '^processor' "$root/proc/cpuinfo" 2>/dev/null)
-    text="$((${memory:-0} / 1024)) MiB, swap $((${swap:-0} / 1024)) MiB, ${processors:-?} processors"
-    if [ "${memory:-0}" -ge 3900000 ]; then
+    read -r memory swap processors <<EOF
+$(awk '/^MemTotal/ {m = $2} /^SwapTotal/ {s = $2} /^processor/ {p++} END {print m + 0, s + 0, p + 0}' \
+        "$root/proc/meminfo" "$root/proc/cpuinfo" 2>/dev/null)
+EOF
+    text="$((memory / 1024)) MiB, swap $((swap / 1024)) MiB, $processors processors"
+    if [ "$memory" -ge 3900000 ]; then
         check ok memory "$text"
     elif [ $platform = wsl2 ]; then
         check warn memory "only $text; WSL takes half of Windows' memory" \
@@ -685,10 +703,12 @@ report() {
     wsl1) place='WSL 1' ;;
     *) place='native Linux' ;;
     esac
+    note=''
+    [ -d "$tree/kernels/cuda" ] || note='nn.c trains on the CPU today; its CUDA backend is being built'
     verdict='ready for CUDA'
     [ -z "$reason" ] || verdict="CPU only, because $reason"
     printf '%s' "$records" | json=$json platform=$platform inside=$container \
-        place="${container:+a container in }$place" title=$title verdict=$verdict awk -F '\t' '
+        place="${container:+a container in }$place" title=$title verdict=$verdict note=$note awk -F '\t' '
     function quote(s) {
         gsub(/[\\"]/, "\\\\&", s)
         gsub(/[\001-\037\177]/, " ", s)
@@ -704,6 +724,7 @@ report() {
             printf "\"verdict\": %s,\n \"checks\": [", quote(ENVIRON["verdict"])
         } else {
             printf "%s: %s\n", ENVIRON["place"], ENVIRON["title"]
+            if (ENVIRON["note"] != "") print ENVIRON["note"]
         }
     }
     json {

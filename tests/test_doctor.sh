@@ -22,9 +22,7 @@ program() { # program NAME|/PATH OUTPUT [STATUS]
     local path=$1
     case $path in /*) ;; *) path=/bin/$path ;; esac
     file "$path" "#!/bin/sh
-cat <<'END'
-$2
-END
+printf '%s\n' '$2'
 exit ${3:-0}"
     chmod +x "$here$path"
 }
