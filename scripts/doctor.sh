@@ -21,8 +21,8 @@ CPU everywhere; its CUDA backend is being built.
 
   --json   the same as one JSON object
 
-Exit status: 0 ready for CUDA; 1 CPU only; 2 a wrong option.
-Changes nothing, needs no root, takes under 3 seconds.
+Exit status: 0 ready for CUDA; 1 CPU only; 2 a wrong option, or no
+room for temporary files. Changes nothing, needs no root, takes under 3 seconds.
 EOF
 }
 
@@ -34,8 +34,8 @@ newline='
 records='' # lines of status, name, text, fix, separated by tabs
 reason=''  # the text of the first FAIL
 
-# check STATUS NAME TEXT [FIX]: one result. Checks go from cause to effect, so that the first FAIL is
-# the reason of the verdict; its text completes "CPU only, because".
+# check STATUS NAME TEXT [FIX]: one result. Checks go from cause to effect, so that the first FAIL
+# is the reason of the verdict; its text completes "CPU only, because".
 check() {
     if [ "$1" = FAIL ] && [ -z "$reason" ]; then reason=$3; fi
     records="$records$1$tab$2$tab$3$tab${4-}$newline"
@@ -78,7 +78,7 @@ find_command() {
 
 # --- probes: commands that may be slow or hang
 
-answers=$(mktemp -d) || exit 1
+answers=$(mktemp -d) || exit 2
 trap 'rm -rf "$answers"' EXIT
 trap 'exit 130' INT TERM HUP
 pending=''
@@ -138,8 +138,9 @@ start_probes() {
     ! command -v gcc >/dev/null || probe gcc gcc -dumpversion
     ! ldconfig=$(find_command ldconfig /sbin /usr/sbin) || probe ldconfig "$ldconfig" -p
     # shellcheck disable=SC2016 # dpkg-query fills these in
-    ! command -v dpkg-query >/dev/null || probe dpkg dpkg-query -W \
-        -f '${db:Status-Abbrev} ${Package}\n' 'nvidia-driver*' 'libnvidia-compute-*' 'cuda-drivers*' libcuda1
+    ! command -v dpkg-query >/dev/null ||
+        probe dpkg dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' \
+            'nvidia-driver*' 'libnvidia-compute-*' 'cuda-drivers*' libcuda1
     case $platform in
     wsl2) start_windows_probes ;;
     native)
@@ -202,11 +203,15 @@ detect() {
 setting() {
     [ ! -r "$root/etc/wsl.conf" ] || tr -d ' \t\r' <"$root/etc/wsl.conf" |
         awk -F= -v section="[$1]" -v key="$2" \
-            '/^\[/ {here = tolower($0) == section} here && tolower($1) == key {v = tolower($2)} END {print v}'
+            '/^\[/ {here = tolower($0) == section}
+             here && tolower($1) == key {value = tolower($2)}
+             END {print value}'
 }
 
 restart_wsl='in PowerShell: wsl --update; wsl --shutdown'
 run_container='docker run --gpus all'
+configure_docker='sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker'
+container_toolkit="sudo apt-get install -y nvidia-container-toolkit && $configure_docker"
 no_fix='none needed to train on the CPU: ./train_cnn --device cpu'
 
 check_wsl1() {
@@ -265,7 +270,7 @@ check_windows_driver() {
 
 check_container_without_gpu() {
     check FAIL container "this container was started without the GPU" \
-        "on the host: sudo apt-get install -y nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker; then $run_container ..."
+        "on the host: $container_toolkit; then $run_container ..."
 }
 
 check_wsl_container() {
@@ -627,7 +632,10 @@ check_files() {
         point = $2
         gsub(/\\040/, " ", point)
         if (point != "/") point = point "/"
-        if (index(dir, point) == 1 && length(point) >= longest) { longest = length(point); type = $3 }
+        if (index(dir, point) == 1 && length(point) >= longest) {
+            longest = length(point)
+            type = $3
+        }
     } END {print type}' "$root/proc/mounts" 2>/dev/null)
     case $platform:$type in
     *:9p | *:drvfs | wsl*:virtiofs) check warn files \
@@ -641,8 +649,8 @@ check_files() {
 
 check_memory() {
     read -r memory swap processors <<EOF
-$(awk '/^MemTotal/ {m = $2} /^SwapTotal/ {s = $2} /^processor/ {p++} END {print m + 0, s + 0, p + 0}' \
-        "$root/proc/meminfo" "$root/proc/cpuinfo" 2>/dev/null)
+$(awk '/^MemTotal/ {m = $2} /^SwapTotal/ {s = $2} /^processor/ {p++}
+       END {print m + 0, s + 0, p + 0}' "$root/proc/meminfo" "$root/proc/cpuinfo" 2>/dev/null)
 EOF
     text="$((memory / 1024)) MiB, swap $((swap / 1024)) MiB, $processors processors"
     if [ "$memory" -ge 3900000 ]; then
@@ -684,13 +692,13 @@ check_docker() {
     done
     if ! command -v nvidia-ctk >/dev/null; then
         check warn docker "containers get no GPU: no NVIDIA Container Toolkit" \
-            "sudo apt-get install -y nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+            "$container_toolkit"
     elif [ $platform = wsl2 ]; then
         check warn docker "containers may get no GPU: there is no CDI description" \
             "sudo nvidia-ctk cdi generate --mode=wsl --output=/etc/cdi/nvidia.yaml"
     elif ! grep -q nvidia "$root/etc/docker/daemon.json" 2>/dev/null; then
         check warn docker "containers get no GPU: Docker does not know NVIDIA's runtime" \
-            "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"
+            "$configure_docker"
     fi
 }
 
@@ -708,7 +716,8 @@ report() {
     verdict='ready for CUDA'
     [ -z "$reason" ] || verdict="CPU only, because $reason"
     printf '%s' "$records" | json=$json platform=$platform inside=$container \
-        place="${container:+a container in }$place" title=$title verdict=$verdict note=$note awk -F '\t' '
+        place="${container:+a container in }$place" title=$title verdict=$verdict note=$note \
+        awk -F '\t' '
     function quote(s) {
         gsub(/[\\"]/, "\\\\&", s)
         gsub(/[\001-\037\177]/, " ", s)
@@ -728,7 +737,8 @@ report() {
         }
     }
     json {
-        printf "%s\n  {\"name\": %s, \"status\": %s, ", (NR > 1 ? "," : ""), quote($2), quote(tolower($1))
+        printf "%s\n  {\"name\": %s, ", (NR > 1 ? "," : ""), quote($2)
+        printf "\"status\": %s, ", quote(tolower($1))
         printf "\"text\": %s, \"fix\": %s}", quote($3), quote($4)
         next
     }

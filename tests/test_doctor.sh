@@ -14,7 +14,7 @@ done
 # --- the system in $here
 
 file() { # file PATH TEXT
-    mkdir -p "$here$(dirname "$1")"
+    [ -d "$here${1%/*}" ] || mkdir -p "$here${1%/*}"
     printf '%s\n' "$2" >"$here$1"
 }
 gone() { for path; do rm -r "${here:?}$path"; done; }
