@@ -320,6 +320,7 @@ check_libcuda() {
         check FAIL libcuda "the driver's library libcuda.so.1 is missing" \
             "sudo apt-get install -y libnvidia-compute-${module%%.*} || sudo apt-get install -y libcuda1"
         ;;
+    native:*/compat/*) check ok libcuda "$libcuda, for an older driver" ;;
     native:*) check_versions ;;
     esac
 }

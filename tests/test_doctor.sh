@@ -263,10 +263,11 @@ hangs /bin/reg.exe
 expect '' 'ready for CUDA' 'interop is off'
 
 system 'WSL 2, slow Windows settings' wsl
-registry 0x1 NVIDIA
+registry 0x1 'NVIDIA
+    TdrDelay    REG_DWORD    0x1'
 program powercfg.exe 'GUID du mode: a1841308-3541-4fab-bc81-f71556f20b4a'
 file /sys/devices/system/clocksource/clocksource0/current_clocksource hyperv_clocksource_msr
-expect 'warn gpu-scheduling, warn power, warn clock' 'ready for CUDA' 'HwSchMode /t REG_DWORD /d 2'
+expect 'warn gpu-scheduling, warn gpu-timeout, warn power, warn clock' 'ready for CUDA' 'HwSchMode /t REG_DWORD /d 2'
 
 system 'WSL 2, GPU memory ran out' wsl
 program dmesg 'misc dxg: dxgk: dxgkio_query_adapter_info: Ioctl failed: -22
@@ -335,6 +336,18 @@ expect 'FAIL libcuda' "$cpu the driver's library libcuda.so.1 is missing" 'libnv
 system 'native, no /dev/nvidia-uvm' native
 gone /dev/nvidia-uvm
 expect 'FAIL devices' "$cpu /dev/nvidia-uvm is missing" 'sudo nvidia-modprobe -u -c 0'
+
+system 'native, /dev/nvidia-uvm not made yet' native
+gone /dev/nvidia-uvm
+program nvidia-modprobe ''
+chmod u+s "$here/bin/nvidia-modprobe"
+expect 'warn devices' 'ready for CUDA' 'the first CUDA program makes it'
+
+system 'native, library for an older driver' native
+loader /usr/local/cuda/compat/libcuda.so.1
+file /sys/devices/system/cpu/cpu0/cpufreq/scaling_driver acpi-cpufreq
+file /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor powersave
+expect 'warn governor' 'ready for CUDA' 'for an older driver'
 
 system 'native, /dev/nvidia* closed' native
 program id 54321
