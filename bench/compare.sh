@@ -36,7 +36,7 @@ row() { # row NAME PEER_ARGUMENTS -- OUR_COMMAND...
         awk "BEGIN {print $a / $b}" >>"$work/r"
     done
     printf '%-34s %9.0f %9.0f %7.2f   (%s)\n' "$name" "$(median <"$work/a")" "$(median <"$work/b")" \
-        "$(median <"$work/r")" "$(sort -n "$work/r" | awk '{printf "%s%.2f", NR > 1 ? " " : "", $1}')"
+        "$(median <"$work/r")" "$(sort -n "$work/r" | awk '{printf "%s%.2f", (NR > 1 ? " " : ""), $1}')"
 }
 
 echo "$(date -u +%F) $(sed -nE 's/^model name\s*: //p' /proc/cpuinfo | head -n 1), PyTorch $("$python" -c 'import torch; print(torch.__version__)'), commit $(git rev-parse --short HEAD)"
