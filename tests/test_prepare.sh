@@ -262,7 +262,8 @@ cp -r out split_10
 tests=$(od -An -tu8 -j32 -N8 out/x-test-00000-of-00001.nns | tr -d ' ')
 [ "$tests" -ge 15 ] && [ "$tests" -le 50 ] && pass || fail "flat folder: $tests of 300 images for tests"
 OMP_NUM_THREADS=1 accepts 'flat folder, one thread' folder flat
-cmp -s out/$(basename $shard) split_10/$(basename $shard) && pass || fail 'the number of threads changes the data set'
+name=$(basename "$shard")
+cmp -s "out/$name" "split_10/$name" && pass || fail 'the number of threads changes the data set'
 accepts 'flat folder: half for tests' folder flat --test-fraction 0.5
 labels=$(od -An -v -tu2 -w2 -j4096 -N40 $shard | sort | uniq -c | wc -l)
 equal 'classes are mixed' 2 "$labels"
