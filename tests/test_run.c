@@ -366,7 +366,11 @@ static void train_on_terminal(void)
 static void read_terminal(unsigned short columns, const char *term, char *text, size_t size)
 {
     const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-    assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    if (terminal < 0) {
+        print_message("skip redraws_one_line_on_a_terminal: no /dev/pts here\n");
+        skip();
+    }
+    assert_true(grantpt(terminal) == 0 && unlockpt(terminal) == 0);
     assert_int_equal(ptsname_r(terminal, terminal_name, sizeof terminal_name), 0);
     const int keep = open(terminal_name, O_RDWR | O_NOCTTY); // else the output is lost at exit
     assert_int_equal(ioctl(terminal, TIOCSWINSZ, &(struct winsize){.ws_col = columns}), 0);
