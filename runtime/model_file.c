@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// (out,h,w,in) <-> (out,in,h,w); other ranks are alike on both sides.
-static void to_pytorch(float *dst, const float *src, const Tensor *t)
+// Between the device's (out,h,w,in) and PyTorch's (out,in,h,w); other ranks are alike in both.
+static void reorder(float *dst, const float *src, const Tensor *t, bool to_pytorch)
 {
     if (t->rank != 4) {
         memcpy(dst, src, (size_t)t->n * sizeof(float));
@@ -14,21 +14,10 @@ static void to_pytorch(float *dst, const float *src, const Tensor *t)
     const int64_t hw = t->shape[1] * t->shape[2], in = t->shape[3];
     for (int64_t o = 0; o < t->shape[0]; o++)
         for (int64_t p = 0; p < hw; p++)
-            for (int64_t i = 0; i < in; i++)
-                dst[(o * in + i) * hw + p] = src[(o * hw + p) * in + i];
-}
-
-static void from_pytorch(float *dst, const float *src, const Tensor *t)
-{
-    if (t->rank != 4) {
-        memcpy(dst, src, (size_t)t->n * sizeof(float));
-        return;
-    }
-    const int64_t hw = t->shape[1] * t->shape[2], in = t->shape[3];
-    for (int64_t o = 0; o < t->shape[0]; o++)
-        for (int64_t p = 0; p < hw; p++)
-            for (int64_t i = 0; i < in; i++)
-                dst[(o * hw + p) * in + i] = src[(o * in + i) * hw + p];
+            for (int64_t i = 0; i < in; i++) {
+                const int64_t device = (o * hw + p) * in + i, pytorch = (o * in + i) * hw + p;
+                dst[to_pytorch ? pytorch : device] = src[to_pytorch ? device : pytorch];
+            }
 }
 
 static bool is_saved(const Tensor *t)
@@ -69,7 +58,7 @@ static void *host_copy(const Tensor *t, const Kernels *k)
             for (int64_t i = 0; i < t->n; i++) device_layout[i] = t->fill;
         else
             tensor_download(t, k, device_layout);
-        to_pytorch(saved, device_layout, t);
+        reorder(saved, device_layout, t, true);
     } else {
         free(saved);
         saved = NULL;
@@ -159,7 +148,7 @@ int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e)
         float *saved = malloc(bytes), *host = malloc(bytes);
         if (saved && host) {
             memcpy(saved, safetensors_get(&f, x->name)->data, bytes); // which may not be aligned
-            from_pytorch(host, saved, x);
+            reorder(host, saved, x, false);
             tensor_upload(x, k, host);
         } else {
             status = fail(e, STATUS_IO, "out of memory while loading %s", path);
