@@ -6,7 +6,7 @@
 //
 // --net airbench is the network and recipe ("version B") of Keller Jordan's airbench94_muon
 // (github.com/KellerJordan/cifar10-airbench, arXiv 2404.00498): whitened 2x2 patches, three blocks
-// of two convolutions, Muon for the filters. It reaches 94% on the original CIFAR-10 files.
+// of two convolutions, Muon for the filters. Its author reports 94% on the original CIFAR-10 files.
 //
 // The file reads top to bottom: config, tensors, init, schedule, forward, backward, update,
 // evaluate, main. To change the network edit it and run `make train_cnn && ./train_cnn --selftest`.
