@@ -1,14 +1,15 @@
 # nn.c: `make` builds the trainers and data/prepare; `make help` lists the rest.
 #
 #   SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own
-#   PORTABLE=1   for any x86-64 processor with AVX2 instead of this machine's own
+#   PORTABLE=1   for any x86-64 processor: the CPU kernels for four instruction sets, one of which
+#                is chosen at run time, instead of for this machine's own
 #   V=1          show the commands
 
 CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-ARCH := $(if $(PORTABLE),-march=x86-64-v3,-march=native)
+ARCH := $(if $(PORTABLE),-march=x86-64,-march=native)
 OPT := $(if $(SANITIZE),-O1 -g -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined,-O3)
 BUILD := build/$(if $(SANITIZE),sanitize,$(if $(PORTABLE),portable,native))
 
@@ -17,14 +18,26 @@ CFLAGS ?=
 WARN := -Wall -Wextra -Wshadow
 CONVERSIONS = $(if $(filter kernels/%,$<),,-Wconversion)
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -I. $(OPT) $(ARCH) -fopenmp -pthread $(WARN) $(CFLAGS)
+OBJCOPY ?= objcopy
 LDLIBS := -lz -lm -pthread -fopenmp
 
 Q := $(if $(V),,@)
 
+# The CPU backend is compiled once for each instruction set, best first, and each element type.
+# kernels/open.c chooses.
+CPU_SETS := $(if $(PORTABLE),v4bf16 v4 v3 v1,native)
+CPU_VARIANTS := $(foreach s,$(CPU_SETS),$(s)_f32 $(s)_bf16)
+ARCH_native := -march=native
+ARCH_v4bf16 := -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16
+ARCH_v4 := -march=x86-64-v4
+ARCH_v3 := -march=x86-64-v3
+ARCH_v1 := -march=x86-64
+
 # Everything but the programs' own files.
 PROGRAMS := train_mlp train_cnn data/prepare
-SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*.c kernels/*/*.c))
-OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*.c \
+	kernels/reference/*.c))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 TOOLS := $(BUILD)/tests/compare_models
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
@@ -65,8 +78,30 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	@echo "CC $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(CONVERSIONS) -MMD -MP -c -o $@ $<
 
+# A variant is one object whose only global symbol is cpu_open_<variant>. Where a file has a twin
+# named *_bf16.c, that one is the bf16 variants' version of it.
+CPU_FILES := $(basename $(notdir $(wildcard kernels/cpu/*.c)))
+cpu_files = $(filter-out $(if $(filter %_bf16,$1),$(patsubst %_bf16,%,$(filter %_bf16,$(CPU_FILES))),%_bf16),$(CPU_FILES))
+
+define CPU_VARIANT
+$(BUILD)/kernels/cpu_$1/%.o: kernels/cpu/%.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	@echo "CC $$< ($1)"
+	$(Q)$(CC) $(ALL_CFLAGS) $(ARCH_$(word 1,$(subst _, ,$1))) -DCPU_OPEN=cpu_open_$1 \
+		-DCPU_BF16=$(if $(filter %_bf16,$1),1,0) -MMD -MP -c -o $$@ $$<
+
+$(BUILD)/kernels/cpu_$1.o: $(patsubst %,$(BUILD)/kernels/cpu_$1/%.o,$(call cpu_files,$1))
+	$(Q)$(LD) -r -o $$@ $$^
+	$(Q)$(OBJCOPY) --keep-global-symbol=cpu_open_$1 $$@
+
+-include $(patsubst %,$(BUILD)/kernels/cpu_$1/%.d,$(CPU_FILES))
+endef
+$(foreach v,$(CPU_VARIANTS),$(eval $(call CPU_VARIANT,$v)))
+
+$(BUILD)/kernels/open.o: ALL_CFLAGS += '-DCPU_SETS(F)=$(CPU_SETS:%=F(%))'
+
 # Changes when the compiler or its flags do, so that everything is then built again.
-FLAGS := $(CC) $(ALL_CFLAGS)
+FLAGS := $(CC) $(ALL_CFLAGS) $(CPU_VARIANTS)
 $(BUILD)/flags: force
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@

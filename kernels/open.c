@@ -1,7 +1,6 @@
-// Chooses the device by its name.
+// Chooses the device by its name, and the CPU backend by what the processor can do.
 #include <string.h>
 
-#include "kernels/cpu/cpu.h"
 #include "kernels/kernels.h"
 
 static bool is_cuda(const char *device)
@@ -11,16 +10,32 @@ static bool is_cuda(const char *device)
     return *rest == '\0' || (*rest == ':' && rest[1] && !rest[1 + strspn(rest + 1, "0123456789")]);
 }
 
-static int check_dtype(const KernelsConfig *c, Error *e)
+typedef int Open(const Kernels **k, int threads, Error *e);
+
+// The variants of the CPU backend that the Makefile built, best first.
+#define DECLARE(set) Open cpu_open_##set##_f32, cpu_open_##set##_bf16;
+#define ENTRY(set) {cpu_open_##set##_f32, cpu_open_##set##_bf16},
+CPU_SETS(DECLARE)
+static Open *const cpu_variants[][2] = {CPU_SETS(ENTRY)};
+
+static int open_cpu(const Kernels **k, const KernelsConfig *c, Error *e)
 {
-    static const char *const known[] = {"auto", "fp32", "tf32", "bf16"};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (strcmp(c->dtype, known[i]) != 0) continue;
-        if (i < 2) return STATUS_OK;
-        return fail(e, STATUS_DEVICE, "the cpu has no --dtype %s: use --dtype fp32", c->dtype);
+    int element;
+    if (strcmp(c->dtype, "fp32") == 0 || strcmp(c->dtype, "auto") == 0)
+        element = F32;
+    else if (strcmp(c->dtype, "bf16") == 0)
+        element = BF16;
+    else if (strcmp(c->dtype, "tf32") == 0)
+        return fail(e, STATUS_DEVICE, "the cpu has no --dtype tf32: use --dtype fp32 or bf16");
+    else
+        return fail(e, STATUS_USAGE, "unknown --dtype '%s': expected auto, fp32, tf32 or bf16",
+                    c->dtype);
+    int status = STATUS_DEVICE;
+    for (size_t i = 0; i < sizeof cpu_variants / sizeof *cpu_variants; i++) {
+        status = cpu_variants[i][element](k, c->threads, e);
+        if (status != STATUS_DEVICE) break;
     }
-    return fail(e, STATUS_USAGE, "unknown --dtype '%s': expected auto, fp32, tf32 or bf16",
-                c->dtype);
+    return status;
 }
 
 int kernels_open(const Kernels **k, const KernelsConfig *c, char note[256], Error *e)
@@ -32,6 +47,5 @@ int kernels_open(const Kernels **k, const KernelsConfig *c, char note[256], Erro
     if (strcmp(c->device, "cpu") != 0 && strcmp(c->device, "auto") != 0)
         return fail(e, STATUS_USAGE, "unknown --device '%s': expected auto, cpu, cuda or cuda:N",
                     c->device);
-    const int status = check_dtype(c, e);
-    return status ? status : cpu_open(k, c->threads, e);
+    return open_cpu(k, c, e);
 }

@@ -9,7 +9,7 @@ enum { BLOCK = 16384 };
 VEC_INLINE void forward_run(float *y, const float *x, Activation act, int64_t n)
 {
     const int64_t whole = n - n % VEC;
-    for (int64_t i = 0; i < whole; i += VEC) vec_store(y + i, vec_act(act, vec_load_ahead(x + i)));
+    for (int64_t i = 0; i < whole; i += VEC) vec_store(y + i, vec_act(act, elem_load_ahead(x + i)));
     if (whole < n)
         vec_store_part(y + whole, vec_act(act, vec_load_part(x + whole, n - whole)), n - whole);
 }
@@ -25,8 +25,8 @@ static void activation_forward(void *y, const void *x, Activation act, int64_t n
 // dy * act'(saved); without an activation `saved` is not read.
 VEC_INLINE Vec backward(const float *dy, const float *saved, Activation act)
 {
-    const Vec g = vec_load_ahead(dy);
-    return act == ACT_NONE ? g : g * vec_act_grad(act, vec_load_ahead(saved));
+    const Vec g = elem_load_ahead(dy);
+    return act == ACT_NONE ? g : g * vec_act_grad(act, elem_load_ahead(saved));
 }
 
 VEC_INLINE Vec backward_part(const float *dy, const float *saved, Activation act, int64_t count)

@@ -32,15 +32,6 @@ VEC_INLINE void vec_store_part(float *p, Vec v, int64_t count)
     memcpy(p, &v, (size_t)count * sizeof(float));
 }
 
-// A load from a long run that is passed over once. The prefetch matters where much is computed
-// between two loads, so that few of them are under way: it doubled the speed of a GELU over a large
-// map on a virtual machine whose hardware prefetcher does little.
-VEC_INLINE Vec vec_load_ahead(const float *p)
-{
-    __builtin_prefetch(p + 1024);
-    return vec_load(p);
-}
-
 // Any positive count: at most VEC floats are touched.
 VEC_INLINE Vec vec_load_up_to(const float *p, int64_t count)
 {

@@ -12,7 +12,10 @@
 
 enum { ALIGNMENT = 256, HUGE_PAGE = 2 << 20, MOST_THREADS = 4096 };
 
-#if defined(__AVX512F__)
+#if defined(__AVX512BF16__)
+#define INSTRUCTIONS "AVX-512 with bf16"
+#define INSTRUCTIONS_PRESENT __builtin_cpu_supports("avx512bf16")
+#elif defined(__AVX512F__)
 #define INSTRUCTIONS "AVX-512"
 #define INSTRUCTIONS_PRESENT __builtin_cpu_supports("avx512f")
 #elif defined(__AVX2__)
@@ -151,11 +154,11 @@ static void set_operations(Kernels *k)
     cpu_vector_ops(k);
 }
 
-int cpu_open(const Kernels **k, int threads, Error *e)
+int CPU_OPEN(const Kernels **k, int threads, Error *e)
 {
     static Kernels cpu = {.device = "cpu",
-                          .element = F32,
-                          .element_size = sizeof(float),
+                          .element = CPU_BF16 ? BF16 : F32,
+                          .element_size = sizeof(Element),
                           .alloc = alloc_zeroed,
                           .release = free,
                           .memory_free = memory_free,

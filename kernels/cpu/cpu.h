@@ -1,9 +1,16 @@
-// What the files of the CPU backend share. Element type fp32; vectors are GCC's vector types, so
-// that one source serves AVX-512, AVX2 and plain C.
+// What the files of the CPU backend share. Vectors are GCC's vector types, so that one source serves
+// AVX-512, AVX2 and plain C. The Makefile compiles the directory once for each instruction set and
+// element type, with CPU_OPEN the name of that variant's cpu_open and CPU_BF16 0 or 1.
 #ifndef KERNELS_CPU_CPU_H
 #define KERNELS_CPU_CPU_H
 
 #include "kernels/kernels.h"
+
+#if CPU_BF16
+typedef uint16_t Element; // the upper half of a float
+#else
+typedef float Element;
+#endif
 
 // Floats in one vector register.
 #if defined(__AVX512F__)
@@ -27,8 +34,8 @@ static inline void vec_store(float *p, Vec v)
     *(VecU *)p = v;
 }
 
-// threads 0: all that this process may use.
-int cpu_open(const Kernels **k, int threads, Error *e);
+// threads 0: all that this process may use. STATUS_DEVICE: the processor lacks the instructions.
+int CPU_OPEN(const Kernels **k, int threads, Error *e);
 
 // Each file puts its operations into the table.
 void cpu_gather_ops(Kernels *k);

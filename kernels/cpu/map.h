@@ -7,7 +7,7 @@
 #ifndef KERNELS_CPU_MAP_H
 #define KERNELS_CPU_MAP_H
 
-#include "kernels/cpu/activation.h"
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/gemm.h"
 
 enum { LINE = 16, MAP_BLOCK = 16384, MAP_LEAST_PERIOD = 8 * LINE };

@@ -20,7 +20,7 @@ VEC_INLINE void sum_block(const Map *m, float *sum, const float *x, const float 
         const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
         for (int64_t i = 0; i < whole; i += VEC) {
             const float *at = x + start + i;
-            const Vec v = (square ? vec_load(at) : vec_load_ahead(at)) - vec_load(shift + i);
+            const Vec v = (square ? vec_load(at) : elem_load_ahead(at)) - vec_load(shift + i);
             vec_store(sum + i, vec_load(sum + i) + (square ? v * v : v));
         }
         for (int64_t i = whole; i < size; i++) {
@@ -144,7 +144,7 @@ VEC_INLINE void apply_block(float *y, const float *x, const Affine *a, Activatio
         const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
         const int64_t rest = size - whole;
         for (int64_t i = 0; i < whole; i += VEC)
-            vec_store(y + start + i, vec_act(act, affine(a, vec_load_ahead(x + start + i), i)));
+            vec_store(y + start + i, vec_act(act, affine(a, elem_load_ahead(x + start + i), i)));
         if (rest) {
             const Vec v = affine(a, vec_load_part(x + start + whole, rest), whole);
             vec_store_part(y + start + whole, vec_act(act, v), rest);
@@ -256,8 +256,8 @@ VEC_INLINE void sums_block(const Backward *b, const Map *m, float *sums, const f
     for (int64_t start = first; start < last; start += m->period) {
         const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
         for (int64_t i = 0; i < whole; i += VEC)
-            add_sums(b, sum_dz, sum_dz_xhat, vec_load_ahead(dy + start + i),
-                     vec_load_ahead(x + start + i), act, i);
+            add_sums(b, sum_dz, sum_dz_xhat, elem_load_ahead(dy + start + i),
+                     elem_load_ahead(x + start + i), act, i);
         if (whole < size) // what fills the vector up has dy = 0
             add_sums(b, sum_dz, sum_dz_xhat, vec_load_part(dy + start + whole, size - whole),
                      vec_load_part(x + start + whole, size - whole), act, whole);
@@ -312,7 +312,7 @@ VEC_INLINE void input_gradient_period(const Backward *b, float *dx, const float 
 {
     const int64_t whole = size - size % VEC, rest = size - whole;
     for (int64_t i = 0; i < whole; i += VEC)
-        vec_store(dx + i, input_gradient(b, vec_load_ahead(dy + i), vec_load_ahead(x + i), act, i));
+        vec_store(dx + i, input_gradient(b, elem_load_ahead(dy + i), elem_load_ahead(x + i), act, i));
     if (rest)
         vec_store_part(dx + whole,
                        input_gradient(b, vec_load_part(dy + whole, rest),
