@@ -29,7 +29,7 @@ typedef struct Options {
     const char *out, *init;
     bool eval_only;
     double target_accuracy;
-    bool selftest, quiet;
+    bool selftest, profile, quiet;
 } Options;
 
 extern const char *const dtype_names[];

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/profile.h"
 #include "runtime/model_file.h"
 #include "runtime/os.h"
 
@@ -78,6 +79,7 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
         .threads = (int)s->options->threads,
     };
     check(kernels_open(&s->kernels, &config, s->note, &e), &e);
+    if (s->options->profile) s->kernels = kernels_profile(s->kernels);
     declare_feed(s);
 }
 
@@ -475,6 +477,7 @@ int session_end(Session *s, ModelFunction infer, void *model)
     check(save_model(s, &e), &e);
     run_clear(s->run);
     print_result(s, path);
+    if (s->options->profile) kernels_profile_print(stdout);
     check(write_summary(s, &e), &e);
     return stopped ? 128 + stopped : meets_target(s);
 }

@@ -61,6 +61,12 @@ ok "default run directory" bash -c 'test -f runs/*-train_mlp/summary.json'
 "$train_mlp" --steps 2 --hidden 8 --quiet --out quiet >stdout.txt
 ok "quiet prints the result only" test "$(wc -l <stdout.txt)" -le 2
 
+"$train_mlp" --steps 5 --hidden 8 --profile --out profiled >stdout.txt
+ok "a profile lists every operation of a step" test "$(grep -cE '^(gather|linear|softmax|adamw).*%' stdout.txt)" -eq 8
+ok "its shares are those of a whole step" \
+    awk '/^(all|outside)/ {gsub("%", ""); n++; sum += $(n == 1 ? 7 : 8)} END {exit !(n == 2 && sum > 99.7 && sum < 100.3)}' stdout.txt
+ok "it changes no loss" test "$(sed 's/,"step_ms.*//' run/log.jsonl | head -n 1)" = "$(sed 's/,"step_ms.*//' profiled/log.jsonl | head -n 1)"
+
 # ---- weights come back ----
 "$train_mlp" --init run/model.safetensors --hidden 8 --eval-only >eval.txt
 ok "eval-only repeats the result" grep -q "$(awk "BEGIN {printf \"%.2f%%\", 100 * $(number run test_accuracy)}")" eval.txt
