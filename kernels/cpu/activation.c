@@ -6,42 +6,43 @@
 
 enum { BLOCK = 16384 };
 
-VEC_INLINE void forward_run(float *y, const float *x, Activation act, int64_t n)
+VEC_INLINE void forward_run(Element *y, const Element *x, Activation act, int64_t n)
 {
     const int64_t whole = n - n % VEC;
-    for (int64_t i = 0; i < whole; i += VEC) vec_store(y + i, vec_act(act, elem_load_ahead(x + i)));
+    for (int64_t i = 0; i < whole; i += VEC)
+        elem_store(y + i, vec_act(act, elem_load_ahead(x + i)));
     if (whole < n)
-        vec_store_part(y + whole, vec_act(act, vec_load_part(x + whole, n - whole)), n - whole);
+        elem_store_part(y + whole, vec_act(act, elem_load_part(x + whole, n - whole)), n - whole);
 }
 
 static void activation_forward(void *y, const void *x, Activation act, int64_t n)
 {
 #pragma omp parallel for schedule(static) num_threads(cpu_threads) if (n > BLOCK)
     for (int64_t i = 0; i < n; i += BLOCK)
-        BY_ACTIVATION(
-            act, forward_run((float *)y + i, (const float *)x + i, fixed, smaller(n - i, BLOCK)))
+        BY_ACTIVATION(act, forward_run((Element *)y + i, (const Element *)x + i, fixed,
+                                       smaller(n - i, BLOCK)))
 }
 
 // dy * act'(saved); without an activation `saved` is not read.
-VEC_INLINE Vec backward(const float *dy, const float *saved, Activation act)
+VEC_INLINE Vec backward(const Element *dy, const Element *saved, Activation act)
 {
     const Vec g = elem_load_ahead(dy);
     return act == ACT_NONE ? g : g * vec_act_grad(act, elem_load_ahead(saved));
 }
 
-VEC_INLINE Vec backward_part(const float *dy, const float *saved, Activation act, int64_t count)
+VEC_INLINE Vec backward_part(const Element *dy, const Element *saved, Activation act, int64_t count)
 {
-    return vec_load_part(dy, count) * vec_act_grad(act, vec_load_part(saved, count));
+    return elem_load_part(dy, count) * vec_act_grad(act, elem_load_part(saved, count));
 }
 
-VEC_INLINE void backward_run(float *dx, const float *dy, const float *saved, Activation act,
+VEC_INLINE void backward_run(Element *dx, const Element *dy, const Element *saved, Activation act,
                              int64_t n)
 {
     const int64_t whole = n - n % VEC;
-    for (int64_t i = 0; i < whole; i += VEC) vec_store(dx + i, backward(dy + i, saved + i, act));
+    for (int64_t i = 0; i < whole; i += VEC) elem_store(dx + i, backward(dy + i, saved + i, act));
     if (whole < n)
-        vec_store_part(dx + whole, backward_part(dy + whole, saved + whole, act, n - whole),
-                       n - whole);
+        elem_store_part(dx + whole, backward_part(dy + whole, saved + whole, act, n - whole),
+                        n - whole);
 }
 
 static void activation_backward(void *dx, const void *dy, const void *saved, Activation act,
@@ -49,14 +50,14 @@ static void activation_backward(void *dx, const void *dy, const void *saved, Act
 {
 #pragma omp parallel for schedule(static) num_threads(cpu_threads) if (n > BLOCK)
     for (int64_t i = 0; i < n; i += BLOCK)
-        BY_ACTIVATION(act, backward_run((float *)dx + i, (const float *)dy + i,
-                                        (const float *)(saved ? saved : dy) + i, fixed,
+        BY_ACTIVATION(act, backward_run((Element *)dx + i, (const Element *)dy + i,
+                                        (const Element *)(saved ? saved : dy) + i, fixed,
                                         smaller(n - i, BLOCK)))
 }
 
 // One block of the map: dz set (NULL: not), sums (period) of dz set.
-VEC_INLINE void backward_block(const Map *m, float *dz, float *sums, const float *dy,
-                               const float *saved, Activation act, int64_t first)
+VEC_INLINE void backward_block(const Map *m, Element *dz, float *sums, const Element *dy,
+                               const Element *saved, Activation act, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     memset(sums, 0, (size_t)m->period * sizeof *sums);
@@ -65,13 +66,13 @@ VEC_INLINE void backward_block(const Map *m, float *dz, float *sums, const float
         for (int64_t i = 0; i < whole; i += VEC) {
             const Vec g = backward(dy + start + i, saved + start + i, act);
             vec_store(sums + i, vec_load(sums + i) + g);
-            if (dz) vec_store(dz + start + i, g);
+            if (dz) elem_store(dz + start + i, g);
         }
         if (whole < size) {
             const int64_t at = start + whole, count = size - whole;
             const Vec g = backward_part(dy + at, saved + at, act, count);
             vec_store(sums + whole, vec_load(sums + whole) + g);
-            if (dz) vec_store_part(dz + at, g, count);
+            if (dz) elem_store_part(dz + at, g, count);
         }
     }
 }

@@ -2,6 +2,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/draws.h"
 
@@ -53,7 +54,21 @@ static int within(int i, int size)
     return i < 0 ? 0 : i > size ? size : i;
 }
 
-static void gather_image(float *to, const uint8_t *image, Work w, const AugmentDraw *draw,
+typedef uint8_t VecByte __attribute__((vector_size(VEC)));
+
+static void normalize_row(Element *to, const uint8_t *bytes, Work w, int size)
+{
+    int i = 0;
+    for (; i + VEC <= size; i += VEC) {
+        VecByte b;
+        memcpy(&b, bytes + i, sizeof b);
+        const Vec v = __builtin_convertvector(b, Vec);
+        elem_store(to + i, v * vec_load(w.scale + i) + vec_load(w.shift + i));
+    }
+    for (; i < size; i++) to[i] = elem_put((float)bytes[i] * w.scale[i] + w.shift[i]);
+}
+
+static void gather_image(Element *to, const uint8_t *image, Work w, const AugmentDraw *draw,
                          int cutout, GatherDims d)
 {
     const int size = d.w * d.c;
@@ -62,7 +77,7 @@ static void gather_image(float *to, const uint8_t *image, Work w, const AugmentD
     for (int y = 0; y < d.h; y++, to += size) {
         const uint8_t *row = image + (int64_t)draw_reflect(y + draw->dy, d.h) * size;
         const uint8_t *bytes = moved_row(w, row, draw, d);
-        for (int i = 0; i < size; i++) to[i] = (float)bytes[i] * w.scale[i] + w.shift[i];
+        normalize_row(to, bytes, w, size);
         if (y >= draw->cut_y && y < draw->cut_y + cutout && left < right)
             memset(to + left * d.c, 0, (size_t)((right - left) * d.c) * sizeof *to);
     }
@@ -79,7 +94,7 @@ static void gather(void *x, int32_t *labels_out, const uint8_t *images, const in
         const int64_t from = rows ? rows[n] : n;
         const AugmentDraw draw = draw_augment(a, d.h, d.w, cpu_step.seed, cpu_step.epoch, ids[n]);
         labels_out[n] = labels[from];
-        gather_image((float *)x + n * size, images + from * size,
+        gather_image((Element *)x + n * size, images + from * size,
                      work_of(scratch + omp_get_thread_num() * own, d), &draw, a.cutout, d);
     }
 }

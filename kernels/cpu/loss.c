@@ -2,7 +2,7 @@
 #include <assert.h>
 #include <math.h>
 
-#include "kernels/cpu/activation.h"
+#include "kernels/cpu/element.h"
 
 enum { ROWS = 64 }; // of one partial sum
 
@@ -48,16 +48,16 @@ static double row_loss(const float *logits, int label, float top, double sum, Lo
            (double)d.smoothing * mean;
 }
 
-static void row_gradient(float *dlogits, const float *logits, int label, float top, double sum,
+static void row_gradient(Element *dlogits, const float *logits, int label, float top, double sum,
                          LossDims d)
 {
     const float scale = d.grad_scale * d.logit_scale, share = (float)(1 / sum);
     const float smooth = d.smoothing / (float)d.classes;
     for (int c = 0; c < d.classes; c += VEC) {
-        const Vec p = vec_exp(load_scaled(logits, c, d) - top) * share;
-        vec_store_up_to(dlogits + c, (p - smooth) * scale, d.classes - c);
+        Vec gradient = (vec_exp(load_scaled(logits, c, d) - top) * share - smooth) * scale;
+        if (label >= c && label < c + VEC) gradient[label - c] -= (1 - d.smoothing) * scale;
+        elem_store_up_to(dlogits + c, gradient, d.classes - c);
     }
-    dlogits[label] -= (1 - d.smoothing) * scale;
 }
 
 static void softmax_cross_entropy(float *metrics, void *dlogits, const float *logits,
@@ -78,7 +78,7 @@ static void softmax_cross_entropy(float *metrics, void *dlogits, const float *lo
             sum.loss += row_loss(row, labels[r], top, total, d);
             sum.correct += largest == labels[r];
             if (dlogits)
-                row_gradient((float *)dlogits + r * d.classes, row, labels[r], top, total, d);
+                row_gradient((Element *)dlogits + r * d.classes, row, labels[r], top, total, d);
         }
         partial[b] = sum;
     }

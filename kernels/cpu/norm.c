@@ -11,20 +11,20 @@ enum { COUNT, MEAN, M2 }; // rows of Norm.stats
 // ---- statistics --------------------------------------------------------------------------------
 
 // sum (period) += sum over the block of x - shift, or of its square.
-VEC_INLINE void sum_block(const Map *m, float *sum, const float *x, const float *shift, bool square,
-                          int64_t first)
+VEC_INLINE void sum_block(const Map *m, float *sum, const Element *x, const float *shift,
+                          bool square, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     memset(sum, 0, (size_t)m->period * sizeof *sum);
     for (int64_t start = first; start < last; start += m->period) {
         const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
         for (int64_t i = 0; i < whole; i += VEC) {
-            const float *at = x + start + i;
-            const Vec v = (square ? vec_load(at) : elem_load_ahead(at)) - vec_load(shift + i);
+            const Element *at = x + start + i;
+            const Vec v = (square ? elem_load(at) : elem_load_ahead(at)) - vec_load(shift + i);
             vec_store(sum + i, vec_load(sum + i) + (square ? v * v : v));
         }
         for (int64_t i = whole; i < size; i++) {
-            const float v = x[start + i] - shift[i];
+            const float v = elem_get(x[start + i]) - shift[i];
             sum[i] += square ? v * v : v;
         }
     }
@@ -32,12 +32,12 @@ VEC_INLINE void sum_block(const Map *m, float *sum, const float *x, const float 
 
 // mean and m2 (channels) of one block. The sums are of differences to the block's first row, so
 // that a large mean does not cost digits and a constant channel has exactly its value as mean.
-static void block_stats(const Map *m, double *mean, double *m2, float *work, const float *x,
+static void block_stats(const Map *m, double *mean, double *m2, float *work, const Element *x,
                         int64_t first)
 {
     float *shift = work, *sum = work + m->period;
     const double rows = (double)((map_block_end(m, first) - first) / m->channels);
-    memcpy(shift, x + first, (size_t)m->channels * sizeof *shift);
+    for (int c = 0; c < m->channels; c++) shift[c] = elem_get(x[first + c]);
     map_repeat(m, shift);
     sum_block(m, sum, x, shift, false, first);
     map_fold(m, mean, sum);
@@ -136,23 +136,23 @@ VEC_INLINE Vec affine(const Affine *a, Vec x, int64_t i)
     return (x - vec_load(a->mean + i)) * vec_load(a->scale + i) + vec_load(a->bias + i);
 }
 
-VEC_INLINE void apply_block(float *y, const float *x, const Affine *a, Activation act, const Map *m,
-                            int64_t first)
+VEC_INLINE void apply_block(Element *y, const Element *x, const Affine *a, Activation act,
+                            const Map *m, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     for (int64_t start = first; start < last; start += m->period) {
         const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
         const int64_t rest = size - whole;
         for (int64_t i = 0; i < whole; i += VEC)
-            vec_store(y + start + i, vec_act(act, affine(a, elem_load_ahead(x + start + i), i)));
+            elem_store(y + start + i, vec_act(act, affine(a, elem_load_ahead(x + start + i), i)));
         if (rest) {
-            const Vec v = affine(a, vec_load_part(x + start + whole, rest), whole);
-            vec_store_part(y + start + whole, vec_act(act, v), rest);
+            const Vec v = affine(a, elem_load_part(x + start + whole, rest), whole);
+            elem_store_part(y + start + whole, vec_act(act, v), rest);
         }
     }
 }
 
-static void apply(float *y, const float *x, const Affine *a, Activation act, const Map *m)
+static void apply(Element *y, const Element *x, const Affine *a, Activation act, const Map *m)
 {
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
     for (int64_t first = 0; first < m->size; first += m->block)
@@ -247,8 +247,8 @@ VEC_INLINE void add_sums(const Backward *b, float *sum_dz, float *sum_dz_xhat, V
 }
 
 // sums (2,period) of dz and dz * xhat of one block, set.
-VEC_INLINE void sums_block(const Backward *b, const Map *m, float *sums, const float *dy,
-                           const float *x, Activation act, int64_t first)
+VEC_INLINE void sums_block(const Backward *b, const Map *m, float *sums, const Element *dy,
+                           const Element *x, Activation act, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     float *sum_dz = sums, *sum_dz_xhat = sums + m->period;
@@ -259,8 +259,8 @@ VEC_INLINE void sums_block(const Backward *b, const Map *m, float *sums, const f
             add_sums(b, sum_dz, sum_dz_xhat, elem_load_ahead(dy + start + i),
                      elem_load_ahead(x + start + i), act, i);
         if (whole < size) // what fills the vector up has dy = 0
-            add_sums(b, sum_dz, sum_dz_xhat, vec_load_part(dy + start + whole, size - whole),
-                     vec_load_part(x + start + whole, size - whole), act, whole);
+            add_sums(b, sum_dz, sum_dz_xhat, elem_load_part(dy + start + whole, size - whole),
+                     elem_load_part(x + start + whole, size - whole), act, whole);
     }
 }
 
@@ -307,17 +307,18 @@ VEC_INLINE Vec input_gradient(const Backward *b, Vec dy, Vec x, Activation act, 
 }
 
 // One period, or its first `size` places.
-VEC_INLINE void input_gradient_period(const Backward *b, float *dx, const float *dy, const float *x,
-                                      Activation act, int64_t size)
+VEC_INLINE void input_gradient_period(const Backward *b, Element *dx, const Element *dy,
+                                      const Element *x, Activation act, int64_t size)
 {
     const int64_t whole = size - size % VEC, rest = size - whole;
     for (int64_t i = 0; i < whole; i += VEC)
-        vec_store(dx + i, input_gradient(b, elem_load_ahead(dy + i), elem_load_ahead(x + i), act, i));
+        elem_store(dx + i,
+                   input_gradient(b, elem_load_ahead(dy + i), elem_load_ahead(x + i), act, i));
     if (rest)
-        vec_store_part(dx + whole,
-                       input_gradient(b, vec_load_part(dy + whole, rest),
-                                      vec_load_part(x + whole, rest), act, whole),
-                       rest);
+        elem_store_part(dx + whole,
+                        input_gradient(b, elem_load_part(dy + whole, rest),
+                                       elem_load_part(x + whole, rest), act, whole),
+                        rest);
 }
 
 static void norm_act_backward(void *dx, const Norm *n, const void *dy, const void *x,
@@ -331,8 +332,8 @@ static void norm_act_backward(void *dx, const Norm *n, const void *dy, const voi
     parameter_gradients(n, mode, d.channels);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
     for (int64_t i = 0; i < m.size; i += m.period)
-        BY_ACTIVATION(act, input_gradient_period(&b, (float *)dx + i, (const float *)dy + i,
-                                                 (const float *)x + i, fixed,
+        BY_ACTIVATION(act, input_gradient_period(&b, (Element *)dx + i, (const Element *)dy + i,
+                                                 (const Element *)x + i, fixed,
                                                  smaller(m.period, m.size - i)))
 }
 

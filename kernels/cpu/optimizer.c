@@ -1,6 +1,6 @@
 // Optimizers. Floor: the bytes of parameters, gradients and state, in one pass over all tensors;
 // for Muon 4 r^2 (n/r) + 2 r^3 FLOP an iteration, r the shorter side.
-#include "kernels/cpu/activation.h"
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/reduce.h"
 
@@ -31,28 +31,35 @@ static void update_all(const Param *p, int count, Update *update, const void *se
     }
 }
 
-// The working copy of elements first .. last - 1.
-static void set_value(const Param *p, int64_t first, int64_t last)
+// The new weights of one vector, and their working copy.
+VEC_INLINE void store_weights(const Param *p, int64_t i, Vec w, int64_t count)
 {
-    if (p->value)
-        memcpy((float *)p->value + first, p->master + first,
-               (size_t)(last - first) * sizeof(float));
+    vec_store_up_to(p->master + i, w, count);
+    if (p->value) elem_store_up_to((Element *)p->value + i, w, count);
+}
+
+typedef struct SgdStep {
+    Sgd c;
+    float lr, decay, on_g, on_v; // the step is on_g * g + on_v * v
+} SgdStep;
+
+// One vector, or its first `count` places.
+VEC_INLINE void sgd_vector(const Param *p, int64_t i, int64_t count, SgdStep s)
+{
+    const Vec w = vec_load_up_to(p->master + i, count), v1 = vec_load_up_to(p->state1 + i, count);
+    const Vec g = vec_load_up_to(p->grad + i, count) + s.decay * w, v = s.c.momentum * v1 + g;
+    vec_store_up_to(p->state1 + i, v, count);
+    store_weights(p, i, w - s.lr * (s.on_g * g + s.on_v * v), count);
 }
 
 static void sgd_range(const Param *p, int64_t first, int64_t last, const void *settings)
 {
     const Sgd c = *(const Sgd *)settings;
-    const float lr = cpu_step.hyper[p->lr], decay = p->decay;
-    const float on_g = c.nesterov ? 1.0f : 0.0f, on_v = c.nesterov ? c.momentum : 1.0f;
-    float *w = p->master, *v = p->state1;
-    const float *grad = p->grad;
-#pragma omp simd
-    for (int64_t i = first; i < last; i++) {
-        const float g = grad[i] + decay * w[i];
-        v[i] = c.momentum * v[i] + g;
-        w[i] -= lr * (on_g * g + on_v * v[i]);
-    }
-    set_value(p, first, last);
+    const SgdStep s = {c, cpu_step.hyper[p->lr], p->decay, c.nesterov ? 1.0f : 0.0f,
+                       c.nesterov ? c.momentum : 1.0f};
+    int64_t i = first;
+    for (; i + VEC <= last; i += VEC) sgd_vector(p, i, VEC, s);
+    if (i < last) sgd_vector(p, i, last - i, s);
 }
 
 static void sgd_update(const Param *p, int count, Sgd c)
@@ -76,7 +83,7 @@ VEC_INLINE void adamw_vector(const Param *p, int64_t i, int64_t count, AdamWStep
     const Vec direction = m * s.correction1 / (vec_sqrt(v * s.correction2) + s.c.eps);
     vec_store_up_to(p->state1 + i, m, count);
     vec_store_up_to(p->state2 + i, v, count);
-    vec_store_up_to(p->master + i, w - s.shrink * w - s.lr * direction, count);
+    store_weights(p, i, w - s.shrink * w - s.lr * direction, count);
 }
 
 static void adamw_range(const Param *p, int64_t first, int64_t last, const void *settings)
@@ -93,7 +100,6 @@ static void adamw_range(const Param *p, int64_t first, int64_t last, const void 
         adamw_vector(p, i, VEC, s);
     }
     if (i < last) adamw_vector(p, i, last - i, s);
-    set_value(p, first, last);
 }
 
 static void adamw_update(const Param *p, int count, AdamW c)
@@ -107,10 +113,11 @@ static void adamw_update(const Param *p, int count, AdamW c)
 
 // ---- Muon --------------------------------------------------------------------------------------
 
-// x is (r,n/r), r the shorter side: where the matrix is tall, its transpose.
+// x is (r,n/r), r the shorter side: where the matrix is tall, its transpose. The products are those
+// of the element type, as Jordan's are.
 typedef struct MuonWork {
-    float *x, *next; // (largest n)
-    float *a, *aa;   // (largest r, r): A = XX' and bA + cAA
+    Element *x, *next; // (largest n); next has room for floats
+    Element *a, *aa;   // (largest r, r): A = XX' and bA + cAA
     double *partial;
 } MuonWork;
 
@@ -133,14 +140,14 @@ static void muon_work(MuonWork *work, const Param *p, int count)
                                  (size_t)reduce_blocks(n) * sizeof(double));
     *work = (MuonWork){0};
     if (!scratch) return;
-    work->x = carve(&scratch, n);
-    work->next = carve(&scratch, n);
-    work->a = carve(&scratch, r * r);
-    work->aa = carve(&scratch, r * r);
+    work->x = (Element *)carve(&scratch, n);
+    work->next = (Element *)carve(&scratch, n);
+    work->a = (Element *)carve(&scratch, r * r);
+    work->aa = (Element *)carve(&scratch, r * r);
     work->partial = (double *)scratch;
 }
 
-static void transpose(float *y, const float *x, int64_t rows, int64_t columns)
+static void transpose(Element *y, const Element *x, int64_t rows, int64_t columns)
 {
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
     for (int64_t first = 0; first < columns; first += 16)
@@ -152,16 +159,27 @@ static void transpose(float *y, const float *x, int64_t rows, int64_t columns)
 // v = momentum * v + g; x = (g + momentum * v) / (|g + momentum * v| + 1e-7)
 static void muon_momentum(const MuonWork *work, const Param *p, float momentum)
 {
-    float *v = p->state1, *x = work->x;
+    float *v = p->state1, *direction = (float *)work->next;
     const float *g = p->grad;
 #pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
     for (int64_t i = 0; i < p->n; i++) {
         v[i] = momentum * v[i] + g[i];
-        x[i] = g[i] + momentum * v[i];
+        direction[i] = g[i] + momentum * v[i];
     }
-    const float factor = (float)(1 / (sqrt(reduce_dot(work->partial, x, x, p->n)) + 1e-7));
-#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
-    for (int64_t i = 0; i < p->n; i++) x[i] *= factor;
+    const float factor =
+        (float)(1 / (sqrt(reduce_dot(work->partial, direction, direction, p->n)) + 1e-7));
+#pragma omp parallel for schedule(static, PART / VEC) num_threads(cpu_threads)
+    for (int64_t i = 0; i < p->n; i += VEC)
+        elem_store_up_to(work->x + i, vec_load_up_to(direction + i, p->n - i) * factor, p->n - i);
+}
+
+// y = a * x + b * y
+static void combine(Element *y, float a, const Element *x, float b, int64_t n)
+{
+#pragma omp parallel for schedule(static, PART / VEC) num_threads(cpu_threads)
+    for (int64_t i = 0; i < n; i += VEC)
+        elem_store_up_to(
+            y + i, a * elem_load_up_to(x + i, n - i) + b * elem_load_up_to(y + i, n - i), n - i);
 }
 
 // Calls the products only, when planning.
@@ -170,15 +188,12 @@ static void muon_iterate(MuonWork *work, Muon c, int64_t r, int64_t columns)
     const LinearDims square = {.rows = r, .in = r, .out = r};
     const LinearDims across = {.rows = r, .in = columns, .out = r};
     const bool running = work->x != NULL;
-    float *x = work->x, *next = work->next, *a = work->a, *aa = work->aa;
-    const int64_t n = running ? r * columns : 0, squares = running ? r * r : 0;
+    Element *x = work->x, *next = work->next, *a = work->a, *aa = work->aa;
     table->linear_forward(a, NULL, x, x, NULL, ACT_NONE, across);
     table->linear_forward(aa, NULL, a, a, NULL, ACT_NONE, square); // A is symmetric
-#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
-    for (int64_t i = 0; i < squares; i++) aa[i] = c.b * a[i] + c.c * aa[i];
+    if (running) combine(aa, c.b, a, c.c, r * r);
     table->linear_backward_data(next, aa, x, NULL, ACT_NONE, across);
-#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
-    for (int64_t i = 0; i < n; i++) next[i] += c.a * x[i];
+    if (running) combine(next, c.a, x, 1, r * columns);
     work->x = next;
     work->next = x;
 }
@@ -186,21 +201,20 @@ static void muon_iterate(MuonWork *work, Muon c, int64_t r, int64_t columns)
 // w = scale * w; w -= lr * (x + decay * w)
 static void muon_apply(const MuonWork *work, const Param *p, bool renormalize)
 {
-    float *w = p->master;
-    const float *x = work->x;
+    const int64_t n = p->n;
     double norm = 0, target = 0;
     if (renormalize) {
-        norm = sqrt(reduce_dot(work->partial, w, w, p->n));
+        norm = sqrt(reduce_dot(work->partial, p->master, p->master, n));
         target = sqrt((double)p->rows);
     }
     const float scale = renormalize ? (float)(target / norm) : 1.0f;
     const float lr = cpu_step.hyper[p->lr], decay = p->decay;
-#pragma omp parallel for simd schedule(static, PART) num_threads(cpu_threads)
-    for (int64_t i = 0; i < p->n; i++) {
-        const float scaled = scale * w[i];
-        w[i] = scaled - lr * (x[i] + decay * scaled);
+#pragma omp parallel for schedule(static, PART / VEC) num_threads(cpu_threads)
+    for (int64_t i = 0; i < n; i += VEC) {
+        const Vec scaled = scale * vec_load_up_to(p->master + i, n - i);
+        const Vec x = elem_load_up_to(work->x + i, n - i);
+        store_weights(p, i, scaled - lr * (x + decay * scaled), n - i);
     }
-    set_value(p, 0, p->n);
 }
 
 static void muon_one(MuonWork work, const Param *p, Muon c)
@@ -210,7 +224,7 @@ static void muon_one(MuonWork work, const Param *p, Muon c)
     if (running) muon_momentum(&work, p, c.momentum);
     if (running && tall) {
         transpose(work.next, work.x, p->rows, r);
-        float *const other = work.x;
+        Element *const other = work.x;
         work.x = work.next;
         work.next = other;
     }

@@ -1,5 +1,5 @@
 // Vector operations, conversion and dropout. Floor: the bytes of the vectors.
-#include "kernels/cpu/activation.h"
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/draws.h"
 
@@ -8,24 +8,30 @@ enum { RUN = 16384 }; // elements that a thread takes at a time
 // Loops with `simd` hold in place too: element i depends on elements i alone. Runs of a fixed size
 // keep the split into vectors and remainder, and so the bits, the same for any number of threads.
 
-static void to_f32(float *y, const void *x, int64_t n)
+static void to_f32(float *y, const void *x_, int64_t n)
 {
-    const float *from = x;
-#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
-    for (int64_t i = 0; i < n; i++) y[i] = from[i];
+    const Element *x = x_;
+#pragma omp parallel for schedule(static, RUN / VEC) num_threads(cpu_threads) if (n > RUN)
+    for (int64_t i = 0; i < n; i += VEC)
+        vec_store_up_to(y + i, elem_load_up_to(x + i, n - i), n - i);
 }
 
-static void from_f32(void *y, const float *x, int64_t n)
+static void from_f32(void *y_, const float *x, int64_t n)
 {
-    to_f32(y, x, n);
+    Element *y = y_;
+#pragma omp parallel for schedule(static, RUN / VEC) num_threads(cpu_threads) if (n > RUN)
+    for (int64_t i = 0; i < n; i += VEC)
+        elem_store_up_to(y + i, vec_load_up_to(x + i, n - i), n - i);
 }
 
 static void add(void *y_, const void *a_, const void *b_, int64_t n)
 {
-    float *y = y_;
-    const float *a = a_, *b = b_;
-#pragma omp parallel for simd schedule(static, RUN) num_threads(cpu_threads) if (parallel : n > RUN)
-    for (int64_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+    Element *y = y_;
+    const Element *a = a_, *b = b_;
+#pragma omp parallel for schedule(static, RUN / VEC) num_threads(cpu_threads) if (n > RUN)
+    for (int64_t i = 0; i < n; i += VEC)
+        elem_store_up_to(y + i, elem_load_up_to(a + i, n - i) + elem_load_up_to(b + i, n - i),
+                         n - i);
 }
 
 static void axpy(float *y, float a, int s, const float *x, int64_t n)
@@ -85,11 +91,14 @@ static void dropout(void *y_, const void *x_, const uint32_t *ids, float rate, i
     for (int64_t piece = 0; piece < n * pieces; piece++) {
         const int64_t sample = piece / pieces, first = piece % pieces * (4 * VEC);
         const int64_t rest = per_sample - first, count = rest < 4 * VEC ? rest : 4 * VEC;
-        const float *x = (const float *)x_ + sample * per_sample + first;
-        float *y = (float *)y_ + sample * per_sample + first;
+        const Element *x = (const Element *)x_ + sample * per_sample + first;
+        Element *y = (Element *)y_ + sample * per_sample + first;
         float factor[4 * VEC];
         keep_groups(factor, ids[sample], rate, layer, (uint32_t)(first / 4));
-        for (int64_t i = 0; i < count; i++) y[i] = factor[i] != 0 ? x[i] * factor[i] : 0.0f;
+        for (int64_t i = 0; i < count; i += VEC) { // also where x is infinite, 0 is 0
+            const Vec f = vec_load(factor + i), v = elem_load_up_to(x + i, count - i);
+            elem_store_up_to(y + i, vec_select(f == 0.0f, f, v * f), count - i);
+        }
     }
 }
 
