@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -411,6 +412,16 @@ static int affinity_count(void)
         if (ok) return count;
     }
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+bool os_allow_amx(void)
+{
+#if defined(__x86_64__)
+    const long request_permission = 0x1023, tile_data = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
 }
 
 int os_cpu_count(void)

@@ -76,6 +76,9 @@ const char *os_platform_from(const char *proc_version, bool container);
 // The processor's name from /proc/cpuinfo, "unknown" without one.
 const char *os_cpu_model(void);
 
+// Asks the kernel to let this process use AMX's tile registers. False: it does not.
+bool os_allow_amx(void);
+
 // Processors this process may use: the affinity mask and the cgroup's quota, rounded up; >= 1.
 int os_cpu_count(void);
 

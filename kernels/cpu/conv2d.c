@@ -17,10 +17,10 @@
 #include <string.h>
 
 enum {
-    UNIT_PIXELS = 208,   // a unit of small images: enough that a panel is read for many tiles
-    STRIP_PIXELS = 1024, // and of large ones: what the L2 cache holds
-    FEWEST_UNITS = 16,   // to share out among threads,
-    FEWEST_PIXELS = 48   // but none smaller than this
+    STRIP_PIXELS = 1024,        // of a unit of large images: what the L2 cache holds
+    FEWEST_UNITS = 16,          // to share out among threads,
+    FEWEST_PIXELS = 48,         // but none smaller than this
+    MOST_SUMS = 8 * 1024 * 1024 // floats of all parts of a weight gradient
 };
 
 static int min_int(int64_t a, int64_t b)
@@ -34,7 +34,7 @@ static int max_int(int64_t a, int64_t b)
 }
 
 ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int kernel, int stride,
-                     bool pool, int64_t floats, bool strips)
+                     bool pool, int unit_pixels, int64_t elements, bool strips)
 {
     ConvUnits u = {.n = n,
                    .rows = rows,
@@ -46,15 +46,15 @@ ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int ker
                    .stride = stride};
     if (pool) u.rows = rows / 2 * 2, u.width = width / 2 * 2;
     const int64_t pixels = (int64_t)u.rows * u.width,
-                  image_floats = ((int64_t)rows * stride + kernel) * map->width * map->c;
+                  image_size = ((int64_t)rows * stride + kernel) * map->width * map->c;
     if (strips) {
-        const int needed = max_int(div_up(pixels, STRIP_PIXELS), div_up(image_floats, floats)),
+        const int needed = max_int(div_up(pixels, STRIP_PIXELS), div_up(image_size, elements)),
                   wanted = min_int(div_up(FEWEST_UNITS, n), pixels / FEWEST_PIXELS);
         u.strips = max_int(1, min_int(max_int(needed, wanted), u.rows >> pool));
     }
     if (u.strips == 1 && pixels > 0) {
         const int least = min_int(div_up(FEWEST_PIXELS, pixels), n),
-                  most = min_int(UNIT_PIXELS / pixels, floats / image_floats);
+                  most = min_int(unit_pixels / pixels, elements / image_size);
         u.images = max_int(least, min_int(most, n / FEWEST_UNITS));
     }
     const int64_t groups = div_up(n, u.images);
@@ -79,9 +79,22 @@ ConvUnit conv_unit(const ConvUnits *u, int64_t index)
     return unit;
 }
 
+static int64_t zeros_behind(const ConvMap *map)
+{
+    return map->c + 32;
+}
+
 int64_t conv_padded_size(const ConvUnits *u, const ConvMap *map)
 {
-    return (int64_t)u->images * u->padded_rows * map->width * map->c;
+    return (int64_t)u->images * u->padded_rows * map->width * map->c + zeros_behind(map);
+}
+
+int64_t conv_parts(int64_t items, int64_t units, int64_t chunks, int64_t size)
+{
+    int64_t parts = div_up(items, chunks);
+    if (parts > MOST_SUMS / size) parts = MOST_SUMS / size;
+    if (parts > units / 2) parts = units / 2;
+    return parts > 1 ? parts : 1;
 }
 
 void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map)
@@ -100,29 +113,29 @@ void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map)
     }
 }
 
-static void zero(float *to, int64_t n)
+static void zero(Element *to, int64_t n)
 {
-    memset(to, 0, (size_t)n * sizeof(float));
+    memset(to, 0, (size_t)n * sizeof *to);
 }
 
-// One row (w,c) of a map into the padded row, `step` floats from a pixel to the next.
-static void spread_row(float *to, const float *x, int64_t step, int w, int c)
+// One row (w,c) of a map into the padded row, `step` elements from a pixel to the next.
+static void spread_row(Element *to, const Element *x, int64_t step, int w, int c)
 {
-    for (int j = 0; j < w; j++) memcpy(to + j * step, x + j * c, (size_t)c * sizeof(float));
+    for (int j = 0; j < w; j++) memcpy(to + j * step, x + j * c, (size_t)c * sizeof *to);
 }
 
 // The same of the upper (odd 0) or lower row of the windows that a pooled row came from.
-static void unpool_row(float *to, const float *x, const uint8_t *argmax, int odd, int64_t step,
+static void unpool_row(Element *to, const Element *x, const uint8_t *argmax, int odd, int64_t step,
                        int w, int c)
 {
     for (int j = 0; j < w; j++, to += 2 * step, x += c, argmax += c) {
-        for (int i = 0; i < c; i++) to[i] = argmax[i] == 2 * odd ? x[i] : 0.0f;
-        for (int i = 0; i < c; i++) to[step + i] = argmax[i] == 2 * odd + 1 ? x[i] : 0.0f;
+        for (int i = 0; i < c; i++) to[i] = argmax[i] == 2 * odd ? x[i] : 0;
+        for (int i = 0; i < c; i++) to[step + i] = argmax[i] == 2 * odd + 1 ? x[i] : 0;
     }
 }
 
 // Row `row` of image `image` of the padded map.
-static void pad_row(float *to, const ConvMap *m, int64_t image, int row)
+static void pad_row(Element *to, const ConvMap *m, int64_t image, int row)
 {
     const int c = m->c, from = row - m->before, scale = m->argmax ? 2 : 1,
               i = from / m->dilation; // row of the map
@@ -140,10 +153,10 @@ static void pad_row(float *to, const ConvMap *m, int64_t image, int row)
     else if (m->dilation > 1)
         spread_row(to, m->x + source, step, m->w, c);
     else
-        memcpy(to, m->x + source, (size_t)(m->w * c) * sizeof(float));
+        memcpy(to, m->x + source, (size_t)(m->w * c) * sizeof *to);
 }
 
-void conv_pad(float *padded, const ConvUnits *u, const ConvUnit *unit, const ConvMap *map)
+void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const ConvMap *map)
 {
     const int rows = (unit->rows - 1) * u->stride + u->kernel;
     const int64_t row_size = (int64_t)map->width * map->c;
@@ -152,11 +165,13 @@ void conv_pad(float *padded, const ConvUnits *u, const ConvUnit *unit, const Con
             pad_row(padded + (i * u->padded_rows + r) * row_size, map, unit->image + i,
                     unit->row * u->stride + r);
     }
+    zero(padded + ((int64_t)(unit->images - 1) * u->padded_rows + rows) * row_size,
+         zeros_behind(map));
 }
 
 // What becomes of the values, (pixels,channels) of the whole batch each but for bias and stats.
 typedef struct Output {
-    float *y, *z;    // y = act(z + bias); z NULL: not stored
+    Element *y, *z;  // y = act(z + bias); z NULL: not stored
     uint8_t *argmax; // of the pooled map
     float *stats;    // (3,channels) or NULL
     const float *bias;
@@ -208,14 +223,14 @@ static void finish_rows(void *context, float *c, int first, int end)
         for (int i = first; i < end && plain; i++) {
             const Vec v = vec_load(c + i * GEMM_NR) + bias;
             if (o.stats) vec_store(c + i * GEMM_NR, v);
-            vec_store(o.y + at + (int64_t)i * o.channels, v);
+            elem_store(o.y + at + (int64_t)i * o.channels, v);
         }
         for (int i = first; i < end && !plain; i++) {
             const Vec v = vec_load(c + i * GEMM_NR) + bias;
             const int64_t to = at + (int64_t)i * o.channels;
             if (o.stats) vec_store(c + i * GEMM_NR, v);
-            if (o.z) vec_store_up_to(o.z + to, v, count);
-            vec_store_up_to(o.y + to, vec_act(o.act, v), count);
+            if (o.z) elem_store_up_to(o.z + to, v, count);
+            elem_store_up_to(o.y + to, vec_act(o.act, v), count);
         }
     }
 }
@@ -262,57 +277,59 @@ static void merge_stats(const Output *o, const ConvUnits *u, const float *unit_s
 }
 
 // w (cout,kernel,kernel,cin) as the panel of output channels from `channel` on: forward, or flipped
-// and with the channels' parts exchanged.
-static void pack_weights(float *panel, const float *w, bool flipped, ConvDims d, int channel)
+// and with the channels' parts exchanged. A segment is a row of the kernel.
+static void pack_weights(Element *panel, const Element *w, bool flipped, ConvDims d, int channel)
 {
-    const int taps = d.kernel * d.kernel, left = (flipped ? d.cin : d.cout) - channel;
-    const int n = left < GEMM_NR ? left : GEMM_NR;
-    const int64_t k = (int64_t)taps * d.cin;
-    if (!flipped) {
-        gemm_pack_transposed(panel, w + channel * k, k, k, n);
-        return;
-    }
-    for (int t = 0; t < taps; t++)
-        gemm_pack(panel + (int64_t)t * d.cout * GEMM_NR, w + (taps - 1 - t) * d.cin + channel, k,
-                  d.cout, n);
+    const int left = (flipped ? d.cin : d.cout) - channel, n = left < GEMM_NR ? left : GEMM_NR,
+              taps = d.kernel * d.kernel;
+    const int64_t k = (int64_t)taps * d.cin, length = (int64_t)d.kernel * d.cin,
+                  segment = gemm_padded((int64_t)d.kernel * (flipped ? d.cout : d.cin)) * GEMM_NR;
+    for (int r = 0; r < d.kernel && !flipped; r++)
+        gemm_pack_transposed(panel + r * segment, w + channel * k + r * length, k, length, n);
+    for (int t = 0; t < taps && flipped; t++)
+        gemm_pack(panel + t / d.kernel * segment, (int64_t)(t % d.kernel) * d.cout,
+                  w + (taps - 1 - t) * d.cin + channel, k, d.cout, n);
 }
 
 // Slides the kernel with `stride` over `map`, for rows x width outputs an image.
-static void slide(const Output *o, const ConvMap *map, const float *w, bool flipped, int stride,
+static void slide(const Output *o, const ConvMap *map, const Element *w, bool flipped, int stride,
                   int rows, int width, bool pool, ConvDims d)
 {
-    const ConvUnits u =
-        conv_units(map, d.n, rows, width, d.kernel, stride, pool, CONV_L2_FLOATS, true);
+    const ConvUnits u = conv_units(map, d.n, rows, width, d.kernel, stride, pool, CONV_PIXELS,
+                                   CONV_L2_ELEMENTS, true);
     const GemmAxis axis = {d.kernel, (int64_t)d.kernel * map->c, (int64_t)map->width * map->c};
-    const int64_t panels = div_up(o->channels, GEMM_NR), k = d.kernel * axis.length,
+    const int64_t panels = div_up(o->channels, GEMM_NR),
                   stats_size = o->stats ? 2 * panels * GEMM_NR : 0, // of a unit
-        padded_size = div_up(conv_padded_size(&u, map), 16) * 16,
+        panel_size = carved_elements(gemm_panel_size(axis)),
+                  padded_size = carved_elements(conv_padded_size(&u, map)),
                   block_size = (int64_t)u.max_pixels * GEMM_NR;
-    float *scratch = cpu_scratch((size_t)(carved(panels * k * GEMM_NR) + carved(u.max_pixels) +
+    float *scratch = cpu_scratch((size_t)(panels * panel_size + carved(u.max_pixels) +
                                           carved(u.count * stats_size) +
                                           cpu_threads * (padded_size + block_size)) *
                                  sizeof(float));
     if (!scratch) return;
-    float *const weights = carve(&scratch, panels * k * GEMM_NR);
+    float *const weights = carve(&scratch, panels * panel_size);
     float *const unit_stats = carve(&scratch, u.count * stats_size);
     int32_t *const offset = (int32_t *)carve(&scratch, u.max_pixels);
     conv_offsets(offset, &u, map);
 
 #pragma omp parallel num_threads(cpu_threads)
     {
-        float *const padded = scratch + omp_get_thread_num() * (padded_size + block_size);
-        float *const block = padded + padded_size;
+        float *const block = scratch + omp_get_thread_num() * (padded_size + block_size);
+        Element *const padded = (Element *)(block + block_size);
 #pragma omp for schedule(static)
         for (int64_t p = 0; p < panels; p++)
-            pack_weights(weights + p * k * GEMM_NR, w, flipped, d, (int)p * GEMM_NR);
+            pack_weights((Element *)(weights + p * panel_size), w, flipped, d, (int)p * GEMM_NR);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < u.count; i++) {
             const ConvUnit unit = conv_unit(&u, i);
+            const GemmRows rows_of_unit = {offset, unit.pixels, pool ? 4 : 1};
             conv_pad(padded, &u, &unit, map);
-            for (int channel = 0; channel < o->channels; channel += GEMM_NR) {
+            for (int64_t p = 0; p < panels; p++) {
+                const int channel = (int)p * GEMM_NR;
                 Target target = {o, unit.pixel >> 2 * pool, channel};
-                gemm_block(block, unit.pixels, min_int(o->channels - channel, GEMM_NR), padded,
-                           offset, axis, weights + channel * k, finish_rows, &target);
+                gemm_block(block, min_int(o->channels - channel, GEMM_NR), padded, rows_of_unit,
+                           axis, (const Element *)(weights + p * panel_size), finish_rows, &target);
                 if (o->stats) {
                     float *const stats = unit_stats + i * stats_size + channel;
                     block_stats(stats, stats + panels * GEMM_NR, block, unit.pixels >> 2 * pool);
@@ -323,7 +340,7 @@ static void slide(const Output *o, const ConvMap *map, const float *w, bool flip
     }
 }
 
-static void forward(const Output *o, const float *x, const float *w, bool pool, ConvDims d)
+static void forward(const Output *o, const Element *x, const Element *w, bool pool, ConvDims d)
 {
     const ConvMap map = {.x = x,
                          .h = d.h,
@@ -351,7 +368,7 @@ static void conv2d_pool_forward(void *y, uint8_t *argmax, float *stats, const vo
     forward(&o, x, w, true, d);
 }
 
-void conv_backward_data(float *dx, const float *dy, const uint8_t *argmax, const float *w,
+void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, const Element *w,
                         ConvDims d)
 {
     const int oh = conv_out(d.h, d.kernel, d.stride, d.pad),

@@ -2,13 +2,13 @@
 #ifndef KERNELS_CPU_CONV2D_H
 #define KERNELS_CPU_CONV2D_H
 
-#include "kernels/cpu/activation.h"
+#include "kernels/cpu/element.h"
 #include "kernels/cpu/gemm.h"
 
 // A map under a sliding kernel. Padded with zeros a piece at a time, in scratch memory, a kernel's
 // window is one run of memory for each of its rows.
 typedef struct ConvMap {
-    const float *x;        // (n,h,w,c)
+    const Element *x;      // (n,h,w,c)
     const uint8_t *argmax; // the same shape: x is the gradient of a map pooled by 2x2 windows, and
                            // each value belongs to this place of its window. NULL: x is the map
     int h, w, c;
@@ -35,27 +35,28 @@ typedef struct ConvUnit {
     int images, row, rows, pixels;
 } ConvUnit;
 
-// rows, width: of the convolution's output. A unit's padded copy has about `floats` at most, as far
-// as that can be: strips says whether an image may be cut.
+// rows, width: of the convolution's output. A unit has about `pixels` and its padded copy about
+// `elements` at most, as far as that can be: strips says whether an image may be cut.
 ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int kernel, int stride,
-                     bool pool, int64_t floats, bool strips);
-enum { CONV_L2_FLOATS = 192 * 1024 };
+                     bool pool, int pixels, int64_t elements, bool strips);
+enum { CONV_PIXELS = 208, CONV_L2_ELEMENTS = 768 * 1024 / sizeof(Element) };
 ConvUnit conv_unit(const ConvUnits *u, int64_t index);
 
-// Floats of a unit's padded copy, which conv_pad sets: (images, padded rows, width, c).
+// Elements of a unit's padded copy, which conv_pad sets: (images, padded rows, width, c), and zeros
+// behind it: one pixel and GEMM_STEP elements or more.
 int64_t conv_padded_size(const ConvUnits *u, const ConvMap *map);
-void conv_pad(float *padded, const ConvUnits *u, const ConvUnit *unit, const ConvMap *map);
+void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const ConvMap *map);
 // offset[i]: where the window of a unit's pixel i starts in its padded copy; max_pixels of them.
 void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map);
 
 // Without argmax, dy is the gradient of the convolution's output; with it, of the pooled map.
-void conv_backward_data(float *dx, const float *dy, const uint8_t *argmax, const float *w,
+void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, const Element *w,
                         ConvDims d);
-void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, const float *x,
+void conv_backward_weight(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
                           GradMode mode, ConvDims d); // conv2d_weight.c
 // Parts to cut the units into, each with its own sums of `size` floats, when the sums are already
-// cut into `chunks`.
-int64_t conv_parts(int64_t units, int64_t chunks, int64_t size);
+// cut into `chunks` and there should be `items` of both.
+int64_t conv_parts(int64_t items, int64_t units, int64_t chunks, int64_t size);
 void cpu_conv2d_pool_backward_ops(Kernels *k); // conv2d_pool_backward.c
 
 #endif

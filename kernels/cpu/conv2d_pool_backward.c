@@ -18,8 +18,9 @@
 
 enum {
     TAPS = 9,
-    BLOCK_FLOATS = 5 * 1024, // 20 KB of a 48 KB L1 cache; the windows' list takes about as much
-    ITEM_FLOATS = 192 * 1024 // of the sums of an item of dw
+    BLOCK_FLOATS = 5 * 1024,  // 20 KB of a 48 KB L1 cache; the windows' list takes about as much
+    ITEM_FLOATS = 192 * 1024, // of the sums of an item of dw
+    ITEMS = 32                // to share out, as far as the batch goes
 };
 
 typedef struct Work {
@@ -193,7 +194,7 @@ static Work new_work(const float *dy, const uint8_t *argmax, ConvDims d, bool st
         .h = d.h, .w = d.w, .c = VEC, .dilation = 1, .before = d.pad, .width = d.w + 2 * d.pad};
     work.units = conv_units(&work.map, d.n, conv_out(d.h, d.kernel, d.stride, d.pad),
                             conv_out(d.w, d.kernel, d.stride, d.pad), d.kernel, d.stride, true,
-                            BLOCK_FLOATS, strips);
+                            CONV_PIXELS, BLOCK_FLOATS, strips);
     if (!strips) work.units.padded_rows = d.h + 2 * d.pad; // a whole image of dx
     work.panels = div_up(d.cout, GEMM_NR);
     work.blocks = div_up(d.cin, VEC);
@@ -212,7 +213,7 @@ static void conv2d_pool_backward_weight(float *dw, const void *dy, const uint8_t
     const int64_t size = work.blocks * d.cout * TAPS * VEC;
     work.chunks = div_up(size, ITEM_FLOATS);
     if (work.chunks > work.blocks) work.chunks = work.blocks;
-    work.parts = conv_parts(work.units.count, work.chunks, size);
+    work.parts = conv_parts(ITEMS, work.units.count, work.chunks, size);
     const int64_t list_size = div_up(work.units.max_pixels, 4) * GEMM_NR,
                   own_size = div_up(work.blocks, work.chunks) * work.block_size + 2 * list_size;
     float *scratch = cpu_scratch((size_t)(carved(work.parts * size) +

@@ -16,10 +16,9 @@
 #include <string.h>
 
 enum {
-    BLOCK_PIXELS = 256,           // of a panel of dy, 32 KB of the L1 cache
-    ITEM_FLOATS = 96 * 1024,      // of an item's sums
-    SUM_FLOATS = 8 * 1024 * 1024, // of all sums
-    ITEMS = 32                    // to share out, as far as the batch goes
+    BLOCK_PIXELS = 256,      // of a panel of dy, 32 KB of the L1 cache
+    ITEM_FLOATS = 96 * 1024, // of an item's sums
+    ITEMS = 32               // to share out, as far as the batch goes
 };
 
 typedef struct Work {
@@ -52,7 +51,7 @@ static void pack_dy(float *panel, const Work *work, const ConvUnit *unit, int ch
 {
     const int cout = work->d.cout, left = cout - channel, n = left < GEMM_NR ? left : GEMM_NR;
     if (!work->argmax) {
-        gemm_pack(panel, work->dy + unit->pixel * cout + channel, cout, unit->pixels, n);
+        gemm_pack(panel, 0, work->dy + unit->pixel * cout + channel, cout, unit->pixels, n);
         return;
     }
     const int64_t first = unit->pixel / 4 * cout + channel;
@@ -125,15 +124,6 @@ static void store_tile(float *dw, const Work *work, int64_t p, int64_t t, bool a
     }
 }
 
-// Parts to cut the units into, each with its own sums of `size` floats.
-int64_t conv_parts(int64_t units, int64_t chunks, int64_t size)
-{
-    int64_t parts = div_up(ITEMS, chunks);
-    if (parts > SUM_FLOATS / size) parts = SUM_FLOATS / size;
-    if (parts > units / 2) parts = units / 2;
-    return parts > 1 ? parts : 1;
-}
-
 void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, const float *x,
                           GradMode mode, ConvDims d)
 {
@@ -147,14 +137,14 @@ void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, con
                          .width = d.w + 2 * d.pad};
     work.units = conv_units(&work.map, d.n, conv_out(d.h, d.kernel, d.stride, d.pad),
                             conv_out(d.w, d.kernel, d.stride, d.pad), d.kernel, d.stride,
-                            argmax != NULL, CONV_L2_FLOATS, true);
+                            argmax != NULL, CONV_PIXELS, CONV_L2_ELEMENTS, true);
     work.panels = div_up(d.cout, GEMM_NR);
     work.row_tiles = div_up((int64_t)d.kernel * d.cin, GEMM_MR);
     work.tiles = d.kernel * work.row_tiles;
     const int64_t size = work.panels * work.tiles * GEMM_MR * GEMM_NR; // of a part's sums
     work.chunks = div_up(size, ITEM_FLOATS);
     if (work.chunks > work.tiles) work.chunks = work.tiles;
-    work.parts = conv_parts(work.units.count, work.chunks, size);
+    work.parts = conv_parts(ITEMS, work.units.count, work.chunks, size);
 
     const int64_t sums = work.parts * size,
                   padded = div_up(conv_padded_size(&work.units, &work.map), 16) * 16,

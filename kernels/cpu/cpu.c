@@ -1,5 +1,5 @@
 // The CPU backend: memory and control. The operations are in the other files of this directory.
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
 
 #include <assert.h>
 #include <omp.h>
@@ -178,11 +178,12 @@ int CPU_OPEN(const Kernels **k, int threads, Error *e)
     if (threads < 0 || threads > MOST_THREADS)
         return fail(e, STATUS_USAGE, "--threads %d: expected 1 to %d, or 0 for all processors",
                     threads, MOST_THREADS);
+    const bool matrix_unit = gemm_open_matrix_unit();
     cpu_threads = threads ? threads : os_cpu_count();
     omp_set_dynamic(0);
     omp_set_num_threads(cpu_threads);
-    snprintf(cpu.description, sizeof cpu.description, "%.80s, %d thread%s, %s", os_cpu_model(),
-             cpu_threads, cpu_threads == 1 ? "" : "s", INSTRUCTIONS);
+    snprintf(cpu.description, sizeof cpu.description, "%.80s, %d thread%s, %s%s", os_cpu_model(),
+             cpu_threads, cpu_threads == 1 ? "" : "s", INSTRUCTIONS, matrix_unit ? " and AMX" : "");
     set_operations(&cpu);
     *k = &cpu;
     return STATUS_OK;

@@ -20,7 +20,7 @@
 #include "kernels/cpu/gemm.h"
 
 #include <assert.h>
-#include <string.h>
+#include "kernels/cpu/transpose.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -130,9 +130,9 @@ static TileT *const tiles_t[2][GEMM_MR] = {{EACH_ROWS(TILE_T_NAME, 1)},
 
 typedef struct Block {
     float *c;
-    int m, n;
+    int n;
     const float *a;
-    const int32_t *row;
+    GemmRows rows;
     GemmFinish *finish;
     void *context;
 } Block;
@@ -142,20 +142,20 @@ static void block_rows(const Block *o, bool first, bool last, int64_t k, GemmAxi
                        const float *b)
 {
     Tile *const *const of_height = tiles[o->n > VEC];
-    const int count = (int)div_up(o->m, GEMM_MR);
+    const int m = o->rows.count, count = (int)div_up(m, GEMM_MR);
     for (int t = 0, start = 0; t < count; t++) {
-        const int end = (int)part_start(o->m, t + 1, count);
-        of_height[end - start - 1](o->c + start * GEMM_NR, !first, o->a + k, o->row + start, axis,
-                                   b);
+        const int end = (int)part_start(m, t + 1, count);
+        of_height[end - start - 1](o->c + start * GEMM_NR, !first, o->a + k, o->rows.offset + start,
+                                   axis, b);
         if (last) o->finish(o->context, o->c, start, end);
         start = end;
     }
 }
 
-void gemm_block(float *c, int m, int n, const float *a, const int32_t *row, GemmAxis axis,
-                const float *b, GemmFinish *finish, void *context)
+void gemm_block(float *c, int n, const float *a, GemmRows rows, GemmAxis axis, const float *b,
+                GemmFinish *finish, void *context)
 {
-    const Block block = {c, m, n, a, row, finish, context};
+    const Block block = {c, n, a, rows, finish, context};
     if (axis.length <= KC) { // blocks of whole segments
         const int64_t count = div_up(axis.segments * axis.length, KC);
         for (int64_t i = 0; i < count; i++) {
@@ -176,6 +176,11 @@ void gemm_block(float *c, int m, int n, const float *a, const int32_t *row, Gemm
     }
 }
 
+bool gemm_open_matrix_unit(void)
+{
+    return false;
+}
+
 void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, const int32_t *row,
                           int64_t k, const float *b)
 {
@@ -183,8 +188,9 @@ void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, cons
     tiles_t[n > VEC][m - 1](c, add, a, row, k, b);
 }
 
-void gemm_pack(float *panel, const float *b, int64_t ldb, int64_t k, int n)
+void gemm_pack(float *panel, int64_t first, const float *b, int64_t ldb, int64_t k, int n)
 {
+    panel += first * GEMM_NR;
     if (n >= GEMM_NR) {
         for (int64_t i = 0; i < k; i++) {
             vec_store(panel + i * GEMM_NR, vec_load(b + i * ldb));
@@ -198,31 +204,6 @@ void gemm_pack(float *panel, const float *b, int64_t ldb, int64_t k, int n)
     }
 }
 
-// v[i][j] becomes v[j][i]: log2(VEC) times, rows i and i + VEC/2 are interleaved into rows 2i and
-// 2i + 1.
-static void transpose(Vec v[VEC])
-{
-#if defined(__AVX512F__)
-    const VecInt low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-#elif defined(__AVX__)
-    const VecInt low = {0, 8, 1, 9, 2, 10, 3, 11};
-#else
-    const VecInt low = {0, 4, 1, 5};
-#endif
-    const VecInt high = low + VEC / 2;
-#pragma GCC unroll 4
-    for (int stage = 1; stage < VEC; stage *= 2) {
-        Vec w[VEC];
-#pragma GCC unroll 8
-        for (int i = 0; i < VEC / 2; i++) {
-            w[2 * i] = __builtin_shuffle(v[i], v[i + VEC / 2], low);
-            w[2 * i + 1] = __builtin_shuffle(v[i], v[i + VEC / 2], high);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < VEC; i++) v[i] = w[i];
-    }
-}
-
 void gemm_pack_transposed(float *panel, const float *b, int64_t ldb, int64_t k, int n)
 {
     const int64_t whole = k - k % VEC;
@@ -232,7 +213,7 @@ void gemm_pack_transposed(float *panel, const float *b, int64_t ldb, int64_t k, 
             Vec v[VEC];
             for (int i = 0; i < VEC; i++)
                 v[i] = i < valid ? vec_load(b + (half + i) * ldb + j) : (Vec){0};
-            transpose(v);
+            vec_transpose(v);
             for (int i = 0; i < VEC; i++) vec_store(panel + (j + i) * GEMM_NR + half, v[i]);
         }
         for (int64_t j = whole; j < k; j++) {

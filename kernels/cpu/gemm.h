@@ -4,12 +4,7 @@
 
 #include "kernels/cpu/cpu.h"
 
-// A tile of C is GEMM_MR rows of GEMM_NR values, all of it in registers.
-#if defined(__AVX512F__)
-enum { GEMM_MR = 12 };
-#else
-enum { GEMM_MR = 6 };
-#endif
+// A block of C has GEMM_NR columns.
 enum { GEMM_NR = 2 * VEC };
 
 // The common axis of A and B as A stores it: `segments` runs of `length` values, `step` apart.
@@ -18,26 +13,70 @@ typedef struct GemmAxis {
     int64_t length, step;
 } GemmAxis;
 
+// Row i of A starts at a + offset[i]. Rows i, i + interleave, i + 2 * interleave, ... are those that
+// are likely to lie at equal distances, which matrix units want.
+typedef struct GemmRows {
+    const int32_t *offset;
+    int count, interleave;
+} GemmRows;
+
 // Called when rows first..end-1 of C are final, while the tile is still in the L1 cache, and their
 // stores can hide behind the next tile's arithmetic.
 typedef void GemmFinish(void *context, float *c, int first, int end);
 
-// C (m,GEMM_NR) = A B, all of GEMM_NR columns set of which the first n are wanted.
-//   A   row i starts at a + row[i]
-//   B   a packed panel: (k,GEMM_NR)
-void gemm_block(float *c, int m, int n, const float *a, const int32_t *row, GemmAxis axis,
-                const float *b, GemmFinish *finish, void *context);
+// C (rows,GEMM_NR) = A B, all of GEMM_NR columns set of which the first n are wanted.
+//   A   the values of a row's segments, and as many readable, finite ones after each segment as
+//       gemm_padded() says
+//   B   a packed panel of gemm_panel_size() elements
+void gemm_block(float *c, int n, const Element *a, GemmRows rows, GemmAxis axis, const Element *b,
+                GemmFinish *finish, void *context);
 
-// C (m,GEMM_NR) = or += A^T B for m <= GEMM_MR: A has k rows of m values, row i at a + row[i]. It
-// prefetches GEMM_AHEAD rows ahead, so that row[] has as many readable entries past its end.
+// Asks the system for the processor's matrix unit. False: there is none for this element type.
+bool gemm_open_matrix_unit(void);
+
+// Rows of a panel that one segment takes, `length` and then zeros: a multiple of GEMM_STEP.
+enum { GEMM_STEP = CPU_BF16 ? 32 : 1 };
+static inline int64_t gemm_padded(int64_t length)
+{
+    return (length + GEMM_STEP - 1) / GEMM_STEP * GEMM_STEP;
+}
+
+static inline int64_t gemm_panel_size(GemmAxis axis)
+{
+    return axis.segments * gemm_padded(axis.length) * GEMM_NR;
+}
+
+// Rows first..first+k-1 of a segment's part of a panel from n columns of B (k,ldb); columns beyond
+// n, and rows up to the next multiple of GEMM_STEP, are zeros.
+void gemm_pack(Element *panel, int64_t first, const Element *b, int64_t ldb, int64_t k, int n);
+// All k rows of a segment's part from B^T, where B is (n,ldb).
+void gemm_pack_transposed(Element *panel, const Element *b, int64_t ldb, int64_t k, int n);
+
+// ---- sums over rows of both matrices (weight gradients), by element type -----------------------
+
+// fp32, gemm.c: C (m,GEMM_NR) = or += A^T B for m <= GEMM_MR: A has k rows of m values, row i at
+// a + row[i]. It prefetches GEMM_AHEAD rows ahead, so that row[] has as many readable entries past
+// its end.
+#if defined(__AVX512F__)
+enum { GEMM_MR = 12 };
+#else
+enum { GEMM_MR = 6 };
+#endif
 enum { GEMM_AHEAD = 6 };
 void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, const int32_t *row,
                           int64_t k, const float *b);
 
-// The panel (k,GEMM_NR) of n columns, padded with zeros, of B (k,ldb).
-void gemm_pack(float *panel, const float *b, int64_t ldb, int64_t k, int n);
-// The same of B^T where B is (n,ldb).
-void gemm_pack_transposed(float *panel, const float *b, int64_t ldb, int64_t k, int n);
+// bf16, gemm_bf16.c: C (m,n) = or += A B, row i of C at c + i * ldc. A is (m,lda) with the sum
+// along its rows: k values, a multiple of GEMM_STEP. B (k/2,ldb) holds pairs: rows 2i and 2i+1 of
+// column j side by side at b + i * ldb + 2 * j. Columns up to the next multiple of VEC are read and
+// set too.
+void gemm_pairs(float *c, int64_t ldc, bool add, int64_t m, int64_t n, const Element *a,
+                int64_t lda, int64_t k, const Element *b, int64_t ldb);
+// A (n,lda) for gemm_pairs from the transposed matrix x (k,ldx): k padded with zeros to a multiple
+// of GEMM_STEP.
+void gemm_transpose(Element *a, int64_t lda, const Element *x, int64_t ldx, int64_t k, int64_t n);
+// One row of pairs (n,2) from two rows, n rounded up to a multiple of VEC; y NULL: zeros.
+void gemm_pair_rows(Element *pairs, const Element *x, const Element *y, int64_t n);
 
 static inline int64_t div_up(int64_t a, int64_t b)
 {
@@ -54,6 +93,12 @@ static inline int64_t part_start(int64_t n, int64_t i, int64_t parts)
 static inline int64_t carved(int64_t n)
 {
     return div_up(n, 16) * 16;
+}
+
+// The floats that hold n elements, in multiples of a cache line.
+static inline int64_t carved_elements(int64_t n)
+{
+    return carved(div_up(n * (int64_t)sizeof(Element), sizeof(float)));
 }
 
 static inline float *carve(float **p, int64_t n)
