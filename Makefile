@@ -40,7 +40,9 @@ SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 TOOLS := $(BUILD)/tests/compare_models
-BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+# oneDNN is compared where its header is installed.
+BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
+	/usr/include/oneapi/dnnl/dnnl.h),,bench/dnnl.c),$(wildcard bench/*.c)))
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -53,7 +55,7 @@ help:
 	@echo 'make train_cnn     one program'
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, under an hour'
-	@echo 'make bench         benchmarks against other libraries (setup.sh --dev)'
+	@echo 'make bench         kernels against other libraries (bench/setup.sh; docs/performance.md)'
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
 
@@ -71,7 +73,11 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS)
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(OBJECTS)
 	@echo "LD $@"
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS) -lopenblas
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
+# Of Debian's OpenBLAS the one with OpenMP, whose threads do not compete with ours.
+$(BUILD)/bench/gemm: LDLIBS += $(foreach d,$(wildcard /usr/lib/*/openblas-openmp),-L$d \
+	-Xlinker -rpath=$d) -lopenblas
+$(BUILD)/bench/dnnl: LDLIBS += -ldnnl
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -114,7 +120,7 @@ test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test-all
 
 bench: $(BENCHES)
-	$(Q)for b in $(BENCHES); do $$b; done
+	$(Q)for b in $(filter-out %/roofline,$(BENCHES)); do $$b; done
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

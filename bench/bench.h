@@ -11,7 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/kernels.h"
+#include "runtime/os.h"
 
 enum { BENCH_ROUNDS = 15 };
 
@@ -22,24 +23,45 @@ static inline double bench_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// FLOP/s of independent multiply-adds on `threads` threads, from about half a millisecond.
+// FLOP of independent multiply-adds on vectors of `bytes` with the instructions `isa`.
+#define BENCH_FMA(name, bytes, chains, isa)                                                        \
+    isa __attribute__((noinline)) static double name(void)                                         \
+    {                                                                                              \
+        enum { PASSES = 40000 };                                                                   \
+        typedef float Vector __attribute__((vector_size(bytes)));                                  \
+        Vector acc[chains] = {0}, x = {0}, y = {0};                                                \
+        __asm__ volatile("" : "+v"(x), "+v"(y));                                                   \
+        for (int pass = 0; pass < PASSES; pass++) {                                                \
+            _Pragma("GCC unroll 24") for (int i = 0; i < (chains); i++)                            \
+            {                                                                                      \
+                acc[i] += x * y;                                                                   \
+                __asm__ volatile("" : "+v"(acc[i]));                                               \
+            }                                                                                      \
+        }                                                                                          \
+        return 2.0 * (bytes) / 4 * (chains)*PASSES;                                                \
+    }
+BENCH_FMA(bench_fma512, 64, 24, __attribute__((target("avx512f"))))
+BENCH_FMA(bench_fma256, 32, 12, __attribute__((target("avx2,fma"))))
+BENCH_FMA(bench_fma128, 16, 12, )
+
+// What `threads` threads at once do in a second, each by its own clock: work() returns how much.
+static inline double bench_rate(int threads, double (*work)(void))
+{
+    double rate = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : rate)
+    {
+        const double start = bench_seconds(), done = work();
+        rate += done / (bench_seconds() - start);
+    }
+    return rate;
+}
+
+// FLOP/s of multiply-adds in fp32, from about half a millisecond.
 static inline double bench_peak(int threads)
 {
-    enum { CHAINS = VEC == 16 ? 24 : 12, PASSES = 40000 };
-    const double start = bench_seconds();
-#pragma omp parallel num_threads(threads)
-    {
-        Vec acc[CHAINS] = {0}, x = {0}, y = {0};
-        __asm__ volatile("" : "+x"(x), "+x"(y));
-        for (int pass = 0; pass < PASSES; pass++) {
-#pragma GCC unroll 24
-            for (int i = 0; i < CHAINS; i++) {
-                acc[i] += x * y;
-                __asm__ volatile("" : "+x"(acc[i]));
-            }
-        }
-    }
-    return 2.0 * VEC * CHAINS * PASSES * threads / (bench_seconds() - start);
+    return bench_rate(threads, __builtin_cpu_supports("avx512f") ? bench_fma512
+                               : __builtin_cpu_supports("fma")   ? bench_fma256
+                                                                 : bench_fma128);
 }
 
 // Idle threads of one library spin for about a millisecond and would slow the next one down.

@@ -86,7 +86,7 @@ int main(int argc, char **argv)
     Error e = {0};
     char note[256];
     if (kernels_open(&k, &config, note, &e)) return fprintf(stderr, "%s\n", e.message), e.status;
-    const int threads = cpu_threads;
+    const int threads = config.threads ? config.threads : os_cpu_count();
     double total[OPERATIONS] = {0};
     printf("batch %lld, %d threads, peak %.0f GFLOP/s; GFLOP/s and fraction of the peak\n",
            (long long)batch, threads, 1e-9 * bench_peak(threads));

@@ -77,9 +77,10 @@ int main(int argc, char **argv)
     Error e = {0};
     char note[256];
     if (kernels_open(&k, &config, note, &e)) return fprintf(stderr, "%s\n", e.message), e.status;
-    openblas_set_num_threads(cpu_threads);
-    printf("%d threads, peak %.0f GFLOP/s, OpenBLAS %s\n", cpu_threads,
-           1e-9 * bench_peak(cpu_threads), openblas_get_corename());
+    const int threads = config.threads ? config.threads : os_cpu_count();
+    openblas_set_num_threads(threads);
+    printf("%d threads, peak %.0f GFLOP/s, OpenBLAS %s\n", threads, 1e-9 * bench_peak(threads),
+           openblas_get_corename());
     printf(" rows    in   out              ours  OpenBLAS  ratio  of peak\n");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const LinearDims d = shapes[i];
@@ -87,7 +88,7 @@ int main(int argc, char **argv)
                            bench_values(k, d.rows * d.out), bench_values(k, d.rows * d.in),
                            bench_values(k, d.out * d.in)};
         for (int operation = 0; operation < OPERATIONS; operation++)
-            measure(k, d, operation, &t, cpu_threads);
+            measure(k, d, operation, &t, threads);
         float *const all[] = {t.x, t.w, t.y, t.dx, t.dw};
         for (int j = 0; j < 5; j++) k->release(all[j]);
     }

@@ -1,67 +1,124 @@
-"""torch_peer.py NETWORK [--mode eager|channels_last|jit|compile] [--dtype fp32|bf16] [--steps N]
+"""torch_peer.py NETWORK [--mode MODE] [--threads N] [--turn SECONDS] [--steps LEAST]
 
-One peer of bench/compare.sh: trains a network of tests/torch_models.py on fixed random data and
-prints the median images/s of its steps. Networks and batch sizes:
+One peer of bench/compare.py: PyTorch training a network of tests/torch_models.py on one random
+batch that is already in memory. It prints "first" after the first step and "ready" when it is warm;
+then, for each line read, it trains for a turn and prints the seconds of each step as a JSON list.
+At the end of the input it prints the most memory it has held, in bytes.
+
+Networks, with the trainers' batch sizes, losses and optimizers:
     mlp-sgd, mlp-adamw   784-512-512-10, batch 128
     simple               two convolutions (16, 32) on 28x28x1, batch 128, SGD
     airbench             the CIFAR network, batch 500, SGD
+
+MODE is a list joined by "+", of
+    eager                nothing more (its place in a list of nothing else)
+    channels_last        NHWC weights and input
+    jit                  torch.jit.trace
+    compile              torch.compile of forward, loss and backward
+    max_autotune         compile, with its search for the best kernels
+    compiled_update      torch.compile of the optimizer's step as well
+    foreach              the optimizer's loop over lists of tensors; without: its fused kernel
+    autocast             forward and loss in bf16, where autocast thinks it safe
+    bf16                 weights, gradients and optimizer state in bf16 as well: no fp32 masters
 """
 import argparse
+import json
 import pathlib
-import statistics
+import resource
 import sys
 import time
 
 import torch
 from torch.nn import functional as F
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
 import torch_models
 
-NETWORKS = {
-    "mlp-sgd": ("mlp hidden=512,512", (28, 28, 1), 128),
-    "mlp-adamw": ("mlp hidden=512,512", (28, 28, 1), 128),
-    "simple": ("cnn-simple width=0.5", (28, 28, 1), 128),
-    "airbench": ("cnn-airbench width=1", (32, 32, 3), 500),
+NETWORKS = {  # network, input, batch, label smoothing
+    "mlp-sgd": ("mlp hidden=512,512", (28, 28, 1), 128, 0.0),
+    "mlp-adamw": ("mlp hidden=512,512", (28, 28, 1), 128, 0.0),
+    "simple": ("cnn-simple width=0.5", (28, 28, 1), 128, 0.0),
+    "airbench": ("cnn-airbench width=1", (32, 32, 3), 500, 0.2),
 }
+MODES = {"eager", "channels_last", "jit", "compile", "max_autotune", "compiled_update", "foreach",
+         "autocast", "bf16"}
+WARM_SECONDS, WARM_STEPS = 0.5, 2
+
+
+def optimizer_of(network, parameters, foreach):
+    how = {"foreach": True} if foreach else {"fused": True}
+    if network == "mlp-adamw":
+        return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01, **how)
+    return torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True, **how)
+
+
+def make_step(name, mode):
+    """The network's training step as a function without arguments."""
+    network, (h, w, c), batch, smoothing = NETWORKS[name]
+    model = torch_models.build(network, (h, w, c), 10).train()
+    x = torch.randn(batch, c, h, w)
+    y = torch.randint(10, (batch,))
+    if "bf16" in mode:
+        model, x = model.bfloat16(), x.bfloat16()
+    if "channels_last" in mode:
+        model = model.to(memory_format=torch.channels_last)
+        x = x.to(memory_format=torch.channels_last)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optimizer_of(name, parameters, "foreach" in mode)
+    update = torch.compile(optimizer.step) if "compiled_update" in mode else optimizer.step
+    if "jit" in mode:
+        model = torch.jit.trace(model, x)
+
+    def loss_of(x, y):
+        with torch.autocast("cpu", torch.bfloat16, enabled="autocast" in mode):
+            logits = model(x)
+        return F.cross_entropy(logits.float(), y, label_smoothing=smoothing)
+
+    if "max_autotune" in mode:
+        loss_of = torch.compile(loss_of, mode="max-autotune")
+    elif "compile" in mode:
+        loss_of = torch.compile(loss_of)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(x, y).backward()
+        update()
+
+    return step
+
+
+def timed(step, seconds, least):
+    """The seconds of each step, for `seconds` in all and at least `least` steps."""
+    times = []
+    while sum(times) < seconds or len(times) < least:
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return times
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("network", choices=NETWORKS)
-    p.add_argument("--mode", default="eager", choices=["eager", "channels_last", "jit", "compile"])
-    p.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
-    p.add_argument("--steps", type=int, default=100)
+    p.add_argument("--mode", default="eager")
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--turn", type=float, default=1.0)
+    p.add_argument("--steps", type=int, default=4)
     o = p.parse_args()
-    torch.manual_seed(1)
+    mode = set(o.mode.split("+"))
+    if mode - MODES:
+        p.error(f"unknown --mode {mode - MODES}")
+    torch.set_flush_denormal(True)
     torch.set_num_threads(o.threads)
-    network, shape, batch = NETWORKS[o.network]
-    model = torch_models.build(network, shape, 10).train()
-    x = torch.randn(batch, shape[2], shape[0], shape[1])
-    y = torch.randint(10, (batch,))
-    if o.mode == "channels_last":
-        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    parameters = [q for q in model.parameters() if q.requires_grad]
-    if o.network == "mlp-adamw":
-        optimizer = torch.optim.AdamW(parameters, lr=1e-3, foreach=True)
-    else:
-        optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, nesterov=True, foreach=True)
-    if o.mode == "jit":
-        model = torch.jit.trace(model, x)
-    if o.mode == "compile":
-        model = torch.compile(model)
-    times = []
-    for _ in range(o.steps):
-        began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=o.dtype == "bf16"):
-            loss = F.cross_entropy(model(x).float(), y)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        times.append(time.perf_counter() - began)
-    warm = times[len(times) // 4:]
-    print(f"{batch / statistics.median(warm):.0f}")
+    torch.manual_seed(1)
+    step = make_step(o.network, mode)
+    step()
+    print("first", flush=True)
+    timed(step, WARM_SECONDS, WARM_STEPS)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(timed(step, o.turn, o.steps)), flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,199 @@
+// How near each operation of a training step is to what this machine can do:
+//     ./train_cnn --profile --threads 2 ... | bench/roofline 2 fp32
+// Reads what --profile prints (kernels/profile.h), then measures the ceilings, so that nothing else
+// runs meanwhile. An operation's floor is the longer of its arithmetic at the peak rate and its
+// bytes at the bandwidth of a working set as large as they are.
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "bench/bench.h"
+
+// ---- ceilings -----------------------------------------------------------------------------------
+
+// FLOP of bf16 dot products in vectors: 32 multiply-adds each.
+__attribute__((target("avx512bf16"), noinline)) static double bf16_vectors(void)
+{
+    enum { CHAINS = 24, PASSES = 40000 };
+    __m512 acc[CHAINS];
+    __m512i x = _mm512_setzero_si512();
+    for (int i = 0; i < CHAINS; i++) acc[i] = _mm512_setzero_ps();
+    for (int pass = 0; pass < PASSES; pass++) {
+#pragma GCC unroll 24
+        for (int i = 0; i < CHAINS; i++) {
+            acc[i] = _mm512_dpbf16_ps(acc[i], (__m512bh)x, (__m512bh)x);
+            __asm__ volatile("" : "+v"(acc[i]));
+        }
+    }
+    return 64.0 * CHAINS * PASSES;
+}
+
+// FLOP of AMX tile products: (16,32) times (32,16), into four tiles in turn.
+__attribute__((target("amx-tile,amx-bf16"), noinline)) static double bf16_tiles(void)
+{
+    enum { PASSES = 20000 };
+    static const struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shape = {
+        .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16}};
+    _tile_loadconfig(&shape);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    for (int pass = 0; pass < PASSES; pass++) {
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_dpbf16ps(1, 4, 5);
+        _tile_dpbf16ps(2, 4, 5);
+        _tile_dpbf16ps(3, 4, 5);
+    }
+    _tile_release();
+    return 4.0 * 2 * 16 * 16 * 32 * PASSES;
+}
+
+// AMX has to be asked for: its registers make a process's state larger.
+static bool have_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18, AMX_BF16 = 1 << 22 };
+    unsigned a, b, c, d;
+    __asm__ volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(7), "c"(0));
+    return (d & AMX_BF16) && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+}
+
+static double best_rate(int threads, double (*work)(void))
+{
+    double best = 0;
+    for (int i = 0; i < BENCH_ROUNDS; i++) best = bench_larger(best, bench_rate(threads, work));
+    return best;
+}
+
+static double best_peak(int threads)
+{
+    double best = 0;
+    for (int i = 0; i < BENCH_ROUNDS; i++) best = bench_larger(best, bench_peak(threads));
+    return best;
+}
+
+enum { SIZES = 7 };
+static const double sizes[SIZES] = {0x1p18, 0x1p20, 0x1p22, 0x1p24, 0x1p26, 0x1p28, 0x1p30};
+
+// Bytes a second of a = b + s*c over three arrays of `bytes` together.
+static double triad(int threads, float *memory, double bytes)
+{
+    const int64_t n = (int64_t)(bytes / 12) / (64 * threads) * (64 * threads);
+    const int64_t passes = 1 + (int64_t)(0x1p28 / bytes);
+    double best = 0;
+    for (int round = 0; round < 3; round++) {
+        const double start = bench_seconds();
+#pragma omp parallel num_threads(threads)
+        {
+            const int64_t part = n / threads;
+            float *restrict a = memory + part * omp_get_thread_num();
+            const float *restrict b = a + n, *restrict c = a + 2 * n;
+            for (int64_t pass = 0; pass < passes; pass++) {
+                for (int64_t i = 0; i < part; i++) a[i] = b[i] + 3.0f * c[i];
+                __asm__ volatile("" : : : "memory");
+            }
+        }
+        const double seconds = bench_seconds() - start;
+        best = bench_larger(best, 12.0 * (double)n * (double)passes / seconds);
+    }
+    return best;
+}
+
+typedef struct Ceilings {
+    double flop;             // a second, of the element type
+    double bandwidth[SIZES]; // bytes a second
+} Ceilings;
+
+static Ceilings measure_ceilings(int threads, bool bf16)
+{
+    Ceilings c = {.flop = best_peak(threads)};
+    printf("ceilings, %d thread%s: fp32 %.0f GFLOP/s", threads, threads == 1 ? "" : "s",
+           1e-9 * c.flop);
+    if (__builtin_cpu_supports("avx512bf16")) {
+        const double rate = best_rate(threads, bf16_vectors);
+        printf(", bf16 vectors %.0f", 1e-9 * rate);
+        if (bf16) c.flop = bench_larger(c.flop, rate);
+    }
+    if (have_tiles()) {
+        const double rate = best_rate(threads, bf16_tiles);
+        printf(", bf16 tiles %.0f", 1e-9 * rate);
+        if (bf16) c.flop = bench_larger(c.flop, rate);
+    }
+    float *const memory = aligned_alloc(2 << 20, (size_t)sizes[SIZES - 1]);
+    if (!memory) fprintf(stderr, "roofline: no memory\n"), exit(STATUS_IO);
+    memset(memory, 0, (size_t)sizes[SIZES - 1]);
+    printf("\ntriad, GB/s:");
+    for (int i = 0; i < SIZES; i++) {
+        c.bandwidth[i] = triad(threads, memory, sizes[i]);
+        printf("  %.0f (%g MB)", 1e-9 * c.bandwidth[i], sizes[i] * 0x1p-20);
+    }
+    printf("\n");
+    free(memory);
+    return c;
+}
+
+// ---- the operations -----------------------------------------------------------------------------
+
+typedef struct Operation {
+    char name[48], shape[48];
+    double calls, ms, fastest, share, gflops, gbs; // a step; rates of the mean time
+} Operation;
+
+static double floor_ms(const Operation *o, const Ceilings *c, const char **bound)
+{
+    const double bytes = o->gbs * o->ms * 1e6, a_call = bytes / o->calls;
+    int size = 0;
+    while (size < SIZES - 1 && sizes[size] < a_call) size++;
+    const double arithmetic = o->gflops * o->ms * 1e9 / c->flop;
+    const double memory = 1e3 * bytes / c->bandwidth[size];
+    *bound = arithmetic > memory ? "flop" : "bytes";
+    return bench_larger(arithmetic, memory);
+}
+
+// What is slow and matters is marked: under half of its rate and over 5% of the step.
+static void print_table(const Operation *o, int count, double step_ms, const Ceilings *c)
+{
+    double sum = 0;
+    printf("%-27s %-27s %8s %6s %8s %6s %-5s %6s %7s\n", "operation", "shape", "ms/step", "share",
+           "GFLOP/s", "GB/s", "bound", "floor", "fastest");
+    for (int i = 0; i < count; i++) {
+        const char *bound;
+        const double least = floor_ms(&o[i], c, &bound);
+        sum += least;
+        printf("%-27s %-27s %8.3f %5.1f%% %8.1f %6.1f %-5s %5.0f%% %6.0f%%%s\n", o[i].name,
+               o[i].shape, o[i].ms, o[i].share, o[i].gflops, o[i].gbs, bound, 100 * least / o[i].ms,
+               100 * least / o[i].fastest,
+               o[i].share > 5 && least < 0.5 * o[i].fastest ? " <" : "");
+    }
+    printf("%-27s %-27s %8.3f %5.0f%% of the step's floor, %.3f ms\n", "the step", "-", step_ms,
+           100 * sum / step_ms, sum);
+}
+
+int main(int argc, char **argv)
+{
+    enum { OPERATIONS_MAX = 512 };
+    static Operation operations[OPERATIONS_MAX];
+    const int threads = argc == 3 ? atoi(argv[1]) : 0;
+    int count = 0;
+    double step_ms = 0;
+    char line[512];
+    if (threads < 1) return fprintf(stderr, "usage: roofline THREADS fp32|bf16 <PROFILE\n"), 2;
+    while (fgets(line, sizeof line, stdin)) {
+        Operation *o = &operations[count];
+        sscanf(line, "profile %*d steps of %lf ms", &step_ms);
+        if (step_ms > 0 && count < OPERATIONS_MAX - 1 &&
+            sscanf(line, "%47s %47s %lf %lf %lf %lf%% %lf %lf", o->name, o->shape, &o->calls,
+                   &o->ms, &o->fastest, &o->share, &o->gflops, &o->gbs) == 8)
+            count++;
+    }
+    if (count == 0) return fprintf(stderr, "roofline: no profile on standard input\n"), 2;
+    const Ceilings c = measure_ceilings(threads, strcmp(argv[2], "bf16") == 0);
+    print_table(operations, count, step_ms, &c);
+    return 0;
+}
