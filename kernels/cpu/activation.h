@@ -22,14 +22,22 @@ VEC_INLINE Vec vec_set(float a)
 // The first `count` < VEC floats; the others are 0.
 VEC_INLINE Vec vec_load_part(const float *p, int64_t count)
 {
+#if defined(__AVX512F__)
+    return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#else
     Vec v = {0};
     memcpy(&v, p, (size_t)count * sizeof(float));
     return v;
+#endif
 }
 
 VEC_INLINE void vec_store_part(float *p, Vec v, int64_t count)
 {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
+#else
     memcpy(p, &v, (size_t)count * sizeof(float));
+#endif
 }
 
 // Any positive count: at most VEC floats are touched.

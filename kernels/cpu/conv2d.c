@@ -19,6 +19,7 @@
 enum {
     STRIP_PIXELS = 1024,        // of a unit of large images: what the L2 cache holds
     FEWEST_UNITS = 16,          // to share out among threads,
+    TILE = 16,                  // rows of a matrix unit
     FEWEST_PIXELS = 48,         // but none smaller than this
     MOST_SUMS = 8 * 1024 * 1024 // floats of all parts of a weight gradient
 };
@@ -276,8 +277,35 @@ static void merge_stats(const Output *o, const ConvUnits *u, const float *unit_s
     }
 }
 
+// Whether to copy a unit's windows into tiles first: a matrix unit takes TILE rows at equal
+// distances, and rows of the map that are shorter leave it idle.
+static bool copies_windows(const ConvUnits *u, GemmAxis windows)
+{
+    const int run = u->width >> u->pool, best = gemm_best_run();
+    return run * 4 < best * 3 && windows.length % GEMM_STEP == 0;
+}
+
+// Where pixel i's window starts among the tiles (tiles,windows' length/GEMM_STEP,TILE,GEMM_STEP).
+static int32_t tile_offset(int i, GemmAxis windows)
+{
+    return (int32_t)(i / TILE * TILE * windows.segments * windows.length + i % TILE * GEMM_STEP);
+}
+
+static void copy_windows(Element *tiles, const Element *padded, const int32_t *offset, int pixels,
+                         GemmAxis windows)
+{
+    for (int i = 0; i < pixels; i++) {
+        Element *to = tiles + tile_offset(i, windows);
+        for (int r = 0; r < windows.segments; r++) {
+            const Element *const from = padded + offset[i] + r * windows.step;
+            for (int64_t k = 0; k < windows.length; k += GEMM_STEP, to += TILE * GEMM_STEP)
+                memcpy(to, from + k, GEMM_STEP * sizeof *to);
+        }
+    }
+}
+
 // w (cout,kernel,kernel,cin) as the panel of output channels from `channel` on: forward, or flipped
-// and with the channels' parts exchanged. A segment is a row of the kernel.
+// and with the channels' parts exchanged.
 static void pack_weights(Element *panel, const Element *w, bool flipped, ConvDims d, int channel)
 {
     const int left = (flipped ? d.cin : d.cout) - channel, n = left < GEMM_NR ? left : GEMM_NR,
@@ -291,48 +319,85 @@ static void pack_weights(Element *panel, const Element *w, bool flipped, ConvDim
                   w + (taps - 1 - t) * d.cin + channel, k, d.cout, n);
 }
 
+// How one call of slide() multiplies.
+typedef struct Slide {
+    ConvUnits units;
+    GemmAxis windows; // in the padded copy
+    GemmAxis axis;    // in what is multiplied: the padded copy, or copied windows
+    bool copied;
+    int64_t panels, panel_size;                              // floats, as the next
+    int64_t stats_size;                                      // of a unit
+    int64_t padded_size, block_size, windows_size, own_size; // of a thread
+} Slide;
+
+static Slide new_slide(const Output *o, const ConvMap *map, int stride, int rows, int width,
+                       bool pool, ConvDims d)
+{
+    Slide s = {.units = conv_units(map, d.n, rows, width, d.kernel, stride, pool, CONV_PIXELS,
+                                   CONV_L2_ELEMENTS, true),
+               .windows = {d.kernel, (int64_t)d.kernel * map->c, (int64_t)map->width * map->c}};
+    s.copied = copies_windows(&s.units, s.windows);
+    s.axis = s.windows;
+    if (s.copied)
+        s.axis =
+            (GemmAxis){(int)(d.kernel * s.windows.length / GEMM_STEP), GEMM_STEP, TILE * GEMM_STEP};
+    s.panels = div_up(o->channels, GEMM_NR);
+    s.panel_size = carved_elements(gemm_panel_size(s.axis));
+    s.stats_size = o->stats ? 2 * s.panels * GEMM_NR : 0;
+    s.padded_size = carved_elements(conv_padded_size(&s.units, map));
+    s.block_size = (int64_t)s.units.max_pixels * GEMM_NR;
+    if (s.copied) s.windows_size = carved_elements(s.units.max_pixels * gemm_padded(s.axis.length));
+    s.own_size = s.padded_size + s.block_size + s.windows_size;
+    return s;
+}
+
 // Slides the kernel with `stride` over `map`, for rows x width outputs an image.
 static void slide(const Output *o, const ConvMap *map, const Element *w, bool flipped, int stride,
                   int rows, int width, bool pool, ConvDims d)
 {
-    const ConvUnits u = conv_units(map, d.n, rows, width, d.kernel, stride, pool, CONV_PIXELS,
-                                   CONV_L2_ELEMENTS, true);
-    const GemmAxis axis = {d.kernel, (int64_t)d.kernel * map->c, (int64_t)map->width * map->c};
-    const int64_t panels = div_up(o->channels, GEMM_NR),
-                  stats_size = o->stats ? 2 * panels * GEMM_NR : 0, // of a unit
-        panel_size = carved_elements(gemm_panel_size(axis)),
-                  padded_size = carved_elements(conv_padded_size(&u, map)),
-                  block_size = (int64_t)u.max_pixels * GEMM_NR;
-    float *scratch = cpu_scratch((size_t)(panels * panel_size + carved(u.max_pixels) +
-                                          carved(u.count * stats_size) +
-                                          cpu_threads * (padded_size + block_size)) *
-                                 sizeof(float));
+    const Slide s = new_slide(o, map, stride, rows, width, pool, d);
+    const ConvUnits u = s.units;
+    float *scratch =
+        cpu_scratch((size_t)(s.panels * s.panel_size + 3 * carved(u.max_pixels) +
+                             carved(u.count * s.stats_size) + cpu_threads * s.own_size) *
+                    sizeof(float));
     if (!scratch) return;
-    float *const weights = carve(&scratch, panels * panel_size);
-    float *const unit_stats = carve(&scratch, u.count * stats_size);
+    float *const weights = carve(&scratch, s.panels * s.panel_size);
+    float *const unit_stats = carve(&scratch, u.count * s.stats_size);
     int32_t *const offset = (int32_t *)carve(&scratch, u.max_pixels);
+    int32_t *const row = (int32_t *)carve(&scratch, u.max_pixels);
+    int32_t *const run = (int32_t *)carve(&scratch, u.max_pixels);
+    const int interleave = pool && !s.copied ? 4 : 1;
     conv_offsets(offset, &u, map);
+    for (int i = 0; i < u.max_pixels; i++)
+        row[i] = s.copied ? tile_offset(i, s.windows) : offset[i];
+    gemm_runs(run, row, u.max_pixels, interleave);
 
 #pragma omp parallel num_threads(cpu_threads)
     {
-        float *const block = scratch + omp_get_thread_num() * (padded_size + block_size);
-        Element *const padded = (Element *)(block + block_size);
+        float *const block = scratch + omp_get_thread_num() * s.own_size;
+        Element *const padded = (Element *)(block + s.block_size), *const windows =
+                                                                       (Element *)(block +
+                                                                                   s.block_size +
+                                                                                   s.padded_size);
 #pragma omp for schedule(static)
-        for (int64_t p = 0; p < panels; p++)
-            pack_weights((Element *)(weights + p * panel_size), w, flipped, d, (int)p * GEMM_NR);
+        for (int64_t p = 0; p < s.panels; p++)
+            pack_weights((Element *)(weights + p * s.panel_size), w, flipped, d, (int)p * GEMM_NR);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < u.count; i++) {
             const ConvUnit unit = conv_unit(&u, i);
-            const GemmRows rows_of_unit = {offset, unit.pixels, pool ? 4 : 1};
+            const GemmRows unit_rows = {row, run, unit.pixels, interleave};
             conv_pad(padded, &u, &unit, map);
-            for (int64_t p = 0; p < panels; p++) {
+            if (s.copied) copy_windows(windows, padded, offset, unit.pixels, s.windows);
+            for (int64_t p = 0; p < s.panels; p++) {
                 const int channel = (int)p * GEMM_NR;
                 Target target = {o, unit.pixel >> 2 * pool, channel};
-                gemm_block(block, min_int(o->channels - channel, GEMM_NR), padded, rows_of_unit,
-                           axis, (const Element *)(weights + p * panel_size), finish_rows, &target);
+                gemm_block(block, min_int(o->channels - channel, GEMM_NR),
+                           s.copied ? windows : padded, unit_rows, s.axis,
+                           (const Element *)(weights + p * s.panel_size), finish_rows, &target);
                 if (o->stats) {
-                    float *const stats = unit_stats + i * stats_size + channel;
-                    block_stats(stats, stats + panels * GEMM_NR, block, unit.pixels >> 2 * pool);
+                    float *const stats = unit_stats + i * s.stats_size + channel;
+                    block_stats(stats, stats + s.panels * GEMM_NR, block, unit.pixels >> 2 * pool);
                 }
             }
         }

@@ -39,7 +39,7 @@ typedef struct ConvUnit {
 // `elements` at most, as far as that can be: strips says whether an image may be cut.
 ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int kernel, int stride,
                      bool pool, int pixels, int64_t elements, bool strips);
-enum { CONV_PIXELS = 208, CONV_L2_ELEMENTS = 768 * 1024 / sizeof(Element) };
+enum { CONV_PIXELS = 150, CONV_L2_ELEMENTS = 768 * 1024 / sizeof(Element) };
 ConvUnit conv_unit(const ConvUnits *u, int64_t index);
 
 // Elements of a unit's padded copy, which conv_pad sets: (images, padded rows, width, c), and zeros
@@ -48,7 +48,6 @@ int64_t conv_padded_size(const ConvUnits *u, const ConvMap *map);
 void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const ConvMap *map);
 // offset[i]: where the window of a unit's pixel i starts in its padded copy; max_pixels of them.
 void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map);
-
 // Without argmax, dy is the gradient of the convolution's output; with it, of the pooled map.
 void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, const Element *w,
                         ConvDims d);

@@ -58,15 +58,23 @@ VEC_INLINE void elem_store(Element *p, Vec v)
 
 VEC_INLINE Vec elem_load_part(const Element *p, int64_t count)
 {
+#if defined(__AVX512VL__) && defined(__AVX512BW__)
+    return half_to_vec((VecHalf)_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), p));
+#else
     VecHalf half = {0};
     memcpy(&half, p, (size_t)count * sizeof *p);
     return half_to_vec(half);
+#endif
 }
 
 VEC_INLINE void elem_store_part(Element *p, Vec v, int64_t count)
 {
     const VecHalf half = vec_to_half(v);
+#if defined(__AVX512VL__) && defined(__AVX512BW__)
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << count) - 1), (__m256i)half);
+#else
     memcpy(p, &half, (size_t)count * sizeof *p);
+#endif
 }
 
 #else

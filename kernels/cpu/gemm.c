@@ -181,6 +181,16 @@ bool gemm_open_matrix_unit(void)
     return false;
 }
 
+int gemm_best_run(void)
+{
+    return 1;
+}
+
+void gemm_runs(int32_t *run, const int32_t *offset, int count, int interleave)
+{
+    (void)run, (void)offset, (void)count, (void)interleave;
+}
+
 void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, const int32_t *row,
                           int64_t k, const float *b)
 {

@@ -13,12 +13,13 @@ typedef struct GemmAxis {
     int64_t length, step;
 } GemmAxis;
 
-// Row i of A starts at a + offset[i]. Rows i, i + interleave, i + 2 * interleave, ... are those that
-// are likely to lie at equal distances, which matrix units want.
+// Row i of A starts at a + offset[i]. Matrix units want rows at equal distances: rows i,
+// i + interleave, i + 2 * interleave, ..., run[i] of them, are, as gemm_runs() found.
 typedef struct GemmRows {
-    const int32_t *offset;
+    const int32_t *offset, *run;
     int count, interleave;
 } GemmRows;
+void gemm_runs(int32_t *run, const int32_t *offset, int count, int interleave);
 
 // Called when rows first..end-1 of C are final, while the tile is still in the L1 cache, and their
 // stores can hide behind the next tile's arithmetic.
@@ -33,6 +34,9 @@ void gemm_block(float *c, int n, const Element *a, GemmRows rows, GemmAxis axis,
 
 // Asks the system for the processor's matrix unit. False: there is none for this element type.
 bool gemm_open_matrix_unit(void);
+
+// Rows of A that should lie at equal distances, one after the other, for gemm_block to be fast.
+int gemm_best_run(void);
 
 // Rows of a panel that one segment takes, `length` and then zeros: a multiple of GEMM_STEP.
 enum { GEMM_STEP = CPU_BF16 ? 32 : 1 };

@@ -24,7 +24,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    KC = 512, // rows of B in one block: 32 KB of the L1 cache
+    KC = 2304, // rows of B in one block: 48 KB, what the L1 cache holds
     PAIRS = GEMM_STEP / 2
 };
 
@@ -149,42 +149,29 @@ typedef struct Run {
     int final;        // rows before this one are complete with this run; 0: no more than before
 } Run;
 
-// Goes through the rows of A in runs; rows that interleave come one set after the other.
+// Goes through the rows of A in runs; rows that interleave come one set after the other: start,
+// start + interleave, ..., `length` of them, then those from start + 1 on, ...
 typedef struct Walk {
     GemmRows rows;
-    int start, length; // rows start, start + interleave, ... lie at equal distances
-    int piece, pieces; // which are cut into pieces
-    int set;           // start + set, ...
+    int start, length, set;
 } Walk;
-
-static void next_stretch(Walk *w)
-{
-    const int step = w->rows.interleave, left = (w->rows.count - w->start) / step;
-    const int32_t *const at = w->rows.offset + w->start;
-    w->length = 1;
-    while (w->length < left &&
-           at[w->length * step] - at[(w->length - 1) * step] == at[step] - at[0])
-        w->length++;
-    w->pieces = (int)div_up(w->length, TILE_ROWS);
-    w->piece = w->set = 0;
-}
 
 static bool next_run(Walk *w, Run *run)
 {
     const int step = w->rows.interleave;
-    if (w->set == step) w->set = 0, w->piece++;
-    if (w->piece == w->pieces) {
+    if (w->set == step || w->length == 0) {
         w->start += w->length * step;
         if (w->start >= w->rows.count) return false;
-        next_stretch(w);
+        const int left = (w->rows.count - w->start) / step, alike = w->rows.run[w->start],
+                  most = left < TILE_ROWS ? left : TILE_ROWS;
+        w->length = alike < most ? alike : most;
+        w->set = 0;
     }
-    const int from = (int)part_start(w->length, w->piece, w->pieces),
-              to = (int)part_start(w->length, w->piece + 1, w->pieces);
-    run->first = w->start + from * step + w->set++;
-    run->count = to - from;
-    run->final = w->set == step ? w->start + to * step : 0;
+    run->first = w->start + w->set++;
+    run->count = w->length;
+    run->final = w->set == step ? w->start + w->length * step : 0;
     run->distance =
-        to - from > 1 ? w->rows.offset[run->first + step] - w->rows.offset[run->first] : 0;
+        w->length > 1 ? w->rows.offset[run->first + step] - w->rows.offset[run->first] : 0;
     return true;
 }
 
@@ -215,23 +202,25 @@ static void set_tile_rows(TileRows *now, int first, int second)
 #define MEMORY_IS_READ __asm__ volatile("" ::: "memory")
 
 INLINE void amx_runs(const Product *o, const Run *r0, const Run *r1, const GemmRows *rows,
-                     const bool two_vecs)
+                     const bool two_runs, const bool two_vecs)
 {
     const int64_t step = rows->interleave, a_bytes0 = r0->distance * (int64_t)sizeof(Element),
-                  a_bytes1 = r1 ? r1->distance * (int64_t)sizeof(Element) : 0,
+                  a_bytes1 = two_runs ? r1->distance * (int64_t)sizeof(Element) : 0,
                   b_bytes = o->ldb * (int64_t)sizeof(Element),
                   c_bytes = step * o->ldc * (int64_t)sizeof(float);
-    float *const c0 = o->c + r0->first * o->ldc, *const c1 = r1 ? o->c + r1->first * o->ldc : c0;
+    float *const c0 = o->c + r0->first * o->ldc, *const c1 =
+                                                     two_runs ? o->c + r1->first * o->ldc : c0;
     const Element *const a0 = o->a + rows->offset[r0->first], *const a1 =
-                                                                  r1 ? o->a +
-                                                                           rows->offset[r1->first]
-                                                                     : a0;
+                                                                  two_runs
+                                                                      ? o->a +
+                                                                            rows->offset[r1->first]
+                                                                      : a0;
     MEMORY_IS_READ;
     if (o->add) {
         _tile_loadd(0, c0, c_bytes);
         if (two_vecs) _tile_loadd(1, c0 + VEC, c_bytes);
-        if (r1) _tile_loadd(2, c1, c_bytes);
-        if (r1 && two_vecs) _tile_loadd(3, c1 + VEC, c_bytes);
+        if (two_runs) _tile_loadd(2, c1, c_bytes);
+        if (two_runs && two_vecs) _tile_loadd(3, c1 + VEC, c_bytes);
     } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -248,7 +237,7 @@ INLINE void amx_runs(const Product *o, const Run *r0, const Run *r1, const GemmR
             if (two_vecs) _tile_loadd(7, b + 2 * VEC, b_bytes);
             _tile_dpbf16ps(0, 4, 6);
             if (two_vecs) _tile_dpbf16ps(1, 4, 7);
-            if (r1) {
+            if (two_runs) {
                 _tile_loadd(5, a1 + k, a_bytes1);
                 _tile_dpbf16ps(2, 5, 6);
                 if (two_vecs) _tile_dpbf16ps(3, 5, 7);
@@ -257,8 +246,20 @@ INLINE void amx_runs(const Product *o, const Run *r0, const Run *r1, const GemmR
     }
     _tile_stored(0, c0, c_bytes);
     if (two_vecs) _tile_stored(1, c0 + VEC, c_bytes);
-    if (r1) _tile_stored(2, c1, c_bytes);
-    if (r1 && two_vecs) _tile_stored(3, c1 + VEC, c_bytes);
+    if (two_runs) _tile_stored(2, c1, c_bytes);
+    if (two_runs && two_vecs) _tile_stored(3, c1 + VEC, c_bytes);
+}
+
+static void amx_product(const Product *o, const Run runs[2], bool two, const GemmRows *rows)
+{
+    if (two && o->vecs == 2)
+        amx_runs(o, &runs[0], &runs[1], rows, true, true);
+    else if (two)
+        amx_runs(o, &runs[0], &runs[1], rows, true, false);
+    else if (o->vecs == 2)
+        amx_runs(o, &runs[0], NULL, rows, false, true);
+    else
+        amx_runs(o, &runs[0], NULL, rows, false, false);
 }
 
 static void amx_rows(TileRows *now, const Product *o, GemmRows rows, GemmFinish *finish,
@@ -270,10 +271,7 @@ static void amx_rows(TileRows *now, const Product *o, GemmRows rows, GemmFinish 
     for (bool more = next_run(&walk, &runs[0]); more;) {
         const bool two = next_run(&walk, &runs[1]);
         set_tile_rows(now, runs[0].count, two ? runs[1].count : 0);
-        if (o->vecs == 2)
-            amx_runs(o, &runs[0], two ? &runs[1] : NULL, &rows, true);
-        else
-            amx_runs(o, &runs[0], two ? &runs[1] : NULL, &rows, false);
+        amx_product(o, runs, two, &rows);
         const int end = two ? runs[1].final : runs[0].final;
         if (finish && end) {
             finish(context, o->c, final, end);
@@ -310,6 +308,21 @@ static void release_tiles(void)
 }
 
 #endif
+
+void gemm_runs(int32_t *run, const int32_t *offset, int count, int interleave)
+{
+    for (int i = count - 1; i >= 0; i--) {
+        const int next = i + interleave, after = next + interleave;
+        run[i] = next < count ? 2 : 1;
+        if (after < count && offset[after] - offset[next] == offset[next] - offset[i])
+            run[i] = run[next] + 1;
+    }
+}
+
+int gemm_best_run(void)
+{
+    return amx ? 16 : 1;
+}
 
 static void product_rows(TileRows *now, const Product *o, GemmRows rows, GemmFinish *finish,
                          void *context)
@@ -357,10 +370,10 @@ void gemm_pairs(float *c, int64_t ldc, bool add, int64_t m, int64_t n, const Ele
 {
     enum { ROWS = 32 };
     TileRows now = {0};
-    int32_t offset[ROWS];
-    for (int i = 0; i < ROWS; i++) offset[i] = (int32_t)(i * lda);
+    int32_t offset[ROWS], run[ROWS];
+    for (int i = 0; i < ROWS; i++) offset[i] = (int32_t)(i * lda), run[i] = ROWS - i;
     for (int64_t i = 0; i < m; i += ROWS) {
-        const GemmRows rows = {offset, m - i < ROWS ? (int)(m - i) : ROWS, 1};
+        const GemmRows rows = {offset, run, m - i < ROWS ? (int)(m - i) : ROWS, 1};
         for (int64_t j = 0; j < n; j += GEMM_NR) {
             const Product o = {.c = c + i * ldc + j,
                                .ldc = ldc,

@@ -104,8 +104,9 @@ static void multiply(Element *y, const Element *a, Factor f, int64_t m, const Ep
         float *const c = scratch + omp_get_thread_num() * own_size;
         Element *const own_rows = (Element *)(c + ROWS * GEMM_NR);
         int64_t copied = -1; // the block whose rows are there
-        int32_t row[ROWS];
-        for (int i = 0; i < ROWS && i * padded <= INT32_MAX; i++) row[i] = (int32_t)(i * padded);
+        int32_t row[ROWS], run[ROWS];
+        for (int i = 0; i < ROWS && i * padded <= INT32_MAX; i++)
+            row[i] = (int32_t)(i * padded), run[i] = ROWS - i;
         if (ahead) {
 #pragma omp for schedule(static)
             for (int64_t p = 0; p < panels; p++)
@@ -126,7 +127,7 @@ static void multiply(Element *y, const Element *a, Factor f, int64_t m, const Ep
             copied = block;
             Target target = {y, e, first, p * GEMM_NR, f.n};
             gemm_block(c, left < GEMM_NR ? (int)left : GEMM_NR, own_a,
-                       (GemmRows){row, (int)(end - first), 1}, axis, panel, store_rows, &target);
+                       (GemmRows){row, run, (int)(end - first), 1}, axis, panel, store_rows, &target);
         }
     }
 }
