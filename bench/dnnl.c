@@ -2,8 +2,8 @@
 // one process: bench/dnnl [batch [threads [fp32|bf16]]]. Version 2 of oneDNN's interface.
 //
 // oneDNN chooses its own layouts and pays no reorders; of its direct and Winograd algorithms the
-// faster one counts. Ours is what the trainer calls: where the layer pools, pooling and its backward
-// pass are in our time and not in oneDNN's, but outputs that no window reads are only in oneDNN's.
+// faster one counts. Ours is what the trainer calls: where a layer pools, pooling and its backward
+// pass are in our time only, outputs that no window reads in oneDNN's only.
 #include <dnnl.h>
 
 #include "bench/layers.h"
