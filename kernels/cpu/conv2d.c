@@ -346,7 +346,9 @@ static Slide new_slide(const Output *o, const ConvMap *map, int stride, int rows
     s.stats_size = o->stats ? 2 * s.panels * GEMM_NR : 0;
     s.padded_size = carved_elements(conv_padded_size(&s.units, map));
     s.block_size = (int64_t)s.units.max_pixels * GEMM_NR;
-    if (s.copied) s.windows_size = carved_elements(s.units.max_pixels * gemm_padded(s.axis.length));
+    if (s.copied)
+        s.windows_size =
+            carved_elements(div_up(s.units.max_pixels, TILE) * TILE * d.kernel * s.windows.length);
     s.own_size = s.padded_size + s.block_size + s.windows_size;
     return s;
 }

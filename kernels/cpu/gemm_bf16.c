@@ -40,6 +40,19 @@ typedef struct Product {
     int vecs; // columns, in vectors: 1 or 2
 } Product;
 
+// VEC pairs of elements.
+typedef Vec PairsU __attribute__((aligned(2), may_alias));
+
+INLINE Vec load_pairs(const Element *p)
+{
+    return *(const PairsU *)p;
+}
+
+INLINE void store_pairs(Element *p, Vec pairs)
+{
+    *(PairsU *)p = pairs;
+}
+
 // ---- vectors -----------------------------------------------------------------------------------
 
 INLINE Vec add_pair_product(Vec sum, const Element *a, Vec b)
@@ -77,7 +90,7 @@ INLINE void vector_tile(const Product *o, int first, const int32_t *offset, cons
         for (int64_t k = start; k < start + length; k += 2, b += ldb) {
             Vec bv[2];
 #pragma GCC unroll 2
-            for (int v = 0; v < vecs; v++) bv[v] = vec_load((const float *)b + v * VEC);
+            for (int v = 0; v < vecs; v++) bv[v] = load_pairs(b + v * 2 * VEC);
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 2
@@ -391,11 +404,9 @@ void gemm_pairs(float *c, int64_t ldc, bool add, int64_t m, int64_t n, const Ele
 
 // ---- packing -----------------------------------------------------------------------------------
 
-INLINE void store_pairs(Element *pairs, VecHalf x, VecHalf y)
+INLINE Vec make_pairs(VecHalf x, VecHalf y)
 {
-    const VecBits both = __builtin_convertvector(x, VecBits) | __builtin_convertvector(y, VecBits)
-                                                                   << 16;
-    vec_store((float *)pairs, (Vec)both);
+    return (Vec)(__builtin_convertvector(x, VecBits) | __builtin_convertvector(y, VecBits) << 16);
 }
 
 static VecHalf load_half(const Element *p, int64_t count)
@@ -409,9 +420,11 @@ void gemm_pair_rows(Element *pairs, const Element *x, const Element *y, int64_t 
 {
     int64_t j = 0;
     for (; y && j + VEC <= n; j += VEC)
-        store_pairs(pairs + 2 * j, *(const VecHalfU *)(x + j), *(const VecHalfU *)(y + j));
+        store_pairs(pairs + 2 * j,
+                    make_pairs(*(const VecHalfU *)(x + j), *(const VecHalfU *)(y + j)));
     for (; j < n; j += VEC)
-        store_pairs(pairs + 2 * j, load_half(x + j, n - j), load_half(y ? y + j : NULL, n - j));
+        store_pairs(pairs + 2 * j,
+                    make_pairs(load_half(x + j, n - j), load_half(y ? y + j : NULL, n - j)));
 }
 
 void gemm_pack(Element *panel, int64_t first, const Element *b, int64_t ldb, int64_t k, int n)
@@ -437,13 +450,13 @@ void gemm_pack(Element *panel, int64_t first, const Element *b, int64_t ldb, int
 INLINE void transpose_pairs(Element *to, int64_t distance, Vec v[VEC])
 {
     vec_transpose(v);
-    for (int i = 0; i < VEC; i++) vec_store((float *)(to + i * distance), v[i]);
+    for (int i = 0; i < VEC; i++) store_pairs(to + i * distance, v[i]);
 }
 
 // 2 * VEC elements, the first `count` of p.
 static Vec load_row(const Element *p, int64_t count)
 {
-    if (count >= 2 * VEC) return vec_load((const float *)p);
+    if (count >= 2 * VEC) return load_pairs(p);
     Vec v = {0};
     if (count > 0) memcpy(&v, p, (size_t)count * sizeof *p);
     return v;
@@ -486,8 +499,7 @@ void gemm_transpose(Element *a, int64_t lda, const Element *x, int64_t ldx, int6
             Vec v[VEC];
             load_square(v, x + i * ldx + j, ldx, k - i, n - j);
             vec_transpose(v);
-            for (int64_t r = 0; r < VEC && j + r < n; r++)
-                vec_store((float *)(a + (j + r) * lda + i), v[r]);
+            for (int64_t r = 0; r < VEC && j + r < n; r++) store_pairs(a + (j + r) * lda + i, v[r]);
         }
     }
 }
