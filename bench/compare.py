@@ -273,9 +273,9 @@ def compare(row, threads, machine, rounds, work, say):
     sides = {"nn.c": Ours(row, threads, work)}
     sides["nn.c"].run()  # refused options end here
     modes = scouted(row, machine)
-    sides |= {mode: Peer(row, threads, mode) for mode in dict.fromkeys([modes["eager"], modes["best"]])}
-    for side in list(sides.values())[1:]:
-        side.wait_ready()
+    for mode in dict.fromkeys([modes["eager"], modes["best"]]):
+        sides[mode] = Peer(row, threads, mode)
+        sides[mode].wait_ready()
     speed, disturbed = {name: [] for name in sides}, dict.fromkeys(sides, 0)
     for _ in range(rounds):
         for name, side in sides.items():
