@@ -414,6 +414,17 @@ static int affinity_count(void)
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
+void os_limit_spinning(char *const *argv)
+{
+    // about 0.1 ms: longer than the waits of a machine that is otherwise idle
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    char path[PATH_MAX]; // "/proc/self/exe" would show as the program's name
+    const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0 || setenv("GOMP_SPINCOUNT", "3000", 1) != 0) return;
+    path[length] = '\0';
+    execv(path, argv);
+}
+
 bool os_allow_amx(void)
 {
 #if defined(__x86_64__)

@@ -76,6 +76,12 @@ const char *os_platform_from(const char *proc_version, bool container);
 // The processor's name from /proc/cpuinfo, "unknown" without one.
 const char *os_cpu_model(void);
 
+// Starts this program again with a limit on how long OpenMP's threads spin while they wait for each
+// other, unless the environment has one: by default they hold the processor for many milliseconds,
+// and where other programs want it too, training was 10 to 40 times slower. libgomp reads the limit
+// as it is loaded, so it cannot be set later.
+void os_limit_spinning(char *const *argv);
+
 // Asks the kernel to let this process use AMX's tile registers. False: it does not.
 bool os_allow_amx(void);
 
