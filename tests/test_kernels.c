@@ -1,5 +1,5 @@
-// The CPU backend: right for any number of threads, the same bits for all of them, and planned
-// without touching memory.
+// The CPU backend in fp32 and bf16: right for any number of threads, the same bits for all of them,
+// and planned without touching memory.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,10 +16,13 @@
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
 
-static const Kernels *open_cpu(int threads)
+enum { DTYPES = 2 };
+static const char *const dtypes[DTYPES] = {"fp32", "bf16"};
+
+static const Kernels *open_cpu(int threads, const char *dtype)
 {
     const Kernels *kernels = NULL;
-    const KernelsConfig config = {.device = "cpu", .dtype = "auto", .threads = threads};
+    const KernelsConfig config = {.device = "cpu", .dtype = dtype, .threads = threads};
     char note[256];
     Error e;
     if (kernels_open(&kernels, &config, note, &e)) fail_msg("%s", e.message);
@@ -31,8 +34,9 @@ static const Kernels *open_cpu(int threads)
 static void matches_reference(void **state)
 {
     (void)state;
-    for (int threads = 1; threads <= 3; threads++) {
-        const Kernels *kernels = open_cpu(threads);
+    for (int i = 0; i < DTYPES * 3; i++) {
+        const Kernels *kernels = open_cpu(1 + i % 3, dtypes[i / 3]);
+        assert_int_equal(kernels->element, i / 3 == 0 ? F32 : BF16);
         assert_int_equal(kernels_check(kernels, true, stdout, NULL), 0);
         kernels->close();
     }
@@ -43,6 +47,7 @@ static void matches_reference(void **state)
 enum { FLOATS = 1 << 18, INPUTS = 5, OUTPUTS = 5 };
 static const Kernels *k;
 static float *in[INPUTS], *out[OUTPUTS]; // of FLOATS each; in[4] from 1.5 to 2.5
+static void *element[INPUTS];            // the inputs in the element type
 static uint8_t *places;                  // below 4
 static int32_t *labels;                  // below 4: labels, ids and rows
 static int shape;                        // which of the sizes below
@@ -103,34 +108,34 @@ static const Norm *norm(void)
         k->name(__VA_ARGS__);                                                                      \
     }
 RUN(from_f32, out[0], in[0], lengths[shape])
-RUN(to_f32, out[0], in[0], lengths[shape])
+RUN(to_f32, out[0], element[0], lengths[shape])
 RUN(gather, out[0], (int32_t *)out[1], (uint8_t *)in[0], labels, (uint32_t *)labels,
     (uint32_t *)labels, gathers[shape], augment)
-RUN(linear_forward, out[0], out[1], in[0], in[1], in[2], ACT_GELU, linears[shape])
-RUN(linear_forward_f32, out[0], in[0], in[1], in[2], linears[shape])
-RUN(linear_backward_data, out[0], in[0], in[1], in[2], ACT_GELU, linears[shape])
-RUN(linear_backward_weight, out[0], out[1], in[0], in[1], ADD, linears[shape])
-RUN(conv2d_forward, out[0], out[1], out[2], in[0], in[1], in[2], ACT_SILU, convs[shape])
-RUN(conv2d_pool_forward, out[0], (uint8_t *)out[1], out[2], in[0], in[1], in[2], ACT_GELU,
+RUN(linear_forward, out[0], out[1], element[0], element[1], in[2], ACT_GELU, linears[shape])
+RUN(linear_forward_f32, out[0], element[0], element[1], in[2], linears[shape])
+RUN(linear_backward_data, out[0], element[0], element[1], element[2], ACT_GELU, linears[shape])
+RUN(linear_backward_weight, out[0], out[1], element[0], element[1], ADD, linears[shape])
+RUN(conv2d_forward, out[0], out[1], out[2], element[0], element[1], in[2], ACT_SILU, convs[shape])
+RUN(conv2d_pool_forward, out[0], (uint8_t *)out[1], out[2], element[0], element[1], in[2], ACT_GELU,
     convs[shape])
-RUN(conv2d_backward_data, out[0], in[0], in[1], convs[shape])
-RUN(conv2d_backward_weight, out[0], in[0], in[1], ADD, convs[shape])
-RUN(conv2d_pool_backward_data, out[0], in[0], places, in[1], convs[shape])
-RUN(conv2d_pool_backward_weight, out[0], in[0], places, in[1], ADD, convs[shape])
-RUN(activation_forward, out[0], in[0], ACT_GELU, lengths[shape])
-RUN(activation_backward, out[0], in[0], in[1], ACT_SILU, lengths[shape])
-RUN(bias_act_backward, out[0], out[1], in[0], in[1], ACT_GELU, ADD, maps[shape])
-RUN(norm_stats, out[0], in[0], maps[shape])
-RUN(norm_act_forward, out[0], norm(), in[0], ACT_GELU, maps[shape])
-RUN(norm_act_inference, out[0], norm(), in[0], ACT_GELU, maps[shape])
-RUN(norm_act_backward_sums, norm(), in[0], in[3], ACT_GELU, maps[shape])
-RUN(norm_act_backward, out[0], norm(), in[0], in[3], ACT_GELU, ADD, maps[shape])
-RUN(maxpool_forward, out[0], (uint8_t *)out[1], in[0], pools[shape])
-RUN(maxpool_backward, out[0], in[0], places, pools[shape])
-RUN(avgpool_forward, out[0], in[0], pools[shape])
-RUN(avgpool_backward, out[0], in[0], pools[shape])
-RUN(dropout, out[0], in[0], (uint32_t *)labels, 0.3f, 1, 100, lengths[shape] / 100)
-RUN(add, out[0], in[0], in[1], lengths[shape])
+RUN(conv2d_backward_data, out[0], element[0], element[1], convs[shape])
+RUN(conv2d_backward_weight, out[0], element[0], element[1], ADD, convs[shape])
+RUN(conv2d_pool_backward_data, out[0], element[0], places, element[1], convs[shape])
+RUN(conv2d_pool_backward_weight, out[0], element[0], places, element[1], ADD, convs[shape])
+RUN(activation_forward, out[0], element[0], ACT_GELU, lengths[shape])
+RUN(activation_backward, out[0], element[0], element[1], ACT_SILU, lengths[shape])
+RUN(bias_act_backward, out[0], out[1], element[0], element[1], ACT_GELU, ADD, maps[shape])
+RUN(norm_stats, out[0], element[0], maps[shape])
+RUN(norm_act_forward, out[0], norm(), element[0], ACT_GELU, maps[shape])
+RUN(norm_act_inference, out[0], norm(), element[0], ACT_GELU, maps[shape])
+RUN(norm_act_backward_sums, norm(), element[0], element[3], ACT_GELU, maps[shape])
+RUN(norm_act_backward, out[0], norm(), element[0], element[3], ACT_GELU, ADD, maps[shape])
+RUN(maxpool_forward, out[0], (uint8_t *)out[1], element[0], pools[shape])
+RUN(maxpool_backward, out[0], element[0], places, pools[shape])
+RUN(avgpool_forward, out[0], element[0], pools[shape])
+RUN(avgpool_backward, out[0], element[0], pools[shape])
+RUN(dropout, out[0], element[0], (uint32_t *)labels, 0.3f, 1, 100, lengths[shape] / 100)
+RUN(add, out[0], element[0], element[1], lengths[shape])
 RUN(softmax_cross_entropy, out[0], out[1], in[0], labels, losses[shape])
 RUN(sgd_update, params(), 2, (Sgd){0.9f, true})
 RUN(adamw_update, params(), 2, (AdamW){0.9f, 0.999f, 1e-8f})
@@ -203,7 +208,10 @@ static int allocate(void **state)
     places = new_bytes(FLOATS);
     labels = new_bytes(FLOATS * sizeof *labels);
     for (int j = 0; j < OUTPUTS; j++) out[j] = new_bytes(FLOATS * sizeof **out);
-    for (int j = 0; j < INPUTS; j++) in[j] = new_bytes(FLOATS * sizeof **in);
+    for (int j = 0; j < INPUTS; j++) {
+        in[j] = new_bytes(FLOATS * sizeof **in);
+        element[j] = new_bytes(FLOATS * sizeof **in);
+    }
     for (uint32_t i = 0; i < FLOATS; i++) {
         const Philox p = philox(1, STREAM_TEST, i, 0), q = philox(1, STREAM_TEST, i, 1);
         for (int j = 0; j < 4; j++) in[j][i] = philox_unit(p.v[j]) - 0.5f;
@@ -221,19 +229,21 @@ static int release(void **state)
     free(labels);
     for (int j = 0; j < OUTPUTS; j++) free(out[j]);
     for (int j = 0; j < INPUTS; j++) free(in[j]);
+    for (int j = 0; j < INPUTS; j++) free(element[j]);
     memset(out, 0, sizeof out);
     memset(in, 0, sizeof in);
+    memset(element, 0, sizeof element);
     places = NULL;
     labels = NULL;
     return 0;
 }
 
 // The outputs begin as what is positive, so that sums are added to and variances have roots.
-static void run_with(int threads, void (*run)(void))
+static void run_with(int threads, const char *dtype, void (*run)(void))
 {
     const StepValues values = {.seed = 7, .step = 3, .epoch = 1, .hyper = {1, 0.1f}};
     for (int j = 0; j < OUTPUTS; j++) memcpy(out[j], in[4], FLOATS * sizeof **out);
-    k = open_cpu(threads);
+    k = open_cpu(threads, dtype);
     k->step_begin(0, &values);
     run();
     k->step_end();
@@ -241,27 +251,37 @@ static void run_with(int threads, void (*run)(void))
     k->close();
 }
 
+// Operation i of the present shape, with several numbers of threads: how many outputs differ.
+static int different_bits(int i, const char *dtype, float *one[OUTPUTS])
+{
+    static const int counts[] = {2, 3, 5};
+    int different = 0;
+    run_with(1, dtype, operations[i].run);
+    for (int j = 0; j < OUTPUTS; j++) memcpy(one[j], out[j], FLOATS * sizeof **out);
+    for (int t = 0; t < COUNT(counts); t++) {
+        run_with(counts[t], dtype, operations[i].run);
+        for (int j = 0; j < OUTPUTS; j++) {
+            if (memcmp(one[j], out[j], FLOATS * sizeof **out) == 0) continue;
+            print_error("%s %s, shape %d, output %d: %d threads differ from 1\n",
+                        operations[i].name, dtype, shape, j, counts[t]);
+            different++;
+        }
+    }
+    return different;
+}
+
 static void gives_the_same_bits(void **state)
 {
     (void)state;
-    static const int counts[] = {2, 3, 5};
     float *one[OUTPUTS];
     for (int j = 0; j < OUTPUTS; j++) one[j] = new_bytes(FLOATS * sizeof **one);
     int different = 0;
-    for (int i = 0; i < COUNT(operations); i++) {
-        for (shape = 0; shape < SHAPES; shape++) {
-            run_with(1, operations[i].run);
-            for (int j = 0; j < OUTPUTS; j++) memcpy(one[j], out[j], FLOATS * sizeof **out);
-            for (int t = 0; t < COUNT(counts); t++) {
-                run_with(counts[t], operations[i].run);
-                for (int j = 0; j < OUTPUTS; j++) {
-                    if (memcmp(one[j], out[j], FLOATS * sizeof **out) == 0) continue;
-                    print_error("%s, shape %d, output %d: %d threads differ from 1\n",
-                                operations[i].name, shape, j, counts[t]);
-                    different++;
-                }
-            }
-        }
+    for (int t = 0; t < DTYPES; t++) {
+        k = open_cpu(1, dtypes[t]);
+        for (int j = 0; j < INPUTS; j++) k->from_f32(element[j], in[j], FLOATS);
+        k->close();
+        for (int i = 0; i < COUNT(operations); i++)
+            for (shape = 0; shape < SHAPES; shape++) different += different_bits(i, dtypes[t], one);
     }
     for (int j = 0; j < OUTPUTS; j++) free(one[j]);
     assert_int_equal(different, 0);
@@ -272,15 +292,17 @@ static void gives_the_same_bits(void **state)
 static void plans_without_memory(void **state)
 {
     (void)state;
-    const Kernels *cpu = open_cpu(2);
-    Plan plan;
-    Error e;
-    k = kernels_plan_begin(cpu); // every pointer is NULL
-    for (int i = 0; i < COUNT(operations); i++)
-        for (shape = 0; shape < SHAPES; shape++) operations[i].run();
-    assert_int_equal(kernels_plan_end(&plan, &e), 0);
-    assert_int_equal(plan.calls, SHAPES * COUNT(operations));
-    cpu->close();
+    for (int t = 0; t < DTYPES; t++) {
+        const Kernels *cpu = open_cpu(2, dtypes[t]);
+        Plan plan;
+        Error e;
+        k = kernels_plan_begin(cpu); // every pointer is NULL
+        for (int i = 0; i < COUNT(operations); i++)
+            for (shape = 0; shape < SHAPES; shape++) operations[i].run();
+        assert_int_equal(kernels_plan_end(&plan, &e), 0);
+        assert_int_equal(plan.calls, SHAPES * COUNT(operations));
+        cpu->close();
+    }
 }
 
 static void counts_arithmetic(void **state)
@@ -290,7 +312,7 @@ static void counts_arithmetic(void **state)
     const LinearDims linear = {5, 7, 11};
     const double conv_flop = 2.0 * (2 * 9 * 8 * 16) * 27, linear_flop = 2.0 * 5 * 7 * 11;
     const double conv_bytes = 4.0 * (2 * 9 * 8 * (3 + 16) + 16 * 27);
-    const Kernels *cpu = open_cpu(1);
+    const Kernels *cpu = open_cpu(1, "fp32");
     Plan plan;
     Error e;
     k = kernels_plan_begin(cpu);
