@@ -120,7 +120,7 @@ static bool check_tensor(Check *c)
 
 int selftest(Session *s, ModelFunction loss, ModelFunction gradient, void *model, double grad_scale)
 {
-    int failed = kernels_check(s->kernels, false, stdout, NULL);
+    int failed = s->failed_operations + kernels_check(s->kernels, false, stdout, NULL);
     const int64_t n = s->options->batch_size < 64 ? s->options->batch_size : 64;
     session_load_fixed(s, n);
     gradient(model);

@@ -4,7 +4,8 @@
 
 #include "runtime/session.h"
 
-// Checks the device's operations against their fp64 reference, then every parameter's gradient:
+// Checks the device's operations against their fp64 reference, then every parameter's gradient, in
+// fp32 whatever --dtype says (session_open() has then checked the operations of that type):
 // along the gradient itself and along random directions, the loss must change as the gradient
 // says. `loss` runs gather, forward and loss for the batch on the device, adding to s->metrics;
 // `gradient` runs the same and backward, without an update. The loss that is differentiated is

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/profile.h"
+#include "kernels/check.h"
 #include "runtime/model_file.h"
 #include "runtime/os.h"
 
@@ -63,22 +64,37 @@ static void declare_feed(Session *s)
     s->grad_norm = workspace(t, SHAPE(1), sizeof(float));
 }
 
+// Finite differences need fp32: the self-test checks the operations of another type, and goes on in
+// fp32.
+static void open_kernels(Session *s)
+{
+    Error e;
+    KernelsConfig config = {
+        .device = s->options->device,
+        .dtype = dtype_names[s->options->dtype],
+        .threads = (int)s->options->threads,
+    };
+    check(kernels_open(&s->kernels, &config, s->note, &e), &e);
+    if (!s->options->selftest || s->kernels->element == F32) return;
+    printf("the operations in bf16\n");
+    s->failed_operations = kernels_check(s->kernels, false, stdout, NULL);
+    printf("the operations and the gradients in fp32\n");
+    s->kernels->close();
+    config.dtype = "fp32";
+    check(kernels_open(&s->kernels, &config, s->note, &e), &e);
+}
+
 void session_open(Session *s, const Program *p, const Arg *own, size_t own_count, int argc,
                   char **argv)
 {
+    os_limit_spinning(argv);
     s->started = os_seconds();
     s->program = p;
     s->options = &s->line.options;
     options_parse(&s->line, own, own_count, p->usage, p->defaults, argc, argv);
     open_data(s);
     set_length(s);
-    Error e;
-    const KernelsConfig config = {
-        .device = s->options->device,
-        .dtype = dtype_names[s->options->dtype],
-        .threads = (int)s->options->threads,
-    };
-    check(kernels_open(&s->kernels, &config, s->note, &e), &e);
+    open_kernels(s);
     if (s->options->profile) s->kernels = kernels_profile(s->kernels);
     declare_feed(s);
 }

@@ -53,7 +53,8 @@ typedef struct Session {
     Dataset data;
     Augment augment;
     const Kernels *kernels;
-    char note[256]; // why the device is not the one hoped for
+    char note[256];        // why the device is not the one hoped for
+    int failed_operations; // of --selftest with another --dtype than fp32, which is checked first
     Tensors tensors;
     Feed feed;
     Tensor *metrics;   // (METRICS) loss and correct count since they were last read

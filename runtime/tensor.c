@@ -146,10 +146,21 @@ static void measure(Tensors *t, const Kernels *k)
     t->parameter_bytes = (size_t)t->arena_floats * sizeof(float);
 }
 
+// Of the working copies; none where they are the master weights.
+static size_t value_bytes(const Tensors *t, const Kernels *k)
+{
+    return k->element == F32 ? 0 : (size_t)t->arena_floats * k->element_size;
+}
+
+static size_t total_bytes(const Tensors *t, const Kernels *k)
+{
+    return t->parameter_bytes * 4 + value_bytes(t, k) + t->activation_bytes;
+}
+
 // A system that promises more memory than it has would kill the process later, without a word.
 static int check_memory(const Tensors *t, const Kernels *k, Error *e)
 {
-    const size_t need = t->parameter_bytes * 4 + t->activation_bytes, free = k->memory_free();
+    const size_t need = total_bytes(t, k), free = k->memory_free();
     if (need <= free) return STATUS_OK;
     return fail(e, strcmp(k->device, "cpu") == 0 ? STATUS_IO : STATUS_DEVICE,
                 "%s has %.0f MB of memory free, but this network and batch need %.0f MB; try a "
@@ -164,12 +175,12 @@ int tensors_allocate(Tensors *t, const Kernels *k, Error *e)
     float **const arenas[] = {&t->master, &t->grad, &t->state1, &t->state2};
     bool ok = true;
     for (size_t i = 0; i < 4; i++) ok = (*arenas[i] = k->alloc(t->parameter_bytes)) && ok;
-    t->value = k->element == F32 ? t->master : k->alloc((size_t)t->arena_floats * k->element_size);
+    t->value = k->element == F32 ? t->master : k->alloc(value_bytes(t, k));
     t->activations = k->alloc(t->activation_bytes);
     if (!ok || !t->value || !t->activations)
         return fail(e, strcmp(k->device, "cpu") == 0 ? STATUS_IO : STATUS_DEVICE,
                     "%s could not allocate %.0f MB; try a smaller --batch-size", k->device,
-                    (double)(t->parameter_bytes * 4 + t->activation_bytes) / 1e6);
+                    (double)total_bytes(t, k) / 1e6);
     place(t, k);
     return STATUS_OK;
 }
