@@ -58,14 +58,13 @@ typedef uint8_t VecByte __attribute__((vector_size(VEC)));
 
 static void normalize_row(Element *to, const uint8_t *bytes, Work w, int size)
 {
-    int i = 0;
-    for (; i + VEC <= size; i += VEC) {
-        VecByte b;
-        memcpy(&b, bytes + i, sizeof b);
+    for (int i = 0; i < size; i += VEC) {
+        const int count = size - i < VEC ? size - i : VEC;
+        VecByte b = {0};
+        memcpy(&b, bytes + i, (size_t)count);
         const Vec v = __builtin_convertvector(b, Vec);
-        elem_store(to + i, v * vec_load(w.scale + i) + vec_load(w.shift + i));
+        elem_store_up_to(to + i, v * vec_load(w.scale + i) + vec_load(w.shift + i), count);
     }
-    for (; i < size; i++) to[i] = elem_put((float)bytes[i] * w.scale[i] + w.shift[i]);
 }
 
 static void gather_image(Element *to, const uint8_t *image, Work w, const AugmentDraw *draw,
