@@ -83,8 +83,13 @@ def processors(count):
     return (first + [c for c in mine if c not in first])[:count]
 
 
+def pinned(threads):
+    return ["taskset", "-c", ",".join(map(str, processors(threads)))]
+
+
 def library(name):
-    listing = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True).stdout
+    listing = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True,
+                             check=False).stdout
     found = re.search(rf"\b{name}\S* .*=> (\S+)", listing)
     if found:
         return found.group(1)
@@ -98,7 +103,8 @@ LIBRARIES = {"tcmalloc": "libtcmalloc_minimal.so", "jemalloc": "libjemalloc.so",
 def environment(threads, extra=""):
     """Of both sides; `extra` is "" or of ENVIRONMENTS. None: this system lacks the library."""
     env = dict(os.environ, OMP_NUM_THREADS=str(threads), TORCHINDUCTOR_CACHE_DIR=str(BUILD / "inductor"))
-    for trap in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OMP_WAIT_POLICY", "LD_PRELOAD"):
+    for trap in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
+                 "LD_PRELOAD"):
         env.pop(trap, None)
     # Without these glibc gives big buffers back to the system at each step.
     env.update(MALLOC_MMAP_THRESHOLD_="4000000000", MALLOC_TRIM_THRESHOLD_="4000000000")
@@ -157,9 +163,10 @@ class Ours:
 
     def run(self):
         shutil.rmtree(self.out, ignore_errors=True)
-        command = self.row.command + ["--threads", str(self.threads), "--quiet", "--out", str(self.out)]
+        command = pinned(self.threads) + self.row.command
+        command += ["--threads", str(self.threads), "--quiet", "--out", str(self.out)]
         done = subprocess.run(command, cwd=ROOT, env=environment(self.threads), capture_output=True,
-                              text=True, preexec_fn=lambda: os.sched_setaffinity(0, processors(self.threads)))
+                              text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr.strip())
         log = [json.loads(x) for x in (self.out / "log.jsonl").read_text().splitlines()]
@@ -182,12 +189,12 @@ class Peer:
         if env is None:
             raise RuntimeError(f"no {LIBRARIES[extra]}")
         # Turns of the same length, but two steps at least.
-        command = [PYTHON, str(ROOT / "bench" / "torch_peer.py"), row.peer, "--mode", how, "--threads",
-                   str(threads), "--turn", str(row.turn), "--steps", "2"]
+        command = pinned(threads) + [
+            PYTHON, str(ROOT / "bench" / "torch_peer.py"), row.peer, "--mode", how, "--threads",
+            str(threads), "--turn", str(row.turn), "--steps", "2"]
         self.began = time.monotonic()
         self.process = subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        preexec_fn=lambda: os.sched_setaffinity(0, processors(threads)))
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.first_seconds = 0
 
     def read(self):
@@ -357,9 +364,9 @@ def noise_like_mnist(work):
 def describe():
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()).group(1)
     torch = subprocess.run([PYTHON, "-c", "import torch; print(torch.__version__)"], text=True,
-                           capture_output=True).stdout.strip()
+                           capture_output=True, check=False).stdout.strip()
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
-                            capture_output=True).stdout.strip()
+                            capture_output=True, check=False).stdout.strip()
     return cpu, torch, commit
 
 
