@@ -104,7 +104,7 @@ $(BUILD)/kernels/cpu_$1.o: $(patsubst %,$(BUILD)/kernels/cpu_$1/%.o,$(call cpu_f
 endef
 $(foreach v,$(CPU_VARIANTS),$(eval $(call CPU_VARIANT,$v)))
 
-$(BUILD)/kernels/open.o: ALL_CFLAGS += '-DCPU_SETS(F)=$(CPU_SETS:%=F(%))'
+$(BUILD)/kernels/open.o: ALL_CFLAGS += '-DCPU_SETS(F)=${CPU_SETS:%=F(%)}'
 
 # Changes when the compiler or its flags do, so that everything is then built again.
 FLAGS := $(CC) $(ALL_CFLAGS) $(CPU_VARIANTS)
