@@ -2,7 +2,8 @@
 //
 // Images come in an order keyed by the hash of their path, not class by class: whoever looks at the
 // first few thousand images sees all classes. Files that cannot be used are left out and listed;
-// the run fails if they are more than one in a hundred.
+// the run fails if they are more than one in a hundred. This process reads the files; what looks at
+// their contents are the processes of data/sandbox.h.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,18 +16,18 @@
 #include <unistd.h>
 
 #include "data/image.h"
+#include "data/sandbox.h"
 #include "data/sha256.h"
 #include "data/source.h"
 
-enum {
-    CHUNK_IMAGES = 1024, // decoded at a time, by all threads
-    CHUNK_BYTES = 64 << 20,
-};
+// For one image; the largest pictures need a few.
+enum { CPU_SECONDS = 30, STALL_SECONDS = 10 };
 
 typedef struct Entry {
     char *path;   // below the source directory
     uint64_t key; // the order
     int label;
+    char *bad; // why the file cannot be read, or NULL
 } Entry;
 
 typedef struct Entries {
@@ -38,12 +39,12 @@ typedef struct LeftOut {
     char *path, *reason;
 } LeftOut;
 
-// One image of the chunk that is being decoded.
-typedef struct Decoded {
-    int status;
-    bool other_size; // than the first image, and no size was asked for
-    Error error;
-} Decoded;
+// What the decoding processes make of an image.
+typedef struct Wanted {
+    int h, w, c; // h = 0: its size is asked for, no pixels
+    bool crop;
+    bool exact; // no other size will do
+} Wanted;
 
 typedef struct Folder {
     const char *dir;
@@ -57,11 +58,10 @@ typedef struct Folder {
     int64_t left_out_count, left_out_capacity;
     int64_t bad; // of those, the ones that look like images by their name
 
-    const char *first_path;        // of the image that gave the size
-    uint8_t *pixels;               // (chunk, H, W, C)
-    Decoded *decoded;              // (chunk)
-    int64_t chunk;                 // images that fit
-    int64_t next[2], chunk_end[2]; // the next image to give out, and the end of what is decoded
+    const char *first_path; // of the image that gave the size
+    Wanted wanted;
+    Sandbox *sandbox;
+    int64_t put[2], taken[2]; // images that went into the sandbox, and came out
 } Folder;
 
 // ---- lists --------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ static int add_image(Folder *f, Split split, const char *path, const char *insid
     Entry *list = grow(l->list, l->n, &l->capacity, sizeof *list);
     if (!list) return no_memory(e);
     l->list = list;
-    l->list[l->n] = (Entry){strdup(path), key, label};
+    l->list[l->n] = (Entry){strdup(path), key, label, NULL};
     return l->list[l->n++].path ? 0 : no_memory(e);
 }
 
@@ -278,97 +278,141 @@ static void full_path(const Folder *f, const Entry *entry, char path[8192])
     snprintf(path, 8192, "%s/%s", f->dir, entry->path);
 }
 
-// The size of all images, if none was asked for: that of the first one that is good.
-static int find_size(Source *s, Folder *f, Error *e)
+// In a decoding process.
+static void decode(const void *context, const uint8_t *bytes, size_t size, uint8_t *image,
+                   SandboxResult *r)
 {
-    s->h = f->options.h;
-    s->w = f->options.w;
-    for (int64_t i = 0; i < f->images[SPLIT_TRAIN].n && s->h == 0; i++) {
-        const Entry *entry = &f->images[SPLIT_TRAIN].list[i];
+    const Wanted *want = context;
+    Error e = {0};
+    int h = 0, w = 0;
+    r->status = image_info(bytes, size, &h, &w, &e);
+    if (!r->status) {
+        r->h = h;
+        r->w = w;
+        if (want->exact && (h != want->h || w != want->w))
+            r->status = fail(&e, STATUS_DATA, "%dx%d", h, w);
+        else if (want->h)
+            r->status =
+                image_decode(image, want->h, want->w, want->c, want->crop, bytes, size, h, w, &e);
+    }
+    snprintf(r->reason, sizeof r->reason, "%.199s", r->status ? e.message : "");
+}
+
+static int open_sandbox(Source *s, Folder *f, int64_t images, Error *e)
+{
+    int workers = f->options.workers;
+    if (images < 64 * (int64_t)workers) workers = (int)(images / 64) + 1;
+    const SandboxConfig config = {
+        .work = decode,
+        .context = &f->wanted,
+        .out_bytes = (size_t)f->wanted.h * (size_t)f->wanted.w * (size_t)f->wanted.c,
+        .max_input = IMAGE_MAX_BYTES,
+        .workers = workers,
+        .cpu_seconds = CPU_SECONDS,
+        .stall_seconds = STALL_SECONDS,
+    };
+    const int status = sandbox_open(&f->sandbox, &config, e);
+    if (!status && !sandbox_strict(f->sandbox))
+        s->notice = "this system has no seccomp: images are decoded with limits on memory and time "
+                    "alone";
+    return status;
+}
+
+// Reads files into the sandbox until it is full or the split ends.
+static int feed(Folder *f, Split split, Error *e)
+{
+    const Entries *l = &f->images[split];
+    uint8_t *input;
+    while (f->put[split] < l->n && (input = sandbox_input(f->sandbox))) {
+        Entry *entry = &l->list[f->put[split]];
         char path[8192];
-        uint8_t *bytes;
         size_t size;
         Error bad;
         full_path(f, entry, path);
-        if (image_read(path, &bytes, &size, &bad)) continue;
-        if (image_info(bytes, size, &s->h, &s->w, &bad)) s->h = 0;
+        const int status = image_read(path, input, &size, &bad);
+        if (status == STATUS_IO) return fail(e, STATUS_IO, "%s: %s", path, bad.message);
+        if (!status)
+            sandbox_put(f->sandbox, size);
+        else if (!(entry->bad = strdup(bad.message)))
+            return no_memory(e);
+        f->put[split]++;
+    }
+    return 0;
+}
+
+// The next image's entry and what became of it; *entry is NULL after the last one.
+static int take(Folder *f, Split split, Entry **entry, const uint8_t **image, SandboxResult *r,
+                Error *e)
+{
+    *entry = NULL;
+    int status = feed(f, split, e);
+    if (status || f->taken[split] == f->images[split].n) return status;
+    *entry = &f->images[split].list[f->taken[split]++];
+    if (!(*entry)->bad) return sandbox_take(f->sandbox, image, r, e);
+    *r = (SandboxResult){.status = STATUS_DATA};
+    snprintf(r->reason, sizeof r->reason, "%s", (*entry)->bad);
+    return 0;
+}
+
+// The size of all images, if none was asked for: that of the first one that is good.
+static int find_size(Source *s, Folder *f, Error *e)
+{
+    int status = open_sandbox(s, f, 1, e);
+    while (!status && s->h == 0) {
+        const uint8_t *image;
+        Entry *entry;
+        SandboxResult r;
+        status = take(f, SPLIT_TRAIN, &entry, &image, &r, e);
+        if (!status && !entry)
+            status = fail(e, STATUS_DATA, "%s: not one image can be read", f->dir);
+        // A decoding process is not to be believed.
+        if (status || r.status || r.h < 1 || r.w < 1 || r.h > SHARD_MAX_SIDE ||
+            r.w > SHARD_MAX_SIDE)
+            continue;
+        s->h = r.h;
+        s->w = r.w;
         f->first_path = entry->path;
-        free(bytes);
     }
-    return s->h ? 0 : fail(e, STATUS_DATA, "%s: not one image can be read", f->dir);
+    sandbox_close(f->sandbox);
+    f->sandbox = NULL;
+    f->put[SPLIT_TRAIN] = f->taken[SPLIT_TRAIN] = 0;
+    return status;
 }
 
-static void decode(const Source *s, const Entry *entry, uint8_t *image, Decoded *d)
+static int report_bad(const Source *s, Folder *f, const Entry *entry, const SandboxResult *r,
+                      Error *e)
 {
-    const Folder *f = s->state;
-    char path[8192];
-    uint8_t *bytes;
-    size_t size;
-    int h, w;
-    *d = (Decoded){0};
-    full_path(f, entry, path);
-    d->status = image_read(path, &bytes, &size, &d->error);
-    if (!d->status && f->first_path) {
-        d->status = image_info(bytes, size, &h, &w, &d->error);
-        if (!d->status && (h != s->h || w != s->w)) {
-            d->other_size = true;
-            d->status = fail(&d->error, STATUS_DATA, "%dx%d", h, w);
-        }
-    }
-    if (!d->status)
-        d->status = image_decode(image, s->h, s->w, s->c, f->options.crop, bytes, size, &d->error);
-    free(bytes);
-}
-
-static void decode_chunk(const Source *s, Folder *f, Split split)
-{
-    const Entries *l = &f->images[split];
-    const int64_t first = f->next[split], left = l->n - first;
-    const int64_t n = left < f->chunk ? left : f->chunk;
-    const size_t image_bytes = (size_t)s->h * (size_t)s->w * (size_t)s->c;
-#pragma omp parallel for schedule(dynamic, 4)
-    for (int64_t i = 0; i < n; i++)
-        decode(s, &l->list[first + i], f->pixels + (size_t)i * image_bytes, &f->decoded[i]);
-    f->chunk_end[split] = first + n;
-}
-
-static int report_bad(const Source *s, Folder *f, const Entry *entry, const Decoded *d, Error *e)
-{
-    if (d->status == STATUS_IO) // ours, not the image's fault
-        return fail(e, STATUS_IO, "%s/%s: %s", f->dir, entry->path, d->error.message);
-    if (d->other_size)
+    if (f->wanted.exact && r->h && (r->h != s->h || r->w != s->w))
         return fail(e, STATUS_DATA,
-                    "images differ in size: %s is %s, %s is %dx%d; give --size %dx%d or another",
-                    entry->path, d->error.message, f->first_path, s->h, s->w, s->h, s->w);
+                    "images differ in size: %s is %dx%d, %s is %dx%d; give --size %dx%d or another",
+                    entry->path, r->h, r->w, f->first_path, s->h, s->w, s->h, s->w);
     const int64_t total = s->count[0] + s->count[1];
     if (++f->bad * 100 > total)
         return fail(e, STATUS_DATA,
                     "%s: more than 1%% of the %" PRId64 " images cannot be used; the last one is "
                     "%s: %s",
-                    f->dir, total, entry->path, d->error.message);
-    return leave_out(f, entry->path, d->error.message, e);
+                    f->dir, total, entry->path, r->reason);
+    return leave_out(f, entry->path, r->reason, e);
 }
 
 static int folder_next(Source *s, Split split, uint8_t *image, int *label, Error *e)
 {
     Folder *f = s->state;
-    const size_t image_bytes = (size_t)s->h * (size_t)s->w * (size_t)s->c;
     *label = -1;
-    while (f->next[split] < f->images[split].n) {
-        if (f->next[split] == f->chunk_end[split]) decode_chunk(s, f, split);
-        // What is decoded are the last images before chunk_end; the chunk starts a whole number of
-        // chunks into the split.
-        const int64_t place = f->next[split] % f->chunk;
-        const Entry *entry = &f->images[split].list[f->next[split]++];
-        if (f->decoded[place].status == 0) {
-            memcpy(image, f->pixels + (size_t)place * image_bytes, image_bytes);
+    for (;;) {
+        const uint8_t *pixels;
+        Entry *entry;
+        SandboxResult r;
+        int status = take(f, split, &entry, &pixels, &r, e);
+        if (status || !entry) return status;
+        if (r.status == 0) {
+            memcpy(image, pixels, (size_t)s->h * (size_t)s->w * (size_t)s->c);
             *label = entry->label;
             return 0;
         }
-        const int status = report_bad(s, f, entry, &f->decoded[place], e);
+        status = report_bad(s, f, entry, &r, e);
         if (status) return status;
     }
-    return 0;
 }
 
 // ---- the list of what was left out --------------------------------------------------------------
@@ -398,7 +442,9 @@ static char *folder_left_out(Source *s, int64_t *files)
     if (!out) return NULL;
     for (int64_t i = 0; i < f->left_out_count; i++) {
         print_escaped(out, f->left_out[i].path);
-        fprintf(out, "\t%s\n", f->left_out[i].reason);
+        fputc('\t', out);
+        print_escaped(out, f->left_out[i].reason);
+        fputc('\n', out);
     }
     fclose(out);
     return text;
@@ -409,7 +455,10 @@ static void folder_close(Source *s)
     Folder *f = s->state;
     if (!f) return;
     for (int split = 0; split < 2; split++) {
-        for (int64_t i = 0; i < f->images[split].n; i++) free(f->images[split].list[i].path);
+        for (int64_t i = 0; i < f->images[split].n; i++) {
+            free(f->images[split].list[i].path);
+            free(f->images[split].list[i].bad);
+        }
         free(f->images[split].list);
     }
     for (int64_t i = 0; i < f->left_out_count; i++) {
@@ -419,8 +468,7 @@ static void folder_close(Source *s)
     for (int k = 0; k < f->class_count; k++) free(f->classes[k]);
     free(f->classes);
     free(f->left_out);
-    free(f->pixels);
-    free(f->decoded);
+    sandbox_close(f->sandbox);
     free(f);
     s->state = NULL;
 }
@@ -428,21 +476,15 @@ static void folder_close(Source *s)
 static int open_folder(Source *s, Folder *f, Error *e)
 {
     int status = scan(f, e);
-    if (!status) status = find_size(s, f, e);
+    s->h = f->options.h;
+    s->w = f->options.w;
+    if (!status && s->h == 0) status = find_size(s, f, e);
     if (status) return status;
-    const int64_t image_bytes = (int64_t)s->h * s->w * s->c;
-    f->chunk = CHUNK_BYTES / image_bytes;
-    if (f->chunk > CHUNK_IMAGES) f->chunk = CHUNK_IMAGES;
-    if (f->chunk < 1) f->chunk = 1;
-    f->pixels = malloc((size_t)(f->chunk * image_bytes));
-    f->decoded = malloc((size_t)f->chunk * sizeof *f->decoded);
-    if (!f->pixels || !f->decoded)
-        return fail(e, STATUS_IO, "no memory for %" PRId64 " images of %dx%d", f->chunk, s->h,
-                    s->w);
+    for (int i = 0; i < 2; i++) s->count[i] = f->images[i].n;
     s->classes = f->class_count;
     s->class_names = f->classes;
-    for (int i = 0; i < 2; i++) s->count[i] = f->images[i].n;
-    return 0;
+    f->wanted = (Wanted){s->h, s->w, s->c, f->options.crop, f->options.h == 0};
+    return open_sandbox(s, f, s->count[0] + s->count[1], e);
 }
 
 int folder_open(Source *s, const char *dir, const FolderOptions *o, Error *e)

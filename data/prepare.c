@@ -32,7 +32,7 @@ typedef struct Options {
     const char *source, *out, *size;
     bool grey, rgb, crop, force;
     double test_fraction;
-    int64_t shard_bytes;
+    int64_t shard_bytes, workers;
 } Options;
 
 static Options o = {.shard_bytes = 1 << 30};
@@ -48,6 +48,7 @@ static Arg table[] = {
     ARG_DOUBLE("test-fraction", &o.test_fraction, 0, 0.9,
                "of a folder without train/ and test/; 0: a tenth"),
     ARG_INT("shard-bytes", &o.shard_bytes, 1, 1LL << 40, "images in one file"),
+    ARG_INT("workers", &o.workers, 0, 1024, "processes that decode a folder; 0: as processors"),
 };
 enum { TABLE = sizeof table / sizeof *table };
 
@@ -194,7 +195,12 @@ static void print_summary(const Source *s, const Conversion *v, const PackSummar
 
 static int open_source(Source *s, const char *command, int h, int w, Error *e)
 {
-    const FolderOptions folder = {h, w, o.grey ? 1 : 3, o.crop, o.test_fraction};
+    const FolderOptions folder = {.h = h,
+                                  .w = w,
+                                  .c = o.grey ? 1 : 3,
+                                  .crop = o.crop,
+                                  .test_fraction = o.test_fraction,
+                                  .workers = o.workers ? (int)o.workers : os_cpu_count()};
     if (strcmp(command, "idx") == 0) return idx_open(s, o.source, e);
     if (strcmp(command, "cifar") == 0) return cifar_open(s, o.source, e);
     return folder_open(s, o.source, &folder, e);
@@ -267,6 +273,7 @@ static int pack(const char *command, int argc, char **argv, Error *e)
     Source source;
     status = open_source(&source, command, h, w, e);
     if (status) return status;
+    if (source.notice) warn("%s", source.notice);
     status = pack_source(&source, command, h, w, start, e);
     source.close(&source);
     return status;

@@ -73,6 +73,23 @@ const ShardSection *shard_section(const ShardHeader *h, int section)
     return sections[section];
 }
 
+int open_status(int error)
+{
+    switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case EACCES:
+    case EPERM:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case ENXIO:
+        return STATUS_DATA;
+    default:
+        return STATUS_IO;
+    }
+}
+
 int read_exactly(int fd, const char *path, void *bytes, size_t size, int64_t offset, Error *e)
 {
     size_t done = 0;
@@ -401,7 +418,7 @@ static int open_file(Shard *s, uint64_t *size, Error *e)
 {
     // O_NONBLOCK: a FIFO of that name must not make us wait for a writer.
     s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (s->fd < 0) return fail_errno(e, STATUS_DATA, "%s: cannot open", s->path);
+    if (s->fd < 0) return fail_errno(e, open_status(errno), "%s: cannot open", s->path);
     struct stat st;
     if (fstat(s->fd, &st)) return fail_errno(e, STATUS_IO, "%s: cannot stat", s->path);
     if (!S_ISREG(st.st_mode)) return fail(e, STATUS_DATA, "%s: not a regular file", s->path);
