@@ -157,9 +157,11 @@ static int pack_split(Source *s, Split split, const Conversion *v, Packer *packe
 // The list of files that were left out goes into the data set's directory.
 static int add_left_out(Source *s, Packer *packer, int64_t *files, Error *e)
 {
-    char *text = s->left_out ? s->left_out(s, files) : NULL;
-    if (!text) return 0;
-    const int status = packer_add_file(packer, "bad_files.tsv", text, strlen(text), e);
+    if (!s->left_out) return 0;
+    char *text = s->left_out(s, files, e);
+    if (!text) return e->status;
+    int status = 0;
+    if (*files) status = packer_add_file(packer, "bad_files.tsv", text, strlen(text), e);
     free(text);
     return status;
 }

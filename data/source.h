@@ -25,8 +25,9 @@ struct Source {
 
     // Sets image (H, W, C) and label to the next image of the split; label -1 after the last one.
     int (*next)(Source *s, Split split, uint8_t *image, int *label, Error *e);
-    // The list of what was left out as text, to be freed; NULL if there is nothing.
-    char *(*left_out)(Source *s, int64_t *files);
+    // The list of what was left out as text, to be freed, and its lines; NULL on failure. The
+    // function is NULL where nothing can be left out.
+    char *(*left_out)(Source *s, int64_t *files, Error *e);
     void (*close)(Source *s);
     void *state;
 };
