@@ -322,24 +322,34 @@ mkdir -p many/{ant,bee}
 jpeg many/ant/1.jpg 3600 3600
 for i in {2..60}; do cp many/ant/1.jpg many/ant/$i.jpg; done
 cp -r many/ant/. many/bee
-worker_of() { # PID: its first child, once there is one
+workers_of() { # PID: once there are any
     local children=''
-    while [ -z "$children" ] && { read -r children _ <"/proc/$1/task/$1/children"; } 2>/dev/null; do sleep 0.02; done
+    while [ -z "$children" ] && [ -e "/proc/$1" ]; do
+        children=$(cat "/proc/$1/task/$1/children" 2>/dev/null)
+    done
     echo "$children"
+}
+no_process() { # PID...: all have ended, if not at once
+    local pid
+    for _ in {1..100}; do
+        for pid; do grep -qs '^State:[[:space:]]*[^Z]' "/proc/$pid/status" && sleep 0.02 && continue 2; done
+        return 0
+    done
+    return 1
 }
 attack() { # NAME SIGNAL REASON
     rm -rf out
     "$prepare" folder many --size 8x8 --out out >stdout 2>stderr &
-    local pid=$! listed
-    worker_of $pid >/dev/null
+    local pid=$! workers listed
+    workers=$(workers_of $pid)
     sleep 0.1
-    kill -"$2" "$(worker_of $pid)"
+    kill -"$2" "${workers%% *}"
     wait $pid
     equal "$1: status" 0 $?
     listed=$(cat out/bad_files.tsv 2>/dev/null)
     [ -z "$listed" ] || [[ $listed == *"$3"* && $(wc -l <out/bad_files.tsv) = 1 ]] && pass || fail "$1: lists $listed"
     "$prepare" check out >stdout 2>stderr && pass || fail "$1: $(cat stderr)"
-    [ -z "$(pgrep -P $pid)" ] && pass || fail "$1: a process is left"
+    no_process $workers && pass || fail "$1: a process is left"
 }
 if [ -e "/proc/$$/task/$$/children" ]; then
     attack 'a worker crashes' SEGV 'crashed with signal 11'
@@ -347,14 +357,10 @@ if [ -e "/proc/$$/task/$$/children" ]; then
     attack 'a worker hangs' STOP 'hung'
     "$prepare" folder many --size 8x8 --out out2 >stdout 2>stderr &
     pid=$!
-    child=$(worker_of $pid)
+    workers=$(workers_of $pid)
     kill -KILL $pid
     wait $pid 2>/dev/null
-    for _ in {1..100}; do
-        [ -e "/proc/$child" ] || break
-        sleep 0.02
-    done
-    [ ! -e "/proc/$child" ] && pass || fail 'a worker outlives its parent'
+    [ -n "$workers" ] && no_process $workers && pass || fail 'a worker outlives its parent'
     rm -rf .out2.tmp
 else
     skip 'attacks on a worker (no children in /proc)'
