@@ -15,6 +15,7 @@
 #include "data/pack.h"
 #include "data/source.h"
 #include "runtime/args.h"
+#include "runtime/mounts.h"
 #include "runtime/os.h"
 
 static const char usage[] =
@@ -276,6 +277,7 @@ static int pack(const char *command, int argc, char **argv, Error *e)
     status = open_source(&source, command, h, w, e);
     if (status) return status;
     if (source.notice) warn("%s", source.notice);
+    if (on_windows_drive(o.source)) warn("%s is on a Windows drive: reading is slow", o.source);
     status = pack_source(&source, command, h, w, start, e);
     source.close(&source);
     return status;

@@ -8,6 +8,7 @@
 
 #include "runtime/diverged.h"
 #include "runtime/model_file.h"
+#include "runtime/mounts.h"
 #include "runtime/os.h"
 #include "runtime/resume.h"
 
@@ -34,6 +35,8 @@ static void open_data(Session *s)
     const Options *o = s->options;
     const Program *p = s->program;
     Error e;
+    if (o->data && on_windows_drive(o->data))
+        warn("%s is on a Windows drive, where reading is slow: cp -r '%s' ~/", o->data, o->data);
     if (o->data)
         check(dataset_open(&s->data, o->data, o->verify, &e), &e);
     else
