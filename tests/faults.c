@@ -5,7 +5,8 @@
 //   FAULT_AT=N        which call; none without it
 //   FAULT_WHAT        file: open, opendir, read, write, fsync, close, ftruncate, rename, mkdir,
 //                     unlink and rmdir count. memory: the program's own allocations count
-//   FAULT_MODE        once: that call fails; always: and all after it; kill: the process dies there
+//   FAULT_MODE        once: that call fails; always: and all after it; kill: the process dies
+//                     there; full: as always, but only write, mkdir and creating a file count
 //   FAULT_ERRNO=N     of file calls that fail; default ENOSPC
 //   FAULT_MARK=FILE   is created when the fault comes: the test ends when it does not any more
 //   FAULT_DISK=DIR    keeps what fsync() made safe: with "kill", DIR/all gets what of FAULT_ROOT
@@ -32,7 +33,7 @@ enum { FILES = 1024, INODES = 8192 };
 static struct {
     const char *root, *mark, *disk;
     long at;
-    bool memory, always, kill;
+    bool memory, always, kill, full;
     int error;
     uintptr_t begin, end; // of the program's code
 } fault;
@@ -67,11 +68,12 @@ __attribute__((constructor)) static void start(void)
     fault.disk = getenv("FAULT_DISK");
     fault.memory = what && strcmp(what, "memory") == 0;
     fault.always = mode && strcmp(mode, "always") == 0;
+    fault.full = mode && strcmp(mode, "full") == 0;
     fault.kill = mode && strcmp(mode, "kill") == 0;
     fault.error = error ? atoi(error) : ENOSPC;
     dl_iterate_phdr(find_program, NULL);
     if (fault.disk && fault.root) store_tree(fault.root); // what was there is safe
-    fault.at = at && fault.root ? atol(at) : 0; // last: it arms the rest
+    fault.at = at && fault.root ? atol(at) : 0;           // last: it arms the rest
 }
 
 // ---- what a power loss leaves -------------------------------------------------------------------
@@ -207,12 +209,16 @@ static void rebuild(void)
 
 // ---- the fault ----------------------------------------------------------------------------------
 
+typedef enum { FILE_CALL, SPACE, MEMORY } Kind; // SPACE: a file call that needs space
+
 // Counts a call; true if it must fail.
-static bool fails(bool memory)
+static bool fails(Kind kind)
 {
+    const bool memory = kind == MEMORY;
     if (!fault.at || inside || memory != fault.memory) return false;
+    if (fault.full && kind != SPACE) return false;
     const long n = __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
-    if (n != fault.at && !(fault.always && n > fault.at)) return false;
+    if (n != fault.at && !((fault.always || fault.full) && n > fault.at)) return false;
     inside = true;
     const int fd = fault.mark ? REAL(open)(fault.mark, O_CREAT | O_WRONLY, 0666) : -1;
     if (fd >= 0) REAL(close)(fd);
@@ -240,7 +246,7 @@ int open(const char *path, int flags, ...)
     const mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
     va_end(arguments);
     const bool counts = in_root(path);
-    if (counts && fails(false)) return -1;
+    if (counts && fails(flags & O_CREAT ? SPACE : FILE_CALL)) return -1;
     const int fd = REAL(open)(path, flags, mode);
     if (fd >= 0 && fd < FILES) ours[fd] = counts;
     return fd;
@@ -248,22 +254,22 @@ int open(const char *path, int flags, ...)
 
 DIR *opendir(const char *path)
 {
-    return in_root(path) && fails(false) ? NULL : REAL(opendir)(path);
+    return in_root(path) && fails(FILE_CALL) ? NULL : REAL(opendir)(path);
 }
 
 ssize_t read(int fd, void *data, size_t size)
 {
-    return is_ours(fd) && fails(false) ? -1 : REAL(read)(fd, data, size);
+    return is_ours(fd) && fails(FILE_CALL) ? -1 : REAL(read)(fd, data, size);
 }
 
 ssize_t write(int fd, const void *data, size_t size)
 {
-    return is_ours(fd) && fails(false) ? -1 : REAL(write)(fd, data, size);
+    return is_ours(fd) && fails(SPACE) ? -1 : REAL(write)(fd, data, size);
 }
 
 int fsync(int fd)
 {
-    if (is_ours(fd) && fails(false)) return -1;
+    if (is_ours(fd) && fails(FILE_CALL)) return -1;
     const int status = REAL(fsync)(fd);
     if (status == 0 && is_ours(fd) && fault.disk) {
         inside = true;
@@ -275,7 +281,7 @@ int fsync(int fd)
 
 int close(int fd)
 {
-    const bool failed = is_ours(fd) && fails(false);
+    const bool failed = is_ours(fd) && fails(FILE_CALL);
     const int saved = errno;
     if (fd >= 0 && fd < FILES) ours[fd] = false;
     const int status = REAL(close)(fd);
@@ -285,24 +291,24 @@ int close(int fd)
 
 int ftruncate(int fd, off_t size)
 {
-    return is_ours(fd) && fails(false) ? -1 : REAL(ftruncate)(fd, size);
+    return is_ours(fd) && fails(FILE_CALL) ? -1 : REAL(ftruncate)(fd, size);
 }
 
 int rename(const char *from, const char *to)
 {
-    if (in_root(to) && fails(false)) return -1;
+    if (in_root(to) && fails(FILE_CALL)) return -1;
     if (in_root(to)) forget(to);
     return REAL(rename)(from, to);
 }
 
 int mkdir(const char *path, mode_t mode)
 {
-    return in_root(path) && fails(false) ? -1 : REAL(mkdir)(path, mode);
+    return in_root(path) && fails(SPACE) ? -1 : REAL(mkdir)(path, mode);
 }
 
 int unlink(const char *path)
 {
-    if (in_root(path) && fails(false)) return -1;
+    if (in_root(path) && fails(FILE_CALL)) return -1;
     struct stat s;
     if (in_root(path) && lstat(path, &s) == 0 && !S_ISDIR(s.st_mode)) forget(path);
     return REAL(unlink)(path);
@@ -310,7 +316,7 @@ int unlink(const char *path)
 
 int rmdir(const char *path)
 {
-    if (in_root(path) && fails(false)) return -1;
+    if (in_root(path) && fails(FILE_CALL)) return -1;
     if (in_root(path)) forget(path);
     return REAL(rmdir)(path);
 }
@@ -326,7 +332,7 @@ void *__libc_memalign(size_t alignment, size_t size);
 static bool no_memory(const void *caller)
 {
     const uintptr_t at = (uintptr_t)caller;
-    return at >= fault.begin && at < fault.end && fails(true);
+    return at >= fault.begin && at < fault.end && fails(MEMORY);
 }
 
 void *malloc(size_t size)

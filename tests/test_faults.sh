@@ -41,13 +41,22 @@ continues() {
     "$train_mlp" --resume "$1" --quiet >/dev/null 2>warnings || return 1
     [ ! -s warnings ] && same_as_reference "$1" && [ -z "$(find "$1" -name '.tmp-*')" ]
 }
+# Step N + 1 is logged once the checkpoint of step N is complete.
+keeps() { # keeps DIR: the checkpoints that were complete when the process died
+    local last newest
+    last=$(sed -n 's/.*"step":\([0-9]*\),.*/\1/p' run/log.jsonl 2>/dev/null | tail -n 1)
+    newest=$(find "$1" -name 'step_*' 2>/dev/null | sort | tail -n 1 | sed 's/.*step_0*//')
+    [ "${newest:-0}" -ge $(((${last:-1} - 1) / 2 * 2)) ]
+}
 complain() { # complain N WHAT MODE KIND STATUS TEXT
     echo "    $4 call $1 of $2, $3: status $5, $6: $(head -n 2 err) $(cat warnings 2>/dev/null)" >>complaints
     bad=$((bad + 1))
 }
 check() { # check N WHAT MODE KIND STATUS
-    if [ "$3" = kill ]; then
-        [ "$5" -eq 137 ] || [ ! -e mark ] || complain "$@" "expected another"
+    if [ "$3" = kill ] && [ -e mark ]; then
+        [ "$5" -eq 137 ] || complain "$@" "expected another"
+        keeps run || complain "$@" "a checkpoint is lost"
+        keeps disk/all && keeps disk/data || complain "$@" "a checkpoint is lost with the power"
         continues disk/all && continues disk/data || complain "$@" "after a power loss"
     elif [ "$5" -eq 0 ]; then
         same_as_reference run || complain "$@" "other weights"
@@ -74,6 +83,31 @@ loop() { # loop WHAT MODE KIND
     cat complaints
     : >complaints
 }
+
+# Saving is tried once more; a disk that stays full leaves the checkpoint before and no temporaries.
+saving() { # saving MODE N: the fault hits the checkpoint of step 4
+    rm -rf run mark
+    FAULT_AT=$2 FAULT_MODE=$1 FAULT_ERRNO=${3:-28} FAULT_ROOT=run/checkpoints/.tmp-4- FAULT_MARK=$work/mark \
+        LD_PRELOAD=$work/faults.so "$train_mlp" "${options[@]}" --out run >/dev/null 2>errors
+}
+io_error=5 tried=0 bad=0
+for ((n = 1; ; n += 1)); do
+    saving once $n $io_error && same_as_reference run || bad=$((bad + 1))
+    [ -e mark ] && [ $bad -eq 0 ] || break
+    tried=$((tried + 1))
+done
+ok "EIO once while saving: tried again, $tried places" test $bad -eq 0 -a $tried -gt 20
+tried=0 bad=0
+for ((n = 1; ; n += 1)); do
+    saving full $n
+    status=$?
+    [ -e mark ] || break
+    [ $status -eq 4 ] && grep -q "^error: no checkpoint of step 4: .*No space left on device; it needs about [0-9.]* MB" errors &&
+        [ "$(ls -A run/checkpoints)" = step_00000002 ] && continues run || bad=$((bad + 1))
+    [ $bad -eq 0 ] || break
+    tried=$((tried + 1))
+done
+ok "full disk while saving: status 4, the one before is kept, $tried places" test $bad -eq 0 -a $tried -gt 20
 
 cp -r reference halfway
 rm -r halfway/checkpoints/step_00000006 halfway/model.safetensors halfway/summary.json
