@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "data/sha256.h"
+#include "runtime/utf8.h"
 
 // ---- lists --------------------------------------------------------------------------------------
 
@@ -238,17 +239,12 @@ int scan_open(Scan *f, const char *dir, double test_fraction, Error *e)
 
 // ---- the list of what was left out --------------------------------------------------------------
 
-// Names come from outside: everything but printable ASCII and UTF-8 letters is written as \xNN.
+// Names come from outside: a terminal must not obey them, and a backslash is none of ours.
 static void print_escaped(FILE *out, const char *text)
 {
-    const bool utf8 = class_name_valid(text, strlen(text));
-    for (const char *s = text; *s; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c < 0x20 || c == 0x7f || c == '\\' || (c >= 0x80 && !utf8))
-            fprintf(out, "\\x%02x", c);
-        else
-            fputc(c, out);
-    }
+    char escaped[4096];
+    utf8_escape(escaped, sizeof escaped, text, '\\');
+    fputs(escaped, out);
 }
 
 char *scan_left_out(Scan *f, Error *e)

@@ -12,6 +12,8 @@
 
 #include <zlib.h>
 
+#include "runtime/utf8.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "shards are read as they lie in the file");
 _Static_assert(sizeof(ShardHeader) == 4096, "no padding");
@@ -353,27 +355,9 @@ static int check_labels(const Shard *s, Error *e)
 
 bool class_name_valid(const char *name, size_t length)
 {
-    const uint8_t *s = (const uint8_t *)name, *end = s + length;
-    while (s < end) {
-        const int more = *s < 0x80   ? 0
-                         : *s < 0xc2 ? -1
-                         : *s < 0xe0 ? 1
-                         : *s < 0xf0 ? 2
-                         : *s < 0xf5 ? 3
-                                     : -1;
-        if (more < 0 || end - s <= more) return false;
-        uint32_t code = more == 0 ? *s : *s & (0x3fu >> more);
-        for (int i = 1; i <= more; i++) {
-            if ((s[i] & 0xc0) != 0x80) return false;
-            code = code << 6 | (s[i] & 0x3f);
-        }
-        const bool overlong = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
-        const bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-        if (overlong || control || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-            return false;
-        s += more + 1;
-    }
-    return length > 0;
+    const char *s = name, *end = name + length;
+    for (size_t n; s < end && (n = utf8_printable(s, end)) > 0;) s += n;
+    return length > 0 && s == end;
 }
 
 static int compare_names(const void *a, const void *b)

@@ -20,7 +20,7 @@ enum {
 
 typedef struct Error {
     int status;
-    char message[1024]; // one line without the newline; control characters are shown as \xNN
+    char message[1024]; // one line without the newline; what is not printable is shown as \xNN
 } Error;
 
 // Writes the message and returns `status`, so that a caller can `return fail(e, STATUS_DATA, ...)`.
