@@ -126,6 +126,30 @@ static void list_add(List *l, const char *item)
     l->count++;
 }
 
+// A constant is part of the network's arithmetic here: a file with other values is of another one.
+static bool is_filled(const SafeTensor *found, const Tensor *t)
+{
+    for (int64_t i = 0; i < t->n; i++) {
+        float value; // which may not be aligned
+        memcpy(&value, (const char *)found->data + (size_t)i * sizeof value, sizeof value);
+        if (value != t->fill) return false;
+    }
+    return true;
+}
+
+static void compare_constants(const SafeFile *f, const Tensors *t, List *different)
+{
+    for (int i = 0; i < t->count; i++) {
+        const Tensor *x = &t->list[i];
+        const SafeTensor want = entry_of(x), *found = safetensors_get(f, want.name);
+        if (x->kind != CONSTANT || !found) continue;
+        if (same_entry(found, &want) && is_filled(found, x)) continue;
+        char item[240];
+        snprintf(item, sizeof item, "%s is not %g everywhere", want.name, (double)x->fill);
+        list_add(different, item);
+    }
+}
+
 static void compare_entries(const SafeFile *f, const Tensors *t, List *missing, List *different)
 {
     for (int i = 0; i < t->count; i++) {
@@ -146,6 +170,7 @@ static int check_names(const SafeFile *f, const Tensors *t, const char *path, Er
 {
     List missing = {0}, different = {0}, unexpected = {0};
     compare_entries(f, t, &missing, &different);
+    compare_constants(f, t, &different);
     for (size_t i = 0; i < f->count; i++)
         if (!find_saved(t, f->tensors[i].name)) list_add(&unexpected, f->tensors[i].name);
     if (missing.count + different.count + unexpected.count == 0) return STATUS_OK;

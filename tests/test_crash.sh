@@ -11,7 +11,7 @@ echo "random moments from seed $seed"
 RANDOM=$seed
 # Muon, moving average and augmentation on; epochs of 8 steps, saved in the middle too.
 options=(--data colour --batch-size 8 --steps 40 --width 0.125 --save-every 3 --ema on
-    --augment flip=alternate,translate=2,cutout=4 --lr 0.05 --quiet)
+    --augment 'flip=alternate,translate=2,cutout=4' --lr 0.05 --quiet)
 began=$EPOCHREALTIME
 "$train_cnn" "${options[@]}" --threads 2 --out reference >/dev/null || exit 1
 milliseconds=$(awk "BEGIN {print int(1000 * ($EPOCHREALTIME - $began)) + 50}")
