@@ -59,9 +59,9 @@ else
     "$train_cnn" --resume run --quiet >/dev/null 2>err || corrupt=$((corrupt + 1))
     [ ! -s err ] || corrupt=$((corrupt + 1))
 fi
-ok "$kills kills: every newest checkpoint loads" test $corrupt -eq 0
-ok "$kills kills: nothing lost beyond the last save" test $lost -eq 0
-ok "$kills kills: same weights, best weights and losses as without" same_run run
+ok "SIGKILL at any point, $kills times: every newest checkpoint loads" test $corrupt -eq 0
+ok "SIGKILL at any point: nothing lost beyond the last save" test $lost -eq 0
+ok "SIGKILL at any point: same weights, best weights and losses as without" same_run run
 ok "runs that came to their end meanwhile are the same too" test $different -eq 0
 ok "nothing half-written stays" test -z "$(find run -name '.tmp-*')"
 finish

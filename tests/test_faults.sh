@@ -79,7 +79,9 @@ loop() { # loop WHAT MODE KIND
         tried=$((tried + 1))
         n=$((n + stride))
     done
-    ok "$1: $3 $2, $tried places" test "$bad" -eq 0 -a "$tried" -gt 3
+    local name="$3 call fails $2"
+    [ "$2" != kill ] || name="SIGKILL or power loss at any point"
+    ok "$name: $1, $tried places" test "$bad" -eq 0 -a "$tried" -gt 3
     cat complaints
     : >complaints
 }
@@ -91,23 +93,28 @@ saving() { # saving MODE N: the fault hits the checkpoint of step 4
         LD_PRELOAD=$work/faults.so "$train_mlp" "${options[@]}" --out run >/dev/null 2>errors
 }
 io_error=5 tried=0 bad=0
-for ((n = 1; ; n += 1)); do
+for ((n = 1; ; n += stride)); do
     saving once $n $io_error && same_as_reference run || bad=$((bad + 1))
     [ -e mark ] && [ $bad -eq 0 ] || break
     tried=$((tried + 1))
 done
-ok "EIO once while saving: tried again, $tried places" test $bad -eq 0 -a $tried -gt 20
-tried=0 bad=0
-for ((n = 1; ; n += 1)); do
-    saving full $n
-    status=$?
-    [ -e mark ] || break
-    [ $status -eq 4 ] && grep -q "^error: no checkpoint of step 4: .*No space left on device; it needs about [0-9.]* MB" errors &&
-        [ "$(ls -A run/checkpoints)" = step_00000002 ] && continues run || bad=$((bad + 1))
-    [ $bad -eq 0 ] || break
-    tried=$((tried + 1))
-done
-ok "full disk while saving: status 4, the one before is kept, $tried places" test $bad -eq 0 -a $tried -gt 20
+ok "EIO at a checkpoint: tried again, $tried places" test $bad -eq 0 -a $tried -gt 4
+full_disk() { # full_disk NAME ERRNO
+    local n status tried=0 bad=0
+    for ((n = 1; ; n += stride)); do
+        saving full $n "$2"
+        status=$?
+        [ -e mark ] || break
+        [ $status -eq 4 ] && grep -q "^error: no checkpoint of step 4: .*; it needs about [0-9.]* MB" errors &&
+            [ "$(ls -A run/checkpoints)" = step_00000002 ] && continues run || bad=$((bad + 1))
+        [ $bad -eq 0 ] || break
+        tried=$((tried + 1))
+    done
+    ok "$1 at a checkpoint: status 4 with the bytes needed, the one before is kept, $tried places" \
+        test $bad -eq 0 -a $tried -gt 2
+}
+full_disk "disk full" 28
+full_disk "quota" 122
 
 cp -r reference halfway
 rm -r halfway/checkpoints/step_00000006 halfway/model.safetensors halfway/summary.json

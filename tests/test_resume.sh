@@ -53,11 +53,11 @@ ok "simple continued" continued simple "$train_cnn" --data grey --batch-size 8 -
 
 # ---- what is refused, with the difference ----
 fails "another rate" 3 "begun with --lr 1: it cannot go on with --lr 2" "$train_mlp" --resume run --lr 2
-fails "another network" 3 "--hidden 12" "$train_mlp" --resume run --hidden 13
+fails "resume with another model" 3 "--hidden 12" "$train_mlp" --resume run --hidden 13
 fails "another seed" 3 "--seed 1" "$train_mlp" --resume run --seed 2
 fails "another length" 3 "--steps 20" "$train_mlp" --resume run --steps 30
-fails "another trainer" 3 "begun by train_mlp" "$train_cnn" --resume run
-fails "other data" 3 "begun on other data: grey (64 + 16 images of 19x18x1" "$train_mlp" --resume run --data colour
+fails "resume with another model: another trainer" 3 "begun by train_mlp" "$train_cnn" --resume run
+fails "resume with another data set" 3 "begun on other data: grey (64 + 16 images of 19x18x1" "$train_mlp" --resume run --data colour
 fails "no run" 3 "nowhere" "$train_mlp" --resume nowhere
 fails "resume and out" 2 "--out" "$train_mlp" --resume run --out other
 fails "resume and init" 2 "--init" "$train_mlp" --resume run --init run/model.safetensors
@@ -91,6 +91,11 @@ mkdir stale/checkpoints/.tmp-99-1
 touch stale/checkpoints/.tmp-99-1/model.safetensors stale/.tmp-summary.json-1-0
 ok "resume with stale temporaries" "$train_mlp" --resume stale --quiet
 ok "stale temporaries are swept" test -z "$(find stale -name '.tmp-*')"
+
+# ---- memory ----
+wide=65536,65536,65536,65536,65536,65536,65536,65536 # 30 billion parameters
+fails "host memory short" 4 "this network and batch need" "${mlp[@]}" --hidden $wide --out wide
+ok "host memory short: nothing was written" test ! -e wide
 
 # ---- signals ----
 started() { for _ in $(seq 200); do [ -s "$1/log.jsonl" ] && break; sleep 0.05; done; }
@@ -131,10 +136,12 @@ fails "other shapes" 3 "different: layers.0.weight is F32(12,342) for F32(13,342
 # ---- divergence ----
 grows=("${mlp[@]}" --weight-decay 10 --lr 1000 --schedule constant --steps 300)
 "${grows[@]}" --out nan 2>stderr.txt
-ok "NaN loss: status 6" test $? -eq 6
-ok "names the step, the layer and the tensor" grep -qE "^error: the loss diverged: not finite first in step [0-9]+, layer layers\.[01], (activation|the gradient of|the update of)" stderr.txt
+ok "NaN or Inf loss: status 6" test $? -eq 6
+ok "NaN or Inf loss: names the step, the layer and the tensor" grep -qE "^error: the loss diverged: not finite first in step [0-9]+, layer layers\.[01], (activation|the gradient of|the update of)" stderr.txt
 ok "one line" test "$(wc -l <stderr.txt)" -eq 1
+# A long run logs and looks at every 6th step only.
+fails "NaN or Inf loss: between two lines of the log" 6 "$(cat stderr.txt)" "${grows[@]}" --steps 3000 --out nan-long
 ok "no summary" test ! -e nan/summary.json
-ok "the best weights stay" "$train_mlp" --data grey --hidden 12 --init nan/best.safetensors --eval-only
-fails "the checkpoints stay, and lead to the same step" 6 "$(cat stderr.txt)" "$train_mlp" --resume nan --quiet
+ok "NaN or Inf loss: the best weights stay" "$train_mlp" --data grey --hidden 12 --init nan/best.safetensors --eval-only
+fails "NaN or Inf loss: the checkpoints stay, and lead to the same step" 6 "$(cat stderr.txt)" "$train_mlp" --resume nan --quiet
 finish
