@@ -128,6 +128,7 @@ static int open_split(Dataset *d, Split split, Error *e)
     uint32_t shards = 0;
     int status = find_shards(d->source, split, &shards, e);
     if (status) return status;
+    assert(shards > 0);
     DatasetStorage *storage = d->storage[split] = storage_new();
     if (storage) storage->shards = calloc(shards, sizeof *storage->shards);
     if (!storage || !storage->shards)

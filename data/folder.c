@@ -1,6 +1,7 @@
 // A folder of images, one directory a class. Files that cannot be used are left out and listed;
 // the run fails if they are more than one in a hundred. This process reads the files; what looks at
 // their contents are the processes of data/sandbox.h.
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,12 +162,13 @@ static int folder_next(Source *s, Split split, uint8_t *image, int *label, Error
     Folder *f = s->state;
     *label = -1;
     for (;;) {
-        const uint8_t *pixels;
+        const uint8_t *pixels = NULL;
         ScanImage *entry;
         SandboxResult r;
         int status = take(f, split, &entry, &pixels, &r, e);
         if (status || !entry) return status;
         if (r.status == 0) {
+            assert(pixels);
             memcpy(image, pixels, (size_t)s->h * (size_t)s->w * (size_t)s->c);
             *label = entry->label;
             return 0;

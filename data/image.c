@@ -185,7 +185,7 @@ static void compute_taps(Taps *t, int i, int to, int from)
 {
     const int64_t center = (2 * (int64_t)i + 1) * from,
                   reach = 2 * (int64_t)(from > to ? from : to);
-    int64_t first = (center - reach) / (2 * to) - 1, total = 0;
+    int64_t first = (center - reach) / (2 * (int64_t)to) - 1, total = 0;
     if (first < 0) first = 0;
     t->first = (int)first;
     t->n = 0;
@@ -235,7 +235,7 @@ static int resize_part(uint8_t *to, int to_h, int to_w, const uint8_t *from, siz
     uint32_t *row = arena_alloc(width * sizeof *row);
     uint32_t *weights = arena_alloc((size_t)from_h * sizeof *weights);
     // A tap list of every column: none has more than the pixels of two output or input pixels.
-    const size_t most = (size_t)(2 * (from_w / to_w + 1) + 4);
+    const size_t most = 2 * ((size_t)(from_w / to_w) + 1) + 4;
     uint32_t *column_weights = arena_alloc((size_t)to_w * most * sizeof *column_weights);
     Taps *columns = arena_alloc((size_t)to_w * sizeof *columns);
     int status = 0;

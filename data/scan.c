@@ -181,8 +181,7 @@ static int scan_classes(Scan *f, const char *prefix, int64_t *capacity, Error *e
             status = fail(e, STATUS_DATA, "%s: more than %d classes", full, SHARD_MAX_CLASSES);
     }
     closedir(list);
-    if (f->class_count)
-        qsort(f->classes, (size_t)f->class_count, sizeof *f->classes, compare_strings);
+    if (f->classes) qsort(f->classes, (size_t)f->class_count, sizeof *f->classes, compare_strings);
     return status;
 }
 

@@ -17,7 +17,7 @@ static void format_message(char *text, size_t size, const char *format, va_list 
     utf8_escape(text, size, raw, 0);
 }
 
-int fail(Error *e, int status, const char *format, ...)
+int(fail)(Error *e, int status, const char *format, ...) // a macro for clang-tidy
 {
     va_list arguments;
     va_start(arguments, format);
