@@ -91,6 +91,8 @@ static int feed(Folder *f, Split split, Error *e)
         size_t size;
         Error bad;
         full_path(f, entry, path);
+        free(entry->bad); // from finding the size
+        entry->bad = NULL;
         const int status = image_read(path, input, &size, &bad);
         if (status == STATUS_IO) return fail(e, STATUS_IO, "%s: %s", path, bad.message);
         if (!status)
