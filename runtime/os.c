@@ -1,5 +1,6 @@
 #include "runtime/os.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -290,8 +291,9 @@ void atomic_file_abort(AtomicFile *f)
 
 int os_write_atomic(const char *path, const void *data, size_t size, Error *e)
 {
-    AtomicFile *f;
+    AtomicFile *f = NULL;
     if (atomic_file_open(&f, path, e)) return e->status;
+    assert(f);
     if (atomic_file_write(f, data, size, e)) {
         atomic_file_abort(f);
         return e->status;
