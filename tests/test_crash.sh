@@ -9,12 +9,6 @@ seed=$RANDOM
 cd "$work" || exit 1
 echo "random moments from seed $seed"
 RANDOM=$seed
-# Muon, moving average and augmentation on; epochs of 8 steps, saved in the middle too.
-options=(--data colour --batch-size 8 --steps 40 --width 0.125 --save-every 3 --ema on
-    --augment 'flip=alternate,translate=2,cutout=4' --lr 0.05 --quiet)
-began=$EPOCHREALTIME
-"$train_cnn" "${options[@]}" --threads 2 --out reference >/dev/null || exit 1
-milliseconds=$(awk "BEGIN {print int(1000 * ($EPOCHREALTIME - $began)) + 50}")
 
 losses() { sed -E 's/,"step_ms.*//' "$1/log.jsonl"; }
 same_run() { # same_run DIR: as the reference
@@ -24,44 +18,60 @@ same_run() { # same_run DIR: as the reference
 }
 newest() { find run/checkpoints -name 'step_*' 2>/dev/null | sort | tail -n 1 | sed 's/.*step_0*//'; }
 
-kills=0 saving=0 corrupt=0 lost=0 finished=0 different=0
-while [ $kills -lt "$rounds" ]; do
+# Begins or continues `run`, and kills it at some moment; adds to the counts.
+kill_once() { # kill_once MILLISECONDS PROGRAM OPTIONS...
+    local milliseconds=$1 before pid status
+    shift
     before=$(newest)
     if [ -n "$before" ]; then
-        command=("$train_cnn" --resume run --threads $((RANDOM % 2 + 1)))
+        "$1" --resume run --threads $((RANDOM % 2 + 1)) >stdout.txt 2>stderr.txt &
     else
         rm -rf run
-        command=("$train_cnn" "${options[@]}" --threads $((RANDOM % 2 + 1)) --out run)
+        "$@" --threads $((RANDOM % 2 + 1)) --out run >stdout.txt 2>stderr.txt &
     fi
-    "${command[@]}" >out 2>err &
     pid=$!
     sleep "$(awk "BEGIN {print $milliseconds * $RANDOM / 32768 / 2000}")"
     { kill -9 $pid && wait $pid; } 2>/dev/null
     status=$?
-    [ ! -s err ] || corrupt=$((corrupt + 1)) # a warning of a damaged checkpoint
-    if grep -q '^resume' out; then
-        [ "$(awk '/^resume/ {print $4}' out)" = "$before" ] || lost=$((lost + 1))
-    fi
+    [ ! -s stderr.txt ] || corrupt=$((corrupt + 1)) # a warning of a damaged checkpoint
+    ! grep -q '^resume' stdout.txt || [ "$(awk '/^resume/ {print $4}' stdout.txt)" = "$before" ] || lost=$((lost + 1))
     if [ $status -eq 137 ]; then
         kills=$((kills + 1))
         [ -z "$(find run -name '.tmp-*' 2>/dev/null)" ] || saving=$((saving + 1))
     fi
-    [ -e run/summary.json ] || continue
-    finished=$((finished + 1))
-    same_run run || different=$((different + 1))
-    rm -r run
-done
-echo "$kills kills, $saving of them while saving; $finished runs came to their end meanwhile"
-if [ ! -e run/checkpoints ]; then
-    rm -rf run
-    "$train_cnn" "${options[@]}" --out run >/dev/null
-else
-    "$train_cnn" --resume run --quiet >/dev/null 2>err || corrupt=$((corrupt + 1))
-    [ ! -s err ] || corrupt=$((corrupt + 1))
-fi
-ok "SIGKILL at any point, $kills times: every newest checkpoint loads" test $corrupt -eq 0
-ok "SIGKILL at any point: nothing lost beyond the last save" test $lost -eq 0
-ok "SIGKILL at any point: same weights, best weights and losses as without" same_run run
-ok "runs that came to their end meanwhile are the same too" test $different -eq 0
-ok "nothing half-written stays" test -z "$(find run -name '.tmp-*')"
+    if [ -e run/summary.json ]; then
+        finished=$((finished + 1))
+        same_run run >/dev/null || different=$((different + 1))
+        rm -r run
+    fi
+}
+
+crash() { # crash NAME ROUNDS PROGRAM OPTIONS...
+    local name=$1 wanted=$2 began=$EPOCHREALTIME milliseconds
+    shift 2
+    kills=0 saving=0 corrupt=0 lost=0 finished=0 different=0
+    rm -rf reference run
+    "$@" --threads 1 --out reference >/dev/null || miss "$name: reference"
+    milliseconds=$(awk "BEGIN {print int(1000 * ($EPOCHREALTIME - $began)) + 50}")
+    while [ $kills -lt "$wanted" ]; do kill_once "$milliseconds" "$@"; done
+    echo "$kills kills, $saving of them while saving; $finished runs came to their end meanwhile"
+    if [ -n "$(newest)" ]; then
+        "$1" --resume run --quiet >/dev/null 2>stderr.txt || corrupt=$((corrupt + 1))
+        [ ! -s stderr.txt ] || corrupt=$((corrupt + 1))
+    else
+        rm -rf run
+        "$@" --out run >/dev/null
+    fi
+    ok "SIGKILL at any point, $name, $kills times: every newest checkpoint loads" test $corrupt -eq 0
+    ok "SIGKILL at any point, $name: nothing lost beyond the last save" test $lost -eq 0
+    ok "SIGKILL at any point, $name: same weights, best weights and losses as without" same_run run
+    ok "SIGKILL at any point, $name: runs that came to their end are the same too" test $different -eq 0
+    ok "SIGKILL at any point, $name: nothing half-written stays" test -z "$(find run -name '.tmp-*')"
+}
+
+# Muon, moving average and augmentation on; epochs of 8 steps, saved in the middle too.
+common=(--data colour --batch-size 8 --save-every 3 --optimizer muon --ema on
+    --augment 'flip=alternate,translate=2,cutout=4' --quiet)
+crash mlp $((rounds - rounds / 5)) "$train_mlp" "${common[@]}" --hidden 16,16 --steps 90
+crash cnn $((rounds / 5)) "$train_cnn" "${common[@]}" --width 0.125 --lr 0.05 --steps 40
 finish
