@@ -13,13 +13,22 @@ ARCH := $(if $(PORTABLE),-march=x86-64,-march=native)
 OPT := $(if $(SANITIZE),-O1 -g -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined,-O3)
 BUILD := build/$(if $(SANITIZE),sanitize,$(if $(PORTABLE),portable,native))
 
+# Fuzzing has its own compiler and build; kernels, which use OpenMP, are not in it.
+OPENMP := -fopenmp
+ifneq ($(filter fuzz,$(MAKECMDGOALS)),)
+CC := clang
+OPT := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -Wno-unknown-pragmas -Wno-unknown-warning-option
+BUILD := build/fuzz
+OPENMP :=
+endif
+
 # Contraction to fused multiply-adds is on (gnu11's default); -ffast-math never is.
 CFLAGS ?=
 WARN := -Wall -Wextra -Wshadow
 CONVERSIONS = $(if $(filter kernels/%,$<),,-Wconversion)
-ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -I. $(OPT) $(ARCH) -fopenmp -pthread $(WARN) $(CFLAGS)
+ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -I. $(OPT) $(ARCH) $(OPENMP) -pthread $(WARN) $(CFLAGS)
 OBJCOPY ?= objcopy
-LDLIBS := -lz -lm -pthread -fopenmp
+LDLIBS := -lz -lm -pthread $(OPENMP)
 
 Q := $(if $(V),,@)
 
@@ -39,14 +48,15 @@ SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*
 	kernels/reference/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
-TOOLS := $(BUILD)/tests/compare_models
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
+TOOLS := $(BUILD)/tests/compare_models $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
 # oneDNN is compared where its header is installed.
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
 	/usr/include/oneapi/dnnl/dnnl.h),,bench/dnnl.c),$(wildcard bench/*.c)))
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help test test-all bench clean format force $(if $(SANITIZE),$(PROGRAMS))
+.PHONY: all help test test-all bench fuzz clean format force $(if $(SANITIZE),$(PROGRAMS))
 
 all: $(PROGRAMS)
 
@@ -56,6 +66,7 @@ help:
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, under an hour'
 	@echo 'make bench         kernels against other libraries (bench/setup.sh; docs/performance.md)'
+	@echo 'make fuzz          fuzzers of everything that reads files, TIME=60 seconds each (setup.sh --dev)'
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
 
@@ -70,6 +81,27 @@ $(BUILD)/train_mlp $(BUILD)/train_cnn $(BUILD)/data/prepare: $(BUILD)/%: $(BUILD
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+# On every file of its corpus; `make fuzz` has libFuzzer's main().
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(OBJECTS)
+	@echo "LD $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/libfuzzed.a: $(filter $(BUILD)/data/%.o $(BUILD)/runtime/%.o,$(OBJECTS))
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libfuzzed.a
+	@echo "LD $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+
+# Each for TIME seconds. What they find is in build/fuzz/found; a file of it belongs into
+# tests/fuzz/corpus/NAME, with the fix.
+TIME ?= 60
+fuzz: $(FUZZERS:%=$(BUILD)/fuzz_%)
+	$(Q)mkdir -p $(BUILD)/found $(FUZZERS:%=$(BUILD)/corpus/%)
+	$(Q)for f in $(FUZZERS); do echo "== $$f"; \
+	  $(BUILD)/fuzz_$$f -max_total_time=$(TIME) -timeout=20 -rss_limit_mb=3000 -verbosity=0 -print_final_stats=1 \
+	  -artifact_prefix=$(BUILD)/found/$$f- $(BUILD)/corpus/$$f tests/fuzz/corpus/$$f || exit 1; done
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(OBJECTS)
 	@echo "LD $@"
@@ -127,6 +159,6 @@ format:
 
 # build/venv, Python packages for the interchange tests, stays.
 clean:
-	rm -rf build/native build/portable build/sanitize $(PROGRAMS)
+	rm -rf build/native build/portable build/sanitize build/fuzz $(PROGRAMS)
 
 -include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(TOOLS:=.d) $(BENCHES:=.d)

@@ -1,5 +1,6 @@
 // The binary CIFAR files: records of a label (CIFAR-100: coarse, then fine) and 3072 bytes, the
 // red, green and blue plane of a 32x32 image.
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -81,7 +82,7 @@ static int open_file(CifarFile *f, const char *path, size_t record_bytes, Error 
     snprintf(f->path, sizeof f->path, "%s", path);
     f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
-    if (f->fd < 0) return fail_errno(e, STATUS_DATA, "%s: cannot open", path);
+    if (f->fd < 0) return fail_errno(e, open_status(errno), "%s: cannot open", path);
     if (fstat(f->fd, &st) || !S_ISREG(st.st_mode))
         return fail(e, STATUS_DATA, "%s: not a regular file", path);
     f->records = st.st_size / (int64_t)record_bytes;
@@ -98,7 +99,7 @@ static int read_names(Cifar *c, Error *e)
     char path[4300];
     snprintf(path, sizeof path, "%s/%s", c->dir, c->variant->class_file);
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return fail_errno(e, STATUS_DATA, "%s: cannot open", path);
+    if (fd < 0) return fail_errno(e, open_status(errno), "%s: cannot open", path);
     const ssize_t size = read(fd, c->text, sizeof c->text);
     close(fd);
     if (size < 0) return fail_errno(e, STATUS_IO, "%s: cannot read", path);

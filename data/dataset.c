@@ -51,7 +51,8 @@ static bool parse_name(const char *name, Split split, uint32_t *shard, uint32_t 
 static int find_shards(const char *dir, Split split, uint32_t *shards, Error *e)
 {
     DIR *list = opendir(dir);
-    if (!list) return fail_errno(e, STATUS_DATA, "%s: cannot open the data set's directory", dir);
+    if (!list)
+        return fail_errno(e, open_status(errno), "%s: cannot open the data set's directory", dir);
     uint32_t found = 0, shard, of = 0;
     int status = 0;
     for (struct dirent *entry; !status && (entry = readdir(list));) {
@@ -127,6 +128,7 @@ static int open_split(Dataset *d, Split split, Error *e)
     uint32_t shards = 0;
     int status = find_shards(d->source, split, &shards, e);
     if (status) return status;
+    assert(shards > 0);
     DatasetStorage *storage = d->storage[split] = storage_new();
     if (storage) storage->shards = calloc(shards, sizeof *storage->shards);
     if (!storage || !storage->shards)

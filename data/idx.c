@@ -1,5 +1,6 @@
 // idx, the format of MNIST: big-endian u32 0x00000803, n, rows, columns, then n * rows * columns
 // bytes of pixels; and 0x00000801, n, then n bytes of labels. A file may be compressed by gzip.
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -58,6 +59,8 @@ static int stream_read(Stream *s, uint8_t *bytes, size_t size, size_t *got, Erro
             s->zip.next_out = bytes + *got;
             s->zip.avail_out = (unsigned)want;
             const int code = inflate(&s->zip, Z_NO_FLUSH);
+            if (code == Z_MEM_ERROR)
+                return fail(e, STATUS_IO, "%s: no memory to unpack it", s->path);
             if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
                 return fail(e, STATUS_DATA, "%s: damaged gzip data (%s); get the file again",
                             s->path, s->zip.msg ? s->zip.msg : "no reason given");
@@ -101,9 +104,11 @@ static int stream_open(Stream *s, const char *dir, const char *name, Error *e)
     for (int gz = 0; gz < 2; gz++) {
         snprintf(s->path, sizeof s->path, "%s/%s%s", dir, name, gz ? ".gz" : "");
         s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (s->fd >= 0) break;
+        if (s->fd >= 0 || errno != ENOENT) break;
     }
     struct stat st;
+    if (s->fd < 0 && errno != ENOENT)
+        return fail_errno(e, open_status(errno), "%s: cannot open", s->path);
     if (s->fd < 0)
         return fail(e, STATUS_DATA,
                     "%s/%s: not found, nor with .gz; idx needs the four MNIST files", dir, name);

@@ -9,21 +9,15 @@
 
 #include <zlib.h>
 
+#include "data/arena.h"
+#include "data/shard.h"
+
 // Debian's stb_image 2.27 has known memory faults that depend on what freed memory held before, so
 // every allocation is zeroed (fuzzing: 7 crashes in 9 minutes without, none in 3.1 million images
 // with).
-static void *zeroed_realloc(void *old, size_t old_size, size_t size)
-{
-    void *grown = calloc(1, size ? size : 1);
-    if (!grown) return NULL;
-    if (old) memcpy(grown, old, old_size < size ? old_size : size);
-    free(old);
-    return grown;
-}
-
-#define STBI_MALLOC(size) calloc(1, size)
-#define STBI_REALLOC_SIZED(old, old_size, size) zeroed_realloc(old, old_size, size)
-#define STBI_FREE(p) free(p)
+#define STBI_MALLOC(size) arena_alloc(size)
+#define STBI_REALLOC_SIZED(old, old_size, size) arena_realloc(old, old_size, size)
+#define STBI_FREE(p) arena_free(p)
 #define STBI_MAX_DIMENSIONS IMAGE_MAX_SIDE
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
@@ -33,37 +27,30 @@ static void *zeroed_realloc(void *old, size_t old_size, size_t size)
 #define STBI_NO_HDR
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
-#pragma GCC diagnostic ignored "-Wunused-function" // most of stb_image
+#pragma GCC diagnostic ignored "-Wunused-function"     // most of stb_image
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // members used with callbacks only
 #include <stb/stb_image.h>
 
 // ---- reading and checking a file ----------------------------------------------------------------
 
-int image_read(const char *path, uint8_t **bytes, size_t *size, Error *e)
+int image_read(const char *path, uint8_t *bytes, size_t *size, Error *e)
 {
-    *bytes = NULL;
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-    if (fd < 0) return fail(e, STATUS_DATA, "cannot open: %s", strerror(errno));
+    if (fd < 0) return fail_errno(e, open_status(errno), "cannot open");
     struct stat st;
     int status = 0;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+    if (fstat(fd, &st))
+        status = fail_errno(e, STATUS_IO, "cannot stat");
+    else if (!S_ISREG(st.st_mode))
         status = fail(e, STATUS_DATA, "not a regular file");
     else if (st.st_size == 0)
         status = fail(e, STATUS_DATA, "empty file");
     else if (st.st_size > IMAGE_MAX_BYTES)
         status = fail(e, STATUS_DATA, "larger than 64 MiB");
-    else if (!(*bytes = malloc((size_t)st.st_size)))
-        status = fail(e, STATUS_IO, "no memory for a file of %lld bytes", (long long)st.st_size);
-    for (*size = 0; !status && *size < (size_t)st.st_size;) {
-        const ssize_t n = read(fd, *bytes + *size, (size_t)st.st_size - *size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) status = fail(e, STATUS_DATA, "cannot be read to its end");
-        if (n > 0) *size += (size_t)n;
-    }
+    else
+        status = read_exactly(fd, "file", bytes, (size_t)st.st_size, 0, e);
+    if (!status) *size = (size_t)st.st_size;
     close(fd);
-    if (status) {
-        free(*bytes);
-        *bytes = NULL;
-    }
     return status;
 }
 
@@ -167,18 +154,16 @@ int image_info(const uint8_t *b, size_t size, int *h, int *w, Error *e)
 }
 
 int image_decode(uint8_t *image, int h, int w, int c, bool crop, const uint8_t *bytes, size_t size,
-                 Error *e)
+                 int from_h, int from_w, Error *e)
 {
-    int from_h, from_w, decoded_h, decoded_w, channels;
-    int status = image_info(bytes, size, &from_h, &from_w, e);
-    if (status) return status;
+    int decoded_h, decoded_w, channels, status = 0;
     uint8_t *pixels = stbi_load_from_memory(bytes, (int)size, &decoded_w, &decoded_h, &channels, c);
     if (!pixels) return fail(e, STATUS_DATA, "cannot be decoded: %s", stbi_failure_reason());
     if (decoded_h != from_h || decoded_w != from_w)
         status = fail(e, STATUS_DATA, "its size changed while it was decoded");
     else
         status = image_resize(image, h, w, pixels, from_h, from_w, c, crop, e);
-    free(pixels);
+    arena_free(pixels);
     return status;
 }
 
@@ -200,7 +185,7 @@ static void compute_taps(Taps *t, int i, int to, int from)
 {
     const int64_t center = (2 * (int64_t)i + 1) * from,
                   reach = 2 * (int64_t)(from > to ? from : to);
-    int64_t first = (center - reach) / (2 * to) - 1, total = 0;
+    int64_t first = (center - reach) / (2 * (int64_t)to) - 1, total = 0;
     if (first < 0) first = 0;
     t->first = (int)first;
     t->n = 0;
@@ -247,12 +232,12 @@ static int resize_part(uint8_t *to, int to_h, int to_w, const uint8_t *from, siz
                        int from_h, int from_w, int c, Error *e)
 {
     const size_t width = (size_t)from_w * (size_t)c;
-    uint32_t *row = malloc(width * sizeof *row);
-    uint32_t *weights = malloc((size_t)from_h * sizeof *weights);
+    uint32_t *row = arena_alloc(width * sizeof *row);
+    uint32_t *weights = arena_alloc((size_t)from_h * sizeof *weights);
     // A tap list of every column: none has more than the pixels of two output or input pixels.
-    const size_t most = (size_t)(2 * (from_w / to_w + 1) + 4);
-    uint32_t *column_weights = malloc((size_t)to_w * most * sizeof *column_weights);
-    Taps *columns = malloc((size_t)to_w * sizeof *columns);
+    const size_t most = 2 * ((size_t)(from_w / to_w) + 1) + 4;
+    uint32_t *column_weights = arena_alloc((size_t)to_w * most * sizeof *column_weights);
+    Taps *columns = arena_alloc((size_t)to_w * sizeof *columns);
     int status = 0;
     if (!row || !weights || !column_weights || !columns)
         status = fail(e, STATUS_IO, "no memory to resize an image");
@@ -266,10 +251,10 @@ static int resize_part(uint8_t *to, int to_h, int to_w, const uint8_t *from, siz
         sum_rows(row, &rows, from, pitch, width);
         for (int x = 0; x < to_w; x++, to += c) sum_columns(to, &columns[x], row, c);
     }
-    free(row);
-    free(weights);
-    free(column_weights);
-    free(columns);
+    arena_free(row);
+    arena_free(weights);
+    arena_free(column_weights);
+    arena_free(columns);
     return status;
 }
 

@@ -15,17 +15,18 @@ enum {
     IMAGE_MAX_PIXELS = 64 << 20,
 };
 
-// Reads a regular file of at most IMAGE_MAX_BYTES; *bytes is to be freed. Fails with STATUS_DATA
-// for what is wrong with the file. As below, the message is the reason alone, without the path.
-int image_read(const char *path, uint8_t **bytes, size_t *size, Error *e);
+// Sets bytes (IMAGE_MAX_BYTES) to the contents of a regular file. Fails with STATUS_DATA for what is
+// wrong with the file. As below, the message is the reason alone, without the path.
+int image_read(const char *path, uint8_t *bytes, size_t *size, Error *e);
 
 // Checks the file's structure and sets the size of its image.
 int image_info(const uint8_t *bytes, size_t size, int *h, int *w, Error *e);
 
 // image (h, w, c), set: the file's picture in grey (c = 1) or RGB (c = 3), resized if it has
-// another size. Transparency is dropped. `crop` as in image_resize().
+// another size. from_h and from_w are what image_info() said, which must have accepted the file.
+// Transparency is dropped. `crop` as in image_resize().
 int image_decode(uint8_t *image, int h, int w, int c, bool crop, const uint8_t *bytes, size_t size,
-                 Error *e);
+                 int from_h, int from_w, Error *e);
 
 // to (to_h, to_w, c), set from `from` (from_h, from_w, c): bilinear, and as a triangle filter over
 // all pixels that shrink into one. `crop` keeps the shape and cuts the longer side at both

@@ -4,22 +4,35 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-// Removes the regular files of a directory and then the directory itself.
-static void remove_directory(const char *path)
+// Removes the files of a directory. This works where there is neither memory nor a free descriptor,
+// as when the program cleans up after the lack of them; opendir() needs both.
+static void empty_directory(int fd)
 {
-    DIR *list = opendir(path);
-    if (!list) return;
-    for (struct dirent *entry; (entry = readdir(list));)
-        if (entry->d_name[0] != '.') unlinkat(dirfd(list), entry->d_name, 0);
-    closedir(list);
-    rmdir(path);
+    struct {
+        uint64_t inode, offset;
+        uint16_t length;
+        uint8_t type;
+        char name[];
+    } * entry; // as the kernel writes it
+    _Alignas(uint64_t) char list[4096];
+    for (bool removed = true; removed;) {
+        removed = false;
+        lseek(fd, 0, SEEK_SET);
+        for (long n; (n = syscall(SYS_getdents64, fd, list, sizeof list)) > 0;)
+            for (long at = 0; at < n; at += entry->length) {
+                entry = (void *)(list + at);
+                if (entry->name[0] != '.' && unlinkat(fd, entry->name, 0) == 0) removed = true;
+            }
+    }
 }
 
 // An existing place may be replaced if it is a directory with nothing in it but our files.
@@ -62,11 +75,16 @@ static int name_temporary(Outdir *o, const char *path, Error *e)
 
 static int lock_temporary(Outdir *o, Error *e)
 {
-    if (mkdir(o->temporary, 0777) && errno != EEXIST)
+    const bool made = mkdir(o->temporary, 0777) == 0;
+    if (!made && errno != EEXIST)
         return fail_errno(e, STATUS_IO, "%s: cannot create (its parent directory must exist)",
                           o->path);
     o->fd = open(o->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (o->fd < 0) return fail_errno(e, STATUS_IO, "%s: cannot open", o->temporary);
+    if (o->fd < 0) {
+        const int status = fail_errno(e, STATUS_IO, "%s: cannot open", o->temporary);
+        if (made) rmdir(o->temporary);
+        return status;
+    }
     if (flock(o->fd, LOCK_EX | LOCK_NB) == 0) return 0;
     const int status = fail(e, STATUS_IO, "%s: another program is writing this data set", o->path);
     close(o->fd);
@@ -84,10 +102,7 @@ int outdir_open(Outdir *o, const char *path, bool (*ours)(const char *name), boo
         outdir_close(o);
         return status;
     }
-    DIR *list = opendir(o->temporary); // what a killed program left
-    for (struct dirent *entry; list && (entry = readdir(list));)
-        if (entry->d_name[0] != '.') unlinkat(o->fd, entry->d_name, 0);
-    if (list) closedir(list);
+    empty_directory(o->fd); // what a killed program left
     return 0;
 }
 
@@ -111,24 +126,35 @@ int outdir_rename(const Outdir *o, const char *from, const char *to, Error *e)
     return fail_errno(e, STATUS_IO, "%s/%s: cannot rename to %s", o->temporary, from, to);
 }
 
+static int move_away_and_in(const Outdir *o, char **old, Error *e)
+{
+    if (asprintf(old, "%s.old", o->temporary) < 0) {
+        *old = NULL;
+        return fail(e, STATUS_IO, "no memory");
+    }
+    if (rename(o->path, *old))
+        return fail_errno(e, STATUS_IO, "%s: cannot move the old data set away", o->path);
+    if (rename(o->temporary, o->path) == 0) return 0;
+    const int status = fail_errno(e, STATUS_IO, "%s: cannot move the data set there", o->path);
+    rename(*old, o->path);
+    return status;
+}
+
 // Puts the temporary directory in place of an old data set and removes that.
 static int exchange(const Outdir *o, Error *e)
 {
-    if (renameat2(AT_FDCWD, o->temporary, AT_FDCWD, o->path, RENAME_EXCHANGE) == 0) {
-        remove_directory(o->temporary);
-        return 0;
-    }
-    // Some file systems (9p under WSL) cannot exchange: between the two renames nothing is there.
-    char *old;
-    if (asprintf(&old, "%s.old", o->temporary) < 0) return fail(e, STATUS_IO, "no memory");
+    char *old = NULL;
     int status = 0;
-    if (rename(o->path, old))
-        status = fail_errno(e, STATUS_IO, "%s: cannot move the old data set away", o->path);
-    else if (rename(o->temporary, o->path)) {
-        status = fail_errno(e, STATUS_IO, "%s: cannot move the data set there", o->path);
-        rename(old, o->path);
-    } else
-        remove_directory(old);
+    const int fd = open(o->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(e, STATUS_IO, "%s: cannot open", o->path);
+    // Some file systems (9p under WSL) cannot exchange: between two renames nothing is there.
+    if (renameat2(AT_FDCWD, o->temporary, AT_FDCWD, o->path, RENAME_EXCHANGE) != 0)
+        status = move_away_and_in(o, &old, e);
+    if (!status) {
+        empty_directory(fd);
+        rmdir(old ? old : o->temporary);
+    }
+    close(fd);
     free(old);
     return status;
 }
@@ -165,7 +191,8 @@ int outdir_commit(Outdir *o, Error *e)
 void outdir_close(Outdir *o)
 {
     if (o->fd >= 0) {
-        remove_directory(o->temporary);
+        empty_directory(o->fd);
+        rmdir(o->temporary);
         close(o->fd);
     }
     free(o->path);

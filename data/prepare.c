@@ -15,6 +15,7 @@
 #include "data/pack.h"
 #include "data/source.h"
 #include "runtime/args.h"
+#include "runtime/mounts.h"
 #include "runtime/os.h"
 
 static const char usage[] =
@@ -32,7 +33,7 @@ typedef struct Options {
     const char *source, *out, *size;
     bool grey, rgb, crop, force;
     double test_fraction;
-    int64_t shard_bytes;
+    int64_t shard_bytes, workers;
 } Options;
 
 static Options o = {.shard_bytes = 1 << 30};
@@ -48,6 +49,7 @@ static Arg table[] = {
     ARG_DOUBLE("test-fraction", &o.test_fraction, 0, 0.9,
                "of a folder without train/ and test/; 0: a tenth"),
     ARG_INT("shard-bytes", &o.shard_bytes, 1, 1LL << 40, "images in one file"),
+    ARG_INT("workers", &o.workers, 0, 1024, "processes that decode a folder; 0: as processors"),
 };
 enum { TABLE = sizeof table / sizeof *table };
 
@@ -156,9 +158,11 @@ static int pack_split(Source *s, Split split, const Conversion *v, Packer *packe
 // The list of files that were left out goes into the data set's directory.
 static int add_left_out(Source *s, Packer *packer, int64_t *files, Error *e)
 {
-    char *text = s->left_out ? s->left_out(s, files) : NULL;
-    if (!text) return 0;
-    const int status = packer_add_file(packer, "bad_files.tsv", text, strlen(text), e);
+    if (!s->left_out) return 0;
+    char *text = s->left_out(s, files, e);
+    if (!text) return e->status;
+    int status = 0;
+    if (*files) status = packer_add_file(packer, "bad_files.tsv", text, strlen(text), e);
     free(text);
     return status;
 }
@@ -194,7 +198,12 @@ static void print_summary(const Source *s, const Conversion *v, const PackSummar
 
 static int open_source(Source *s, const char *command, int h, int w, Error *e)
 {
-    const FolderOptions folder = {h, w, o.grey ? 1 : 3, o.crop, o.test_fraction};
+    const FolderOptions folder = {.h = h,
+                                  .w = w,
+                                  .c = o.grey ? 1 : 3,
+                                  .crop = o.crop,
+                                  .test_fraction = o.test_fraction,
+                                  .workers = o.workers ? (int)o.workers : os_cpu_count()};
     if (strcmp(command, "idx") == 0) return idx_open(s, o.source, e);
     if (strcmp(command, "cifar") == 0) return cifar_open(s, o.source, e);
     return folder_open(s, o.source, &folder, e);
@@ -267,6 +276,8 @@ static int pack(const char *command, int argc, char **argv, Error *e)
     Source source;
     status = open_source(&source, command, h, w, e);
     if (status) return status;
+    if (source.notice) warn("%s", source.notice);
+    if (on_windows_drive(o.source)) warn("%s is on a Windows drive: reading is slow", o.source);
     status = pack_source(&source, command, h, w, start, e);
     source.close(&source);
     return status;

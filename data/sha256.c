@@ -24,7 +24,7 @@ static void compress(uint32_t state[8], const uint8_t block[64])
     uint32_t w[64];
     for (int i = 0; i < 16; i++) {
         uint32_t word;
-        memcpy(&word, block + 4 * i, 4);
+        memcpy(&word, block + 4 * (size_t)i, 4);
         w[i] = __builtin_bswap32(word);
     }
     for (int i = 16; i < 64; i++) {
@@ -76,6 +76,6 @@ void sha256_finish(Sha256 *s, uint8_t digest[32])
     sha256_add(s, &bits, 8);
     for (int i = 0; i < 8; i++) {
         const uint32_t word = __builtin_bswap32(s->state[i]);
-        memcpy(digest + 4 * i, &word, 4);
+        memcpy(digest + 4 * (size_t)i, &word, 4);
     }
 }

@@ -12,6 +12,8 @@
 
 #include <zlib.h>
 
+#include "runtime/utf8.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "shards are read as they lie in the file");
 _Static_assert(sizeof(ShardHeader) == 4096, "no padding");
@@ -71,6 +73,23 @@ const ShardSection *shard_section(const ShardHeader *h, int section)
     const ShardSection *const sections[SECTIONS] = {&h->labels, &h->names, &h->counts, &h->sums,
                                                     &h->images};
     return sections[section];
+}
+
+int open_status(int error)
+{
+    switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case EACCES:
+    case EPERM:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case ENXIO:
+        return STATUS_DATA;
+    default:
+        return STATUS_IO;
+    }
 }
 
 int read_exactly(int fd, const char *path, void *bytes, size_t size, int64_t offset, Error *e)
@@ -336,27 +355,9 @@ static int check_labels(const Shard *s, Error *e)
 
 bool class_name_valid(const char *name, size_t length)
 {
-    const uint8_t *s = (const uint8_t *)name, *end = s + length;
-    while (s < end) {
-        const int more = *s < 0x80   ? 0
-                         : *s < 0xc2 ? -1
-                         : *s < 0xe0 ? 1
-                         : *s < 0xf0 ? 2
-                         : *s < 0xf5 ? 3
-                                     : -1;
-        if (more < 0 || end - s <= more) return false;
-        uint32_t code = more == 0 ? *s : *s & (0x3fu >> more);
-        for (int i = 1; i <= more; i++) {
-            if ((s[i] & 0xc0) != 0x80) return false;
-            code = code << 6 | (s[i] & 0x3f);
-        }
-        const bool overlong = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
-        const bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-        if (overlong || control || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-            return false;
-        s += more + 1;
-    }
-    return length > 0;
+    const char *s = name, *end = name + length;
+    for (size_t n; s < end && (n = utf8_printable(s, end)) > 0;) s += n;
+    return length > 0 && s == end;
 }
 
 static int compare_names(const void *a, const void *b)
@@ -401,7 +402,7 @@ static int open_file(Shard *s, uint64_t *size, Error *e)
 {
     // O_NONBLOCK: a FIFO of that name must not make us wait for a writer.
     s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (s->fd < 0) return fail_errno(e, STATUS_DATA, "%s: cannot open", s->path);
+    if (s->fd < 0) return fail_errno(e, open_status(errno), "%s: cannot open", s->path);
     struct stat st;
     if (fstat(s->fd, &st)) return fail_errno(e, STATUS_IO, "%s: cannot stat", s->path);
     if (!S_ISREG(st.st_mode)) return fail(e, STATUS_DATA, "%s: not a regular file", s->path);

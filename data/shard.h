@@ -99,6 +99,10 @@ int shard_verify(const Shard *s, Error *e);
 // Non-empty UTF-8 without control characters, as class names must be.
 bool class_name_valid(const char *name, size_t length);
 
+// The status of a file of the user's that cannot be opened: STATUS_DATA if that is the path's or the
+// file's fault, STATUS_IO if the system's.
+int open_status(int error);
+
 // Reads exactly `size` bytes; a file that ends early is STATUS_DATA, what the system refuses
 // STATUS_IO.
 int read_exactly(int fd, const char *path, void *bytes, size_t size, int64_t offset, Error *e);

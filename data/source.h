@@ -13,6 +13,7 @@ typedef struct FolderOptions {
     int c;                // 1 or 3
     bool crop;            // cut to the shape h:w, in place of stretching
     double test_fraction; // of a folder that is not split; 0: the default of 0.1
+    int workers;          // processes that decode; at least 1
 } FolderOptions;
 
 typedef struct Source Source;
@@ -20,11 +21,13 @@ struct Source {
     int h, w, c, classes; // of every image
     char **class_names;   // (classes)
     int64_t count[2];     // images of each split at most; bad ones are left out
+    const char *notice;   // what the user should know, or NULL
 
     // Sets image (H, W, C) and label to the next image of the split; label -1 after the last one.
     int (*next)(Source *s, Split split, uint8_t *image, int *label, Error *e);
-    // The list of what was left out as text, to be freed; NULL if there is nothing.
-    char *(*left_out)(Source *s, int64_t *files);
+    // The list of what was left out as text, to be freed, and its lines; NULL on failure. The
+    // function is NULL where nothing can be left out.
+    char *(*left_out)(Source *s, int64_t *files, Error *e);
     void (*close)(Source *s);
     void *state;
 };

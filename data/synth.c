@@ -360,7 +360,7 @@ void synth_image(uint8_t *image, uint64_t seed, int64_t i, int h, int w, int c)
             uint8_t *const out = image + ((ptrdiff_t)y * w * c + k);
             for (int j = 0; j < w; j++) {
                 const float value = 255 * row[k][j] + scene.grain * grain[k * w + j] + 0.5f;
-                out[j * c] = (uint8_t)(int)min(max(value, 0), 255);
+                out[(ptrdiff_t)j * c] = (uint8_t)(int)min(max(value, 0), 255);
             }
         }
     }

@@ -319,13 +319,143 @@ static void write_value(const Arg *a, const char *key, Json *j)
     }
 }
 
+static void json_key(const Arg *a, char key[static MAX_NAME])
+{
+    snprintf(key, MAX_NAME, "%s", a->name);
+    for (char *c = key; *c; c++)
+        if (*c == '-') *c = '_';
+}
+
 void args_json(const Arg *table, size_t n, Json *j)
 {
     for (size_t i = 0; i < n; i++) {
         char key[MAX_NAME];
-        snprintf(key, sizeof key, "%s", table[i].name);
-        for (char *c = key; *c; c++)
-            if (*c == '-') *c = '_';
+        json_key(&table[i], key);
         write_value(&table[i], key, j);
     }
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static double number_of(const JsonNode *v)
+{
+    return v->type == JSON_INT ? (double)v->integer : v->type == JSON_DOUBLE ? v->number : NAN;
+}
+
+static int choice_of(const Arg *a, const JsonNode *v)
+{
+    for (int i = 0; v->type == JSON_STRING && a->choices[i]; i++)
+        if (strcmp(a->choices[i], v->string) == 0) return i;
+    return -1;
+}
+
+// Whether `v` is a value that the option can have.
+static bool is_value(const Arg *a, const JsonNode *v)
+{
+    switch (a->type) {
+    case ARG_TYPE_FLAG:
+    case ARG_TYPE_ONOFF:
+        return v->type == JSON_BOOL;
+    case ARG_TYPE_INT:
+        return v->type == JSON_INT && number_of(v) >= a->min && number_of(v) <= a->max;
+    case ARG_TYPE_DOUBLE:
+        return number_of(v) >= a->min && number_of(v) <= a->max;
+    case ARG_TYPE_CHOICE:
+        return choice_of(a, v) >= 0;
+    case ARG_TYPE_STRING:
+        return v->type == JSON_STRING || v->type == JSON_NULL;
+    case ARG_TYPE_POSITIONAL:
+    case ARG_TYPE_HEADING:
+        break;
+    }
+    return false;
+}
+
+static bool has_value(const Arg *a, const JsonNode *v)
+{
+    switch (a->type) {
+    case ARG_TYPE_INT:
+        return *a->integer == v->integer;
+    case ARG_TYPE_DOUBLE:
+        return *a->real == number_of(v);
+    case ARG_TYPE_CHOICE:
+        return *a->choice == choice_of(a, v);
+    case ARG_TYPE_STRING:
+        return same_text(*a->string, v->type == JSON_STRING ? v->string : NULL);
+    default:
+        return *a->flag == v->boolean;
+    }
+}
+
+static void set_value(Arg *a, const JsonNode *v)
+{
+    a->given = true;
+    switch (a->type) {
+    case ARG_TYPE_INT:
+        *a->integer = v->integer;
+        break;
+    case ARG_TYPE_DOUBLE:
+        *a->real = number_of(v);
+        break;
+    case ARG_TYPE_CHOICE:
+        *a->choice = choice_of(a, v);
+        break;
+    case ARG_TYPE_STRING:
+        *a->string = v->type == JSON_STRING ? v->string : NULL;
+        break;
+    default:
+        *a->flag = v->boolean;
+    }
+}
+
+// " --lr 0.5": the option as one would type it.
+static void append_option(const Arg *a, char *text, size_t size)
+{
+    const size_t used = strlen(text);
+    char *to = text + used;
+    const size_t left = size - used;
+    switch (a->type) {
+    case ARG_TYPE_INT:
+        snprintf(to, left, " --%s %lld", a->name, (long long)*a->integer);
+        break;
+    case ARG_TYPE_DOUBLE:
+        snprintf(to, left, " --%s %g", a->name, *a->real);
+        break;
+    case ARG_TYPE_CHOICE:
+        snprintf(to, left, " --%s %s", a->name, a->choices[*a->choice]);
+        break;
+    case ARG_TYPE_STRING:
+        snprintf(to, left, " --%s %s", a->name, *a->string ? *a->string : "(none)");
+        break;
+    default:
+        snprintf(to, left, " --%s %s", a->name, *a->flag ? "on" : "off");
+    }
+}
+
+int args_restore(Arg *table, size_t n, const JsonNode *run, ArgResume (*kind)(const char *name),
+                 const char *source, Error *e)
+{
+    char here[300] = "", there[300] = "";
+    for (size_t i = 0; i < n; i++) {
+        Arg *a = &table[i];
+        if (!is_option(a) || kind(a->name) == ARG_ASIDE) continue;
+        if (a->given && kind(a->name) == ARG_FREE) continue;
+        char key[MAX_NAME];
+        json_key(a, key);
+        const JsonNode *v = json_get(run, key);
+        if (!v) continue; // an option that is newer than the run
+        if (!is_value(a, v))
+            return fail(e, STATUS_DATA, "%s: the value of --%s is none it can have", source,
+                        a->name);
+        const bool differs = a->given && !has_value(a, v);
+        if (differs) append_option(a, here, sizeof here);
+        set_value(a, v);
+        if (differs) append_option(a, there, sizeof there);
+    }
+    if (!here[0]) return STATUS_OK;
+    return fail(e, STATUS_DATA, "%s was begun with%s: it cannot go on with%s; leave that out",
+                source, there, here);
 }

@@ -96,6 +96,19 @@ int args_parse(Arg *table, size_t n, int argc, char **argv, Error *e);
 //     if (!args_given(table, n, &o.batch_size)) o.batch_size = 1024;
 bool args_given(const Arg *table, size_t n, const void *value);
 
+// What an option is to a run that is continued.
+typedef enum ArgResume {
+    ARG_FIXED, // decides numbers: the run's value holds, and another is refused
+    ARG_FREE,  // the run's value holds unless one is given
+    ARG_ASIDE, // has nothing to do with the run
+} ArgResume;
+
+// Takes the values of a run that is continued from `run`, an object that args_json() wrote.
+// What it sets counts as given. Strings point into `run`. STATUS_DATA lists every fixed option that
+// was given another value; `source` is what to call the run.
+int args_restore(Arg *table, size_t n, const JsonNode *run, ArgResume (*kind)(const char *name),
+                 const char *source, Error *e);
+
 // `usage`, then one line an option with the value its variable has now.
 void args_help(const Arg *table, size_t n, FILE *out, const char *usage);
 

@@ -7,29 +7,17 @@
 #include <string.h>
 #include <unistd.h>
 
-// File names and class names come from outside: a terminal must not obey what is inside them.
-static void escape_controls(char *text, size_t size)
-{
-    char clean[sizeof((Error *)0)->message];
-    size_t n = 0;
-    for (const char *s = text; *s && n + 5 < sizeof clean; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c >= 0x20 && c != 0x7f)
-            clean[n++] = *s;
-        else
-            n += (size_t)snprintf(clean + n, sizeof clean - n, "\\x%02x", c);
-    }
-    clean[n] = '\0';
-    snprintf(text, size, "%s", clean);
-}
+#include "runtime/utf8.h"
 
+// File names and class names come from outside: a terminal must not obey what is inside them.
 static void format_message(char *text, size_t size, const char *format, va_list arguments)
 {
-    vsnprintf(text, size, format, arguments);
-    escape_controls(text, size);
+    char raw[sizeof((Error *)0)->message];
+    vsnprintf(raw, sizeof raw, format, arguments);
+    utf8_escape(text, size, raw, 0);
 }
 
-int fail(Error *e, int status, const char *format, ...)
+int(fail)(Error *e, int status, const char *format, ...) // a macro for clang-tidy
 {
     va_list arguments;
     va_start(arguments, format);

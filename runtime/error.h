@@ -20,11 +20,15 @@ enum {
 
 typedef struct Error {
     int status;
-    char message[1024]; // one line without the newline; control characters are shown as \xNN
+    char message[1024]; // one line without the newline; what is not printable is shown as \xNN
 } Error;
 
 // Writes the message and returns `status`, so that a caller can `return fail(e, STATUS_DATA, ...)`.
 int fail(Error *e, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#ifdef __clang_analyzer__ // which cannot know that
+#define fail(e, status, ...) ((fail)((e), (status), __VA_ARGS__), (status))
+#endif
 
 // As fail(), with ": " and the text of errno at the end.
 int fail_errno(Error *e, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));

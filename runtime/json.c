@@ -63,7 +63,7 @@ static void append_string(Json *j, const char *value)
 // The comma before a value that is not its parent's first, and its key.
 static void begin_value(Json *j, const char *key)
 {
-    const char last = j->size ? j->text[j->size - 1] : '[';
+    const char last = (char)(j->size ? j->text[j->size - 1] : '[');
     if (last != '{' && last != '[') append(j, ",", 1);
     assert(j->depth == 0 || (key != NULL) == (j->closers[j->depth - 1] == '}'));
     if (!key) return;
@@ -374,7 +374,7 @@ static int parse_value(Parser *p, const char *key, int depth)
     skip_space(p);
     JsonNode *node = &p->nodes[index];
     int status;
-    const char c = p->at < p->end ? *p->at : '\0';
+    const char c = (char)(p->at < p->end ? *p->at : '\0');
     if (c == '{' || c == '[') {
         p->at++;
         node->type = c == '{' ? JSON_OBJECT : JSON_ARRAY;

@@ -96,19 +96,11 @@ static void shape_text(const SafeTensor *s, char *text, size_t size)
     if (used < size) snprintf(text + used, size - used, ")");
 }
 
-static int check_entry(const SafeTensor *found, const Tensor *t, const char *path, Error *e)
+static bool same_entry(const SafeTensor *found, const SafeTensor *want)
 {
-    const SafeTensor want = entry_of(t);
-    bool same = found->rank == want.rank && strcmp(found->dtype, want.dtype) == 0;
-    for (int i = 0; same && i < want.rank; i++) same = found->shape[i] == want.shape[i];
-    if (same) return STATUS_OK;
-    char is[128], should[128];
-    shape_text(found, is, sizeof is);
-    shape_text(&want, should, sizeof should);
-    return fail(e, STATUS_DATA,
-                "%s: %s is %s, but this network's is %s; is it another --net, "
-                "--width, --hidden or data set?",
-                path, t->name, is, should);
+    bool same = found->rank == want->rank && strcmp(found->dtype, want->dtype) == 0;
+    for (int i = 0; same && i < want->rank; i++) same = found->shape[i] == want->shape[i];
+    return same;
 }
 
 static const Tensor *find_saved(const Tensors *t, const char *name)
@@ -118,36 +110,96 @@ static const Tensor *find_saved(const Tensors *t, const char *name)
     return NULL;
 }
 
-// Everything is checked before the first weight is touched.
-static int check_names(const SafeFile *f, const Tensors *t, const char *path, Error *e)
+typedef struct List {
+    int count;
+    char text[240]; // "a, b, c"; "..." at the end if there are more
+} List;
+
+static void list_add(List *l, const char *item)
+{
+    const size_t used = strlen(l->text);
+    const bool fits = used + strlen(item) + sizeof ", ..." < sizeof l->text;
+    const bool full = used >= 3 && strcmp(l->text + used - 3, "...") == 0;
+    if (!full)
+        snprintf(l->text + used, sizeof l->text - used, "%s%s", used ? ", " : "",
+                 fits ? item : "...");
+    l->count++;
+}
+
+// A constant is part of the network's arithmetic here: a file with other values is of another one.
+static bool is_filled(const SafeTensor *found, const Tensor *t)
+{
+    for (int64_t i = 0; i < t->n; i++) {
+        float value; // which may not be aligned
+        memcpy(&value, (const char *)found->data + (size_t)i * sizeof value, sizeof value);
+        if (value != t->fill) return false;
+    }
+    return true;
+}
+
+static void compare_constants(const SafeFile *f, const Tensors *t, List *different)
+{
+    for (int i = 0; i < t->count; i++) {
+        const Tensor *x = &t->list[i];
+        const SafeTensor want = entry_of(x), *found = safetensors_get(f, want.name);
+        if (x->kind != CONSTANT || !found) continue;
+        if (same_entry(found, &want) && is_filled(found, x)) continue;
+        char item[240];
+        snprintf(item, sizeof item, "%s is not %g everywhere", want.name, (double)x->fill);
+        list_add(different, item);
+    }
+}
+
+static void compare_entries(const SafeFile *f, const Tensors *t, List *missing, List *different)
 {
     for (int i = 0; i < t->count; i++) {
         if (!is_loaded(&t->list[i])) continue;
-        const SafeTensor *found = safetensors_get(f, t->list[i].name);
-        if (!found)
-            return fail(e, STATUS_DATA, "%s: no tensor %s, which this network needs", path,
-                        t->list[i].name);
-        if (check_entry(found, &t->list[i], path, e)) return e->status;
+        const SafeTensor want = entry_of(&t->list[i]), *found = safetensors_get(f, want.name);
+        if (!found) list_add(missing, want.name);
+        if (!found || same_entry(found, &want)) continue;
+        char is[64], should[64], item[240];
+        shape_text(found, is, sizeof is);
+        shape_text(&want, should, sizeof should);
+        snprintf(item, sizeof item, "%s is %s for %s", want.name, is, should);
+        list_add(different, item);
     }
-    for (size_t i = 0; i < f->count; i++)
-        if (!find_saved(t, f->tensors[i].name))
-            return fail(e, STATUS_DATA, "%s: unexpected tensor %s, which this network has not",
-                        path, f->tensors[i].name);
-    return STATUS_OK;
 }
 
-int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e)
+// Everything is checked before the first weight is touched.
+static int check_names(const SafeFile *f, const Tensors *t, const char *path, Error *e)
 {
-    SafeFile f;
-    if (safetensors_open(&f, path, e)) return e->status;
-    int status = check_names(&f, t, path, e);
+    List missing = {0}, different = {0}, unexpected = {0};
+    compare_entries(f, t, &missing, &different);
+    compare_constants(f, t, &different);
+    for (size_t i = 0; i < f->count; i++)
+        if (!find_saved(t, f->tensors[i].name)) list_add(&unexpected, f->tensors[i].name);
+    if (missing.count + different.count + unexpected.count == 0) return STATUS_OK;
+    char text[800] = "";
+    size_t used = 0;
+    const struct {
+        const List *list;
+        const char *name;
+    } parts[] = {{&missing, "missing"}, {&unexpected, "unexpected"}, {&different, "different"}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].list->count)
+            used += (size_t)snprintf(text + used, sizeof text - used, "%d %s: %s; ",
+                                     parts[i].list->count, parts[i].name, parts[i].list->text);
+    return fail(
+        e, STATUS_DATA,
+        "%s does not fit this network: %sis it another --net, --width, --hidden or data set?", path,
+        text);
+}
+
+int model_read(const Tensors *t, const Kernels *k, const SafeFile *f, const char *path, Error *e)
+{
+    int status = check_names(f, t, path, e);
     for (int i = 0; i < t->count && status == STATUS_OK; i++) {
         const Tensor *x = &t->list[i];
         if (!is_loaded(x)) continue;
         const size_t bytes = (size_t)x->n * sizeof(float);
         float *saved = malloc(bytes), *host = malloc(bytes);
         if (saved && host) {
-            memcpy(saved, safetensors_get(&f, x->name)->data, bytes); // which may not be aligned
+            memcpy(saved, safetensors_get(f, x->name)->data, bytes); // which may not be aligned
             reorder(host, saved, x, false);
             tensor_upload(x, k, host);
         } else {
@@ -156,6 +208,14 @@ int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e)
         free(saved);
         free(host);
     }
+    return status;
+}
+
+int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e)
+{
+    SafeFile f;
+    if (safetensors_open(&f, path, e)) return e->status;
+    const int status = model_read(t, k, &f, path, e);
     safetensors_close(&f);
     return status;
 }

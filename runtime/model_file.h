@@ -13,7 +13,9 @@ int model_save(const Tensors *t, const Kernels *k, const char *path, const SafeM
                size_t metadata_count, Error *e);
 
 // Reads the weights back. Every parameter and buffer must be there with its shape, and nothing
-// else but constants and counters: STATUS_DATA names what is missing, unexpected or different.
+// else but constants and counters: STATUS_DATA lists what is missing, unexpected or different, and
+// no weight was touched. model_read() takes an open file; `path` is for its messages.
 int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e);
+int model_read(const Tensors *t, const Kernels *k, const SafeFile *f, const char *path, Error *e);
 
 #endif

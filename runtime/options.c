@@ -19,6 +19,7 @@ static void add_args(CommandLine *line, const Arg *args, size_t count)
 static void add_shared(CommandLine *line)
 {
     Options *o = &line->options;
+    o->keep = 2;
     const Arg shared[] = {
         ARG_HEADING("Data and device"),
         ARG_STRING("data", &o->data, "DIR",
@@ -47,6 +48,9 @@ static void add_shared(CommandLine *line)
         ARG_INT("seed", &o->seed, 0, INT64_MAX, "of every random decision"),
         ARG_HEADING("Run"),
         ARG_STRING("out", &o->out, "DIR", "run directory; default runs/<time>-<trainer>"),
+        ARG_INT("save-every", &o->save_every, 0, 1e9, "steps between checkpoints; 0: each epoch"),
+        ARG_INT("keep", &o->keep, 2, 1e6, "newest checkpoints to keep"),
+        ARG_STRING("resume", &o->resume, "DIR", "continue the run in DIR with its own options"),
         ARG_STRING("init", &o->init, "FILE", "start from these weights (safetensors)"),
         ARG_FLAG("eval-only", &o->eval_only, "test the weights of --init and leave"),
         ARG_DOUBLE("target-accuracy", &o->target_accuracy, 0, 1, "exit status 1 below it"),
@@ -62,6 +66,51 @@ bool options_given(const CommandLine *line, const void *value)
     return args_given(line->table, line->count, value);
 }
 
+static bool is_one_of(const char *name, const char *const *list)
+{
+    for (; *list; list++)
+        if (strcmp(name, *list) == 0) return true;
+    return false;
+}
+
+static ArgResume resume_kind(const char *name)
+{
+    static const char *const aside[] = {"verify",    "out",      "init",  "resume",
+                                        "eval-only", "selftest", "quiet", NULL};
+    // The data set is compared by what it holds; threads and devices change no result by much.
+    static const char *const free_options[] = {"data", "device",          "threads", "save-every",
+                                               "keep", "target-accuracy", NULL};
+    if (is_one_of(name, aside)) return ARG_ASIDE;
+    return is_one_of(name, free_options) ? ARG_FREE : ARG_FIXED;
+}
+
+static void restore(CommandLine *line)
+{
+    Error e;
+    const Options *o = &line->options;
+    if (o->out || o->init || o->eval_only || o->selftest)
+        die(STATUS_USAGE, "--resume continues a run in its directory; leave out %s",
+            o->out         ? "--out"
+            : o->init      ? "--init"
+            : o->eval_only ? "--eval-only"
+                           : "--selftest");
+    check(checkpoint_open(&line->checkpoint, o->resume, &e), &e);
+    const JsonNode *options = json_get(line->checkpoint.record.root, "options");
+    if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
+    check(args_restore(line->table, line->count, options, resume_kind, o->resume, &e), &e);
+}
+
+static void check_together(const CommandLine *line)
+{
+    const Options *o = &line->options;
+    if (options_given(line, &o->steps) && options_given(line, &o->epochs))
+        die(STATUS_USAGE, "--steps and --epochs both set the length; give one of them");
+    if (o->eval_only && o->selftest)
+        die(STATUS_USAGE, "--eval-only and --selftest are two things; give one of them");
+    if (o->eval_only && !o->init)
+        die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
+}
+
 void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
                    void (*defaults)(CommandLine *line), int argc, char **argv)
 {
@@ -71,19 +120,15 @@ void options_parse(CommandLine *line, const Arg *own, size_t own_count, const ch
     add_shared(line);
     const int status = args_parse(line->table, line->count, argc, argv, &e);
     if (!help) check(status, &e);
+    if (!help) check_together(line);
+    if (!help && line->options.resume) restore(line);
     defaults(line);
     if (help) {
         args_help(line->table, line->count, stdout, usage);
         exit(STATUS_OK);
     }
-    const Options *o = &line->options;
-    if (options_given(line, &o->steps) && options_given(line, &o->epochs))
-        die(STATUS_USAGE, "--steps and --epochs both set the length; give one of them");
-    if (o->eval_only && o->selftest)
-        die(STATUS_USAGE, "--eval-only and --selftest are two things; give one of them");
-    if (o->verify && !o->data) die(STATUS_USAGE, "--verify checks shards; add --data DIR");
-    if (o->eval_only && !o->init)
-        die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
+    if (line->options.verify && !line->options.data)
+        die(STATUS_USAGE, "--verify checks shards; add --data DIR");
 }
 
 // Reads "NAME=NUMBER" of an augmentation; the number must be within 0 .. max.

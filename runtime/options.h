@@ -5,6 +5,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/args.h"
+#include "runtime/checkpoint.h"
 
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_TRIANGLE, SCHEDULE_COSINE } Schedule;
 typedef enum { OPTIMIZER_SGD, OPTIMIZER_ADAMW, OPTIMIZER_MUON } Optimizer;
@@ -26,7 +27,8 @@ typedef struct Options {
     const char *augment;
     bool shuffle;
     int64_t seed;
-    const char *out, *init;
+    const char *out, *init, *resume;
+    int64_t save_every, keep; // checkpoints
     bool eval_only;
     double target_accuracy;
     bool selftest, profile, quiet;
@@ -40,6 +42,7 @@ typedef struct CommandLine {
     Options options; // set to the program's defaults before options_parse()
     Arg table[ARGS_MAX];
     size_t count;
+    Checkpoint checkpoint; // of --resume, opened; the options' strings point into it
 } CommandLine;
 
 // Inside `defaults`: sets an option that the user did not give.
@@ -49,7 +52,8 @@ typedef struct CommandLine {
     } while (0)
 
 // Reads the arguments. `defaults` is called with what was given, to fill in the rest (use
-// options_given()); --help prints the values that result and exits. Exits with STATUS_USAGE.
+// options_given()); --help prints the values that result and exits. With --resume the run's own
+// options come first. Exits with STATUS_USAGE, or STATUS_DATA if the run cannot be continued.
 void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
                    void (*defaults)(CommandLine *line), int argc, char **argv);
 bool options_given(const CommandLine *line, const void *value);

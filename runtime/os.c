@@ -1,6 +1,8 @@
 #include "runtime/os.h"
 
+#include <assert.h>
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -42,6 +44,26 @@ static bool is_directory(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+// So that names in it survive a power loss. Some file systems cannot, and say EINVAL.
+static int sync_dir(const char *dir)
+{
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    int status = fsync(fd);
+    if (status != 0 && errno == EINVAL) status = 0;
+    const int saved = errno;
+    close(fd);
+    errno = saved;
+    return status;
+}
+
+static int sync_parent(const char *path)
+{
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof copy, "%s", path);
+    return sync_dir(dirname(copy));
+}
+
 int os_make_dir(const char *path, bool *existed, Error *e)
 {
     *existed = false;
@@ -63,6 +85,8 @@ int os_make_dirs(const char *path, Error *e)
         bool existed;
         if (is_directory(part)) continue;
         if (os_make_dir(part, &existed, e)) return e->status;
+        if (!existed && sync_parent(part) != 0)
+            return fail_errno(e, STATUS_IO, "cannot create directory %s", part);
         if (existed && !is_directory(part))
             return fail(e, STATUS_IO, "%s exists and is not a directory", part);
     }
@@ -73,6 +97,38 @@ bool os_exists(const char *path)
 {
     struct stat s;
     return lstat(path, &s) == 0;
+}
+
+int os_list(const char *dir, void (*visit)(const char *name, void *context), void *context,
+            Error *e)
+{
+    DIR *d = opendir(dir);
+    if (!d)
+        return fail_errno(e, errno == ENOENT || errno == ENOTDIR ? STATUS_DATA : STATUS_IO,
+                          "cannot open %s", dir);
+    errno = 0;
+    for (const struct dirent *entry; (entry = readdir(d)); errno = 0)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            visit(entry->d_name, context);
+    const int status = errno ? fail_errno(e, STATUS_IO, "cannot read %s", dir) : STATUS_OK;
+    closedir(d);
+    return status;
+}
+
+static void unlink_inside(const char *name, void *dir)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/%s", (const char *)dir, name) < PATH_MAX) unlink(path);
+}
+
+void os_remove(const char *path)
+{
+    Error ignored;
+    if (unlink(path) == 0 || (errno != EISDIR && errno != EPERM)) return;
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof dir, "%s", path);
+    os_list(dir, unlink_inside, dir, &ignored);
+    rmdir(dir);
 }
 
 static int read_open_file(int fd, const char *path, void **data, size_t *size, Error *e)
@@ -206,19 +262,10 @@ int atomic_file_write(AtomicFile *f, const void *data, size_t size, Error *e)
     return 0;
 }
 
-// So that the new name itself survives a power loss. Some file systems cannot, and say EINVAL.
-static int sync_parent(const char *path)
+int os_commit_dir(const char *from, const char *to, Error *e)
 {
-    char copy[PATH_MAX];
-    strcpy(copy, path);
-    const int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    int status = fsync(fd);
-    if (status != 0 && errno == EINVAL) status = 0;
-    const int saved = errno;
-    close(fd);
-    errno = saved;
-    return status;
+    if (sync_dir(from) == 0 && rename(from, to) == 0 && sync_parent(to) == 0) return STATUS_OK;
+    return fail_errno(e, STATUS_IO, "cannot finish %s", to);
 }
 
 int atomic_file_commit(AtomicFile *f, Error *e)
@@ -245,8 +292,9 @@ void atomic_file_abort(AtomicFile *f)
 
 int os_write_atomic(const char *path, const void *data, size_t size, Error *e)
 {
-    AtomicFile *f;
+    AtomicFile *f = NULL;
     if (atomic_file_open(&f, path, e)) return e->status;
+    assert(f);
     if (atomic_file_write(f, data, size, e)) {
         atomic_file_abort(f);
         return e->status;
@@ -259,6 +307,16 @@ int os_append_open(int *fd, const char *path, Error *e)
     *fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
     if (*fd < 0) return fail_errno(e, STATUS_IO, "cannot create %s", path);
     return 0;
+}
+
+int os_append_reopen(int *fd, const char *path, int64_t size, Error *e)
+{
+    *fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (*fd < 0) return fail_errno(e, STATUS_IO, "cannot open %s", path);
+    if (ftruncate(*fd, size) == 0) return STATUS_OK;
+    fail_errno(e, STATUS_IO, "cannot cut %s to %lld bytes", path, (long long)size);
+    close(*fd);
+    return e->status;
 }
 
 int os_append(int fd, const void *data, size_t size, int64_t *end)
@@ -290,6 +348,16 @@ int os_lock(int *fd, const char *dir, Error *e)
         fail_errno(e, STATUS_IO, "cannot lock %s", path);
     close(*fd);
     return e->status;
+}
+
+int64_t os_process(void)
+{
+    return getpid();
+}
+
+void os_sync(int fd)
+{
+    fsync(fd);
 }
 
 void os_close(int fd)
@@ -458,15 +526,16 @@ int64_t os_memory_peak(void)
 
 static volatile sig_atomic_t stop_signal;
 
-static void remember_signal(int signal)
+static void remember_signal(int number)
 {
-    stop_signal = signal;
+    stop_signal = number;
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
 }
 
 void os_catch_stop_signals(void)
 {
-    const struct sigaction action = {.sa_handler = remember_signal,
-                                     .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    const struct sigaction action = {.sa_handler = remember_signal, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }

@@ -16,7 +16,8 @@ double os_seconds(void);
 enum { OS_TIMESTAMP_SIZE = 18 };
 void os_timestamp(char text[static OS_TIMESTAMP_SIZE]);
 
-// Creates the directory and its missing parents. One that exists is fine. Fails with STATUS_IO.
+// Creates the directory and its missing parents, for good: names are synced. One that exists is
+// fine. Fails with STATUS_IO.
 int os_make_dirs(const char *path, Error *e);
 
 // Creates one directory whose parent exists. `*existed` says that the name was taken, which is not
@@ -24,6 +25,17 @@ int os_make_dirs(const char *path, Error *e);
 int os_make_dir(const char *path, bool *existed, Error *e);
 
 bool os_exists(const char *path);
+
+// Calls visit() with each name in a directory but . and .., in no order.
+int os_list(const char *dir, void (*visit)(const char *name, void *context), void *context,
+            Error *e);
+
+// Removes a file, or a directory with the files in it, as far as possible.
+void os_remove(const char *path);
+
+// Makes a finished directory appear under its name for good: syncs it, renames it, syncs the
+// parent. `to` must not exist, or be empty.
+int os_commit_dir(const char *from, const char *to, Error *e);
 
 // Reads a regular file whole into page-aligned memory, which the caller frees with free(). A path
 // that is missing or no regular file fails with STATUS_DATA, everything else with STATUS_IO.
@@ -42,8 +54,10 @@ void atomic_file_abort(AtomicFile *f);           // frees f; NULL is allowed
 // The three calls above for contents that are in memory.
 int os_write_atomic(const char *path, const void *data, size_t size, Error *e);
 
-// A file that only grows, created new: STATUS_IO if it exists.
+// A file that only grows, created new: STATUS_IO if it exists. os_append_reopen() takes one that
+// exists and cuts it to `size` bytes.
 int os_append_open(int *fd, const char *path, Error *e);
+int os_append_reopen(int *fd, const char *path, int64_t size, Error *e);
 
 // Appends by one write(). On failure the file is cut back to `*end`, so that it holds whole records
 // only, and -1 is returned with errno set; on success `*end` moves on.
@@ -53,10 +67,13 @@ int os_append(int fd, const void *data, size_t size, int64_t *end);
 // process holds it.
 int os_lock(int *fd, const char *dir, Error *e);
 
+int64_t os_process(void); // its number
+
+void os_sync(int fd); // as far as the file system can
 void os_close(int fd);
 
 // Makes SIGINT and SIGTERM a request to stop, which os_stop_signal() returns (0: none). A second
-// signal of the same kind ends the process at once.
+// signal ends the process at once.
 void os_catch_stop_signals(void);
 int os_stop_signal(void);
 

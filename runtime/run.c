@@ -57,27 +57,84 @@ static int open_log(Run *r, Error *e)
     char path[PATH_MAX];
     run_path(r, "log.jsonl", path);
     if (os_exists(path))
-        return fail(e, STATUS_USAGE, "%s holds a run already; choose another directory with --out",
-                    r->dir);
+        return fail(e, STATUS_USAGE,
+                    "%s holds a run already; continue it with --resume %s, or choose another "
+                    "directory with --out",
+                    r->dir, r->dir);
     return os_append_open(&r->log, path, e);
+}
+
+// Bytes of the whole records up to `step`: what follows was written after the checkpoint, or was
+// never synced.
+static int64_t records_until(const char *text, size_t size, int64_t step)
+{
+    size_t kept = 0;
+    while (kept < size) {
+        const char *line = text + kept, *end = memchr(line, '\n', size - kept);
+        JsonDocument d;
+        Error ignored;
+        if (!end || json_parse(&d, line, (size_t)(end - line), &ignored)) break;
+        const JsonNode *at = json_get(d.root, "step");
+        const bool keep = at && at->type == JSON_INT && at->integer <= step;
+        json_document_free(&d);
+        if (!keep) break;
+        kept = (size_t)(end + 1 - text);
+    }
+    return (int64_t)kept;
+}
+
+static int reopen_log(Run *r, int64_t step, Error *e)
+{
+    char path[PATH_MAX];
+    void *text;
+    size_t size;
+    run_path(r, "log.jsonl", path);
+    if (!os_exists(path)) return os_append_open(&r->log, path, e);
+    if (os_read_file(path, &text, &size, e)) return e->status;
+    r->log_size = records_until(text, size, step);
+    free(text);
+    return os_append_reopen(&r->log, path, r->log_size, e);
+}
+
+static Run *new_run(bool quiet, Error *e)
+{
+    Run *r = calloc(1, sizeof *r);
+    if (!r) {
+        fail(e, STATUS_IO, "not enough memory for a run");
+        return NULL;
+    }
+    r->quiet = quiet;
+    r->terminal = os_is_terminal(STDOUT);
+    r->test_accuracy = NAN;
+    return r;
+}
+
+// Frees r after a failure; `locked` says whether the lock was taken.
+static int give_up(Run *r, bool locked, const Error *e)
+{
+    if (locked) os_close(r->lock);
+    free(r);
+    return e->status;
 }
 
 int run_open(Run **run, const char *dir, const char *trainer, bool quiet, Error *e)
 {
-    Run *r = calloc(1, sizeof *r);
-    if (!r) return fail(e, STATUS_IO, "not enough memory for a run");
-    r->quiet = quiet;
-    r->terminal = os_is_terminal(STDOUT);
-    r->test_accuracy = NAN;
-    if (open_directory(r, dir, trainer, e) || os_lock(&r->lock, r->dir, e)) {
-        free(r);
-        return e->status;
-    }
-    if (open_log(r, e)) {
-        os_close(r->lock);
-        free(r);
-        return e->status;
-    }
+    Run *r = new_run(quiet, e);
+    if (!r) return e->status;
+    if (open_directory(r, dir, trainer, e) || os_lock(&r->lock, r->dir, e))
+        return give_up(r, false, e);
+    if (open_log(r, e)) return give_up(r, true, e);
+    *run = r;
+    return 0;
+}
+
+int run_reopen(Run **run, const char *dir, int64_t step, bool quiet, Error *e)
+{
+    Run *r = new_run(quiet, e);
+    if (!r) return e->status;
+    if (open_directory(r, dir, NULL, e) || os_lock(&r->lock, r->dir, e))
+        return give_up(r, false, e);
+    if (reopen_log(r, step, e)) return give_up(r, true, e);
     *run = r;
     return 0;
 }
@@ -115,6 +172,11 @@ static void end_record(Run *r)
     if (ok || r->log_failed) return;
     r->log_failed = true;
     warn("%s/log.jsonl lacks records: %s; training goes on", r->dir, e.message);
+}
+
+void run_sync(Run *r)
+{
+    os_sync(r->log);
 }
 
 void run_log_step(Run *r, const StepLog *s)

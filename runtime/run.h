@@ -46,6 +46,10 @@ typedef struct Progress {
 // prints nothing.
 int run_open(Run **r, const char *dir, const char *trainer, bool quiet, Error *e);
 
+// Takes up a run that was stopped after `step`: takes the lock and cuts the log back to that step.
+// STATUS_IO, as when another process has the lock.
+int run_reopen(Run **r, const char *dir, int64_t step, bool quiet, Error *e);
+
 const char *run_dir(const Run *r);
 void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DIR/name
 
@@ -53,6 +57,9 @@ void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DI
 // evaluation is also shown, with what run_progress() was told last.
 void run_log_step(Run *r, const StepLog *s);
 void run_log_eval(Run *r, const EvalLog *s);
+
+// Makes the log so far survive a power loss, as far as the file system can.
+void run_sync(Run *r);
 
 // Call it once a step: the live line is redrawn at most ten times a second.
 void run_progress(Run *r, const Progress *p);

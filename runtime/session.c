@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/profile.h"
 #include "kernels/check.h"
+#include "kernels/profile.h"
+#include "runtime/diverged.h"
 #include "runtime/model_file.h"
+#include "runtime/mounts.h"
 #include "runtime/os.h"
+#include "runtime/resume.h"
 
 // ---- opening ------------------------------------------------------------------------------------
 
@@ -34,6 +37,8 @@ static void open_data(Session *s)
     const Options *o = s->options;
     const Program *p = s->program;
     Error e;
+    if (o->data && on_windows_drive(o->data))
+        warn("%s is on a Windows drive, where reading is slow: cp -r '%s' ~/", o->data, o->data);
     if (o->data)
         check(dataset_open(&s->data, o->data, o->verify, &e), &e);
     else
@@ -50,6 +55,8 @@ static void set_length(Session *s)
     s->steps = o->steps > 0 ? o->steps : (int64_t)ceil(o->epochs * (double)s->steps_per_epoch);
     s->epochs = (double)s->steps / (double)s->steps_per_epoch;
     s->step = -1;
+    s->saved_step = -1;
+    s->best_accuracy = -1;
 }
 
 static void declare_feed(Session *s)
@@ -94,6 +101,7 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
     options_parse(&s->line, own, own_count, p->usage, p->defaults, argc, argv);
     open_data(s);
     set_length(s);
+    if (s->options->resume) resume_check(s);
     open_kernels(s);
     if (s->options->profile) s->kernels = kernels_profile(s->kernels);
     declare_feed(s);
@@ -116,6 +124,8 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
 {
     Error e;
     const int64_t batch = s->options->batch_size, last = s->data.n[SPLIT_TEST] % batch;
+    s->infer = infer;
+    s->model = model;
     s->plan = plan_one(s, k, gradient, model, batch);
     plan_one(s, k, step, model, batch);
     plan_one(s, k, infer, model, batch);
@@ -171,14 +181,59 @@ void session_load_fixed(Session *s, int64_t n)
     loader_close(l);
 }
 
+void session_open_loader(Session *s)
+{
+    Error e;
+    const Options *o = s->options;
+    const int64_t done = s->step + 1;
+    const LoaderConfig c = {
+        .split = SPLIT_TRAIN,
+        .batch = o->batch_size,
+        .shuffle = o->shuffle,
+        .drop_last = true,
+        .repeat = true,
+        .first_epoch = done / s->steps_per_epoch,
+        .first_batch = done % s->steps_per_epoch,
+    };
+    loader_close(s->loader);
+    s->loader = open_loader(s, c);
+    check(loader_next(s->loader, &s->first, &e), &e);
+}
+
+static bool save_is_due(const Session *s, bool stop)
+{
+    const int64_t done = s->step + 1, every = s->options->save_every;
+    if (done == s->saved_step || s->search_end) return false;
+    return stop || done == s->steps || (done > 0 && every > 0 && done % every == 0) ||
+           (done > 0 && every == 0 && session_epoch_done(s));
+}
+
+// Only a finite state replaces an older one.
+static void save(Session *s)
+{
+    float m[METRICS];
+    s->kernels->download(m, s->metrics->value, sizeof m);
+    if (!isfinite(m[METRIC_LOSS]))
+        diverged(s, "the loss is not finite");
+    else if (diverged_weights(s))
+        diverged(s, "a weight is not finite");
+    else
+        resume_save(s);
+}
+
 bool session_next(Session *s)
 {
-    if (s->step + 1 >= s->steps || os_stop_signal()) return false;
+    const bool stop = os_stop_signal();
+    if (save_is_due(s, stop)) save(s);
+    if (stop && s->search_end) diverged(s, "the loss is not finite");
+    if (s->step + 1 >= s->steps || stop) return false;
     Error e;
     Batch b = s->first;
-    if (s->step >= 0) check(loader_next(s->loader, &b, &e), &e);
+    s->first.n = 0;
+    if (b.n == 0) check(loader_next(s->loader, &b, &e), &e);
     feed_load(s, &b);
     s->step++;
+    s->evaluated = false;
     return true;
 }
 
@@ -201,29 +256,42 @@ static void print_banner(const Session *s)
            (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 4) / 1e6);
     printf("run      %s: %lld steps of %lld images, %.4g epochs\n", run_dir(s->run),
            (long long)s->steps, (long long)s->options->batch_size, s->epochs);
+    if (s->options->resume) printf("resume   after step %lld\n", (long long)s->step + 1);
+}
+
+static void open_run(Session *s)
+{
+    Error e;
+    const Options *o = s->options;
+    if (o->resume) {
+        check(run_reopen(&s->run, o->resume, s->step + 1, o->quiet, &e), &e);
+        checkpoint_clean(o->resume, s->step + 1);
+    } else {
+        check(run_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
+    }
+}
+
+static void begin_new(Session *s)
+{
+    Error e;
+    if (s->ema) s->kernels->copy(s->ema, s->tensors.master, s->tensors.parameter_bytes);
+    s->kernels->zero(s->metrics->value, METRICS * sizeof(float));
+    check(snapshot_allocate(&s->snapshot, &s->tensors, s->ema != NULL, &e), &e);
+    snapshot_take(&s->snapshot, &s->tensors, s->kernels, s->ema);
 }
 
 void session_begin(Session *s)
 {
-    Error e;
-    const Options *o = s->options;
-    const LoaderConfig c = {
-        .split = SPLIT_TRAIN,
-        .batch = o->batch_size,
-        .shuffle = o->shuffle,
-        .drop_last = true,
-        .repeat = true,
-    };
-    s->loader = open_loader(s, c);
-    check(loader_next(s->loader, &s->first, &e), &e);
-    check(run_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
-    if (!o->quiet) print_banner(s);
+    session_open_loader(s);
+    if (!s->options->resume) begin_new(s);
+    open_run(s);
+    if (!s->options->quiet) print_banner(s);
     fflush(stdout);
-    if (s->ema) s->kernels->copy(s->ema, s->tensors.master, s->tensors.parameter_bytes);
-    s->kernels->zero(s->metrics->value, METRICS * sizeof(float));
     os_catch_stop_signals();
-    s->log_time = os_seconds();
+    s->log_time += os_seconds(); // since the last log before the checkpoint
     s->train_accuracy = NAN;
+    const bool stopped_before = s->step >= 0 && session_epoch_done(s) && !s->evaluated;
+    if (stopped_before) session_test(s, s->infer, s->model);
 }
 
 StepValues session_values(const Session *s)
@@ -250,7 +318,7 @@ void session_ema(const Session *s, const Kernels *k)
 static bool logs_now(const Session *s)
 {
     const int64_t every = s->steps / 500 > 1 ? s->steps / 500 : 1;
-    return (s->step + 1) % every == 0 || session_epoch_done(s) || os_stop_signal();
+    return (s->step + 1) % every == 0 || session_epoch_done(s);
 }
 
 static void read_metrics(Session *s, double *loss, double *accuracy, int64_t images)
@@ -264,8 +332,12 @@ static void read_metrics(Session *s, double *loss, double *accuracy, int64_t ima
 
 void session_step_done(Session *s, double lr)
 {
+    if (s->search_end) {
+        diverged_look(s);
+        return;
+    }
     s->images_since_log += s->feed.n;
-    if (s->step == 0) {
+    if (s->first_step_seconds == 0) {
         s->kernels->synchronize();
         s->first_step_seconds = os_seconds() - s->started;
     }
@@ -274,9 +346,8 @@ void session_step_done(Session *s, double lr)
     read_metrics(s, &loss, &s->train_accuracy, s->images_since_log);
     const int64_t done = s->step + 1;
     if (!isfinite(loss)) {
-        run_clear(s->run);
-        die(STATUS_DIVERGED, "the loss is %g after step %lld; try a smaller --lr or --clip-norm 1",
-            loss, (long long)done);
+        diverged(s, "the loss is not finite");
+        return;
     }
     const double seconds = os_seconds() - s->log_time;
     const double steps = (double)(s->images_since_log / s->options->batch_size);
@@ -358,11 +429,25 @@ Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
     return (Evaluation){loss / n, correct / n};
 }
 
+// While the average is in use.
+static void keep_best(Session *s, Evaluation result)
+{
+    Error e;
+    char path[PATH_MAX];
+    if (!isfinite(result.loss) || !(result.accuracy > s->best_accuracy)) return;
+    run_path(s->run, "best.safetensors", path);
+    check(session_save_model(s, path, &e), &e);
+    s->best_accuracy = result.accuracy;
+    s->best_step = s->step + 1;
+}
+
 void session_test(Session *s, ModelFunction infer, void *model)
 {
+    if (s->search_end) return;
     const double began = os_seconds();
     if (s->ema) use_average(s);
     const Evaluation result = session_evaluate(s, infer, model);
+    keep_best(s, result);
     if (s->ema) use_weights(s);
     const EvalLog log = {
         .step = s->step + 1,
@@ -370,7 +455,8 @@ void session_test(Session *s, ModelFunction infer, void *model)
         .test_loss = result.loss,
         .test_accuracy = result.accuracy,
     };
-    if (!os_stop_signal()) run_log_eval(s->run, &log);
+    s->evaluated = !isnan(result.loss) || !os_stop_signal();
+    if (s->evaluated) run_log_eval(s->run, &log);
     s->log_time += os_seconds() - began; // training time leaves evaluation out
 }
 
@@ -395,13 +481,12 @@ static int channels_json(const Session *s, const float *value, Json *j, Error *e
 }
 
 // What a reader of the weights needs: network, classes and how inputs are normalised.
-static int save_model(Session *s, Error *e)
+int session_save_model(Session *s, const char *path, Error *e)
 {
     const Dataset *d = &s->data;
     Json classes = {0}, mean = {0}, std = {0};
-    char input[64], path[PATH_MAX];
+    char input[64];
     snprintf(input, sizeof input, "%dx%dx%d", d->h, d->w, d->c);
-    run_path(s->run, "model.safetensors", path);
     int status = classes_json(s, &classes, e);
     if (status == STATUS_OK) status = channels_json(s, d->mean, &mean, e);
     if (status == STATUS_OK) status = channels_json(s, d->std, &std, e);
@@ -428,6 +513,10 @@ static int write_summary(Session *s, Error *e)
     json_int(&j, "parameters", tensors_parameter_count(&s->tensors));
     json_rounded(&j, "test_accuracy", s->last.accuracy, 6);
     json_rounded(&j, "test_loss", s->last.loss, 6);
+    if (s->best_accuracy >= 0) {
+        json_rounded(&j, "best_test_accuracy", s->best_accuracy, 6);
+        json_int(&j, "best_step", s->best_step);
+    }
     json_int(&j, "steps", s->step + 1);
     json_rounded(&j, "epochs", (double)(s->step + 1) / (double)s->steps_per_epoch, 6);
     json_rounded(&j, "train_seconds", s->train_seconds, 6);
@@ -483,14 +572,10 @@ int session_end(Session *s, ModelFunction infer, void *model)
     if (s->ema) use_average(s);
     s->last = session_evaluate(s, infer, model);
     const int stopped = os_stop_signal(); // also during the evaluation, which then ends at once
-    if (!stopped && !isfinite(s->last.loss)) {
-        run_clear(s->run);
-        die(STATUS_DIVERGED, "the test loss is %g after the last step; try a smaller --lr",
-            s->last.loss);
-    }
+    if (!stopped && !isfinite(s->last.loss)) diverged_evaluation(s, s->last.loss);
     char path[PATH_MAX];
     run_path(s->run, "model.safetensors", path);
-    check(save_model(s, &e), &e);
+    check(session_save_model(s, path, &e), &e);
     run_clear(s->run);
     print_result(s, path);
     if (s->options->profile) kernels_profile_print(stdout);
@@ -503,6 +588,7 @@ void session_load_init(Session *s)
     Error e;
     const Options *o = s->options;
     if (o->init) check(model_load(&s->tensors, s->kernels, o->init, &e), &e);
+    if (o->resume) resume_load(s);
 }
 
 // Class numbers mean something only if the classes are the model's.
@@ -535,6 +621,8 @@ int session_eval_only(Session *s, ModelFunction infer, void *model)
 void session_close(Session *s)
 {
     if (s->loader) loader_close(s->loader);
+    snapshot_free(&s->snapshot);
+    checkpoint_close(&s->line.checkpoint);
     if (s->ema) s->kernels->release(s->ema);
     if (s->ema_backup) s->kernels->release(s->ema_backup);
     tensors_release(&s->tensors, s->kernels);

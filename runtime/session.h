@@ -67,10 +67,18 @@ typedef struct Session {
     double epochs;
 
     Loader *loader;
-    Batch first; // read before the run's directory is made
+    Batch first; // of the loader, read when it is opened; n is 0 once it was used
     Run *run;
     float *ema, *ema_backup; // parameter arenas of --ema
+    void (*infer)(void *model);
+    void *model;
     Evaluation last;
+    bool evaluated;       // after `step`
+    double best_accuracy; // of best.safetensors; -1: none yet
+    int64_t best_step;
+    Snapshot snapshot;  // what the last checkpoint holds, or the start
+    int64_t saved_step; // of the snapshot; -1: the start
+    int64_t search_end; // while the steps up to here run again: runtime/diverged.h
     int64_t images_since_log;
     double train_accuracy, images_per_s;
     double started, log_time, train_seconds, first_step_seconds;
@@ -97,11 +105,14 @@ void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor
 // Loads a fixed batch of the first `n` training images, without a run: for --selftest.
 void session_load_fixed(Session *s, int64_t n);
 
-// Weights from --init, if given.
+// Weights from --init, or everything from the checkpoint of --resume, if given.
 void session_load_init(Session *s);
 
 // Prints the banner, creates the run's directory and starts the loader.
 void session_begin(Session *s);
+
+// Saves a checkpoint if one is due, then loads the next batch. False after the last step, or when a
+// signal asked to stop.
 bool session_next(Session *s);
 
 // The seed, step, epoch and moving-average decay of this step; the trainer adds its rates.
@@ -110,14 +121,14 @@ StepValues session_values(const Session *s);
 // Call inside the step, after the update: the moving average of --ema, if asked for.
 void session_ema(const Session *s, const Kernels *k);
 
-// Logs the loss every few steps, with `lr` as the learning rate in force. Ends the program with
-// STATUS_DIVERGED if the loss is not finite.
+// Logs the loss every few steps, with `lr` as the learning rate in force. A loss that is not finite
+// ends the program with STATUS_DIVERGED, after the search for where that began.
 void session_step_done(Session *s, double lr);
 bool session_epoch_done(const Session *s); // also after the last step
 
 // Runs `infer` over the test split: it reads the feed, computes the logits and calls
 // softmax_cross_entropy with the session's metrics. NAN if a signal asks to stop meanwhile.
-// session_test() also logs the result.
+// session_test() also logs the result and keeps the best weights so far.
 Evaluation session_evaluate(Session *s, ModelFunction infer, void *model);
 void session_test(Session *s, ModelFunction infer, void *model);
 
@@ -128,5 +139,10 @@ int session_end(Session *s, ModelFunction infer, void *model);
 int session_eval_only(Session *s, ModelFunction infer, void *model);
 
 void session_close(Session *s);
+
+// For runtime/resume.c and runtime/diverged.c: the weights with their metadata as a file, and the
+// loader at the batch of step s->step + 1.
+int session_save_model(Session *s, const char *path, Error *e);
+void session_open_loader(Session *s);
 
 #endif

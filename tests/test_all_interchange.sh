@@ -9,11 +9,28 @@ fi
 "$prepare" cifar tests/golden/colour --out "$work/colour" >/dev/null
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
 
+# What the Python library saved has the same loss (to 1e-4) and accuracy here.
+same_here() { # same_here NAME PROGRAM OPTIONS...: the weights in $work/NAME.safetensors
+    local name=$1 expected found
+    shift
+    expected=$("$python" tests/interchange.py "$work/$name" "tests/golden/$set" "$work/$name.safetensors") || return 1
+    found=$("$@" --data "$work/$set" --init "$work/$name.safetensors" --eval-only) || return 1
+    found=$(sed -nE 's/^test accuracy ([0-9.]+)%, loss ([0-9.]+),.*/\2 \1/p' <<<"$found")
+    echo "PyTorch: $expected; nn.c: $found"
+    awk -v e="$expected" -v f="$found" 'BEGIN {
+        split(e, a); split(f, b)
+        difference = a[1] - b[1]
+        if (difference < 0) difference = -difference
+        exit !(difference <= 1e-4 * a[1] + 5e-5 && a[2] * 100 - b[2] < 0.01 && b[2] - a[2] * 100 < 0.01)
+    }'
+}
+
 interchange() { # interchange NAME SET PROGRAM OPTIONS...
     local name=$1 set=$2
     shift 2
     ok "$name trains" "$@" --data "$work/$set" --batch-size 16 --epochs 3 --out "$work/$name" --quiet
     ok "$name is the same in PyTorch" "$python" tests/interchange.py "$work/$name" "tests/golden/$set"
+    ok "$name saved by PyTorch is the same here" same_here "$name" "$@"
 }
 
 interchange airbench colour "$train_cnn" --width 0.25 --tta 0

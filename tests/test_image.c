@@ -78,6 +78,14 @@ static void test_grey(void **state)
     assert_memory_equal(grey, ((uint8_t[]){0, 255, 76, 149, 28}), 5);
 }
 
+static int decode(uint8_t image[6], const uint8_t *bytes, size_t size)
+{
+    int h, w;
+    Error e = {0};
+    const int status = image_info(bytes, size, &h, &w, &e);
+    return status ? status : image_decode(image, 1, 2, 3, false, bytes, size, h, w, &e);
+}
+
 // A BMP of 2x1 pixels, then with every byte changed in several ways and cut at every place:
 // refused or decoded, never anything else.
 static void test_damaged_files(void **state)
@@ -87,20 +95,19 @@ static void test_damaged_files(void **state)
                                   0,   0,   0,  0, 0, 0, 0, 0, 0, 0, 0,  0, 0,  0, 0,  0,
                                   0,   0,   0,  0, 0, 0, 3, 2, 1, 6, 5,  4, 0,  0};
     uint8_t image[6];
-    Error e = {0};
     (void)state;
-    assert_int_equal(image_decode(image, 1, 2, 3, false, bmp, sizeof bmp, &e), 0);
+    assert_int_equal(decode(image, bmp, sizeof bmp), 0);
     assert_memory_equal(image, ((uint8_t[]){1, 2, 3, 4, 5, 6}), 6);
     for (size_t at = 0; at < sizeof bmp; at++) {
         uint8_t *cut = malloc(at + 1); // its own allocation: reading past it is seen
         memcpy(cut, bmp, at);
-        assert_int_equal(image_decode(image, 1, 2, 3, false, cut, at, &e), STATUS_DATA);
+        assert_int_equal(decode(image, cut, at), STATUS_DATA);
         free(cut);
         for (int change = 1; change < 256; change++) {
             uint8_t *copy = malloc(sizeof bmp);
             memcpy(copy, bmp, sizeof bmp);
             copy[at] = (uint8_t)(copy[at] ^ change);
-            const int status = image_decode(image, 1, 2, 3, false, copy, sizeof bmp, &e);
+            const int status = decode(image, copy, sizeof bmp);
             assert_true(status == 0 || status == STATUS_DATA);
             free(copy);
         }

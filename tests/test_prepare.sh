@@ -215,7 +215,9 @@ jpeg() { # FILE [H W]: grey of value 128, as all coefficients are 0
     {
         printf '\xff\xd8\xff\xdb\0\x43\0'
         fill 1 64
-        printf '\xff\xc0\0\x0b\x08\0'"\\x$(printf %02x "${2:-8}")"'\0'"\\x$(printf %02x "${3:-8}")"'\1\1\x11\0'
+        printf '\xff\xc0\0\x0b\x08'
+        be32 $((${2:-8} << 16 | ${3:-8}))
+        printf '\1\1\x11\0'
         printf '\xff\xc4\0\x14\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
         printf '\xff\xc4\0\x14\x10\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
         printf '\xff\xda\0\x08\1\1\0\0\x3f\0'
@@ -261,9 +263,9 @@ accepts 'flat folder' folder flat
 cp -r out split_10
 tests=$(od -An -tu8 -j32 -N8 out/x-test-00000-of-00001.nns | tr -d ' ')
 [ "$tests" -ge 15 ] && [ "$tests" -le 50 ] && pass || fail "flat folder: $tests of 300 images for tests"
-OMP_NUM_THREADS=1 accepts 'flat folder, one thread' folder flat
+accepts 'flat folder, one worker' folder flat --workers 1
 name=$(basename "$shard")
-cmp -s "out/$name" "split_10/$name" && pass || fail 'the number of threads changes the data set'
+cmp -s "out/$name" "split_10/$name" && pass || fail 'the number of workers changes the data set'
 accepts 'flat folder: half for tests' folder flat --test-fraction 0.5
 labels=$(od -An -v -tu2 -w2 -j4096 -N40 $shard | sort | uniq -c | wc -l)
 equal 'classes are mixed' 2 "$labels"
@@ -313,6 +315,56 @@ image_case 'PNG bomb' 'cannot be decoded' '{ be32 65535; be32 65535; printf "\10
 image_case 'PNG over 64 Mi pixels' 'at most 64 Mi pixels' '{ be32 16000; be32 16000; printf "\10\0\0\0\0"; } >data; { printf "\x89PNG\r\n\x1a\n"; png_chunk IHDR; printf "\x78\x01" >data; png_chunk IDAT; : >data; png_chunk IEND; } >bad.jpg'
 image_case 'BMP header' 'inside its header' 'head -c 20 good.bmp >bad.jpg'
 image_case 'BMP cut' 'before its last pixel' 'head -c -1 good.bmp >bad.jpg'
+
+# A decoding process that is killed or stopped costs at most the image it was at; a bomb costs itself.
+rm -rf many
+mkdir -p many/{ant,bee}
+jpeg many/ant/1.jpg 3600 3600
+for i in {2..60}; do cp many/ant/1.jpg many/ant/$i.jpg; done
+cp -r many/ant/. many/bee
+workers_of() { # PID: once there are any
+    local children=''
+    while [ -z "$children" ] && [ -e "/proc/$1" ]; do
+        children=$(cat "/proc/$1/task/$1/children" 2>/dev/null)
+    done
+    echo "$children"
+}
+no_process() { # PID...: all have ended, if not at once
+    local pid
+    for _ in {1..100}; do
+        for pid; do grep -qs '^State:[[:space:]]*[^Z]' "/proc/$pid/status" && sleep 0.02 && continue 2; done
+        return 0
+    done
+    return 1
+}
+attack() { # NAME SIGNAL REASON
+    rm -rf out
+    "$prepare" folder many --size 8x8 --out out >stdout 2>stderr &
+    local pid=$! workers listed
+    workers=$(workers_of $pid)
+    sleep 0.1
+    kill -"$2" "${workers%% *}"
+    wait $pid
+    equal "$1: status" 0 $?
+    listed=$(cat out/bad_files.tsv 2>/dev/null)
+    [ -z "$listed" ] || [[ $listed == *"$3"* && $(wc -l <out/bad_files.tsv) = 1 ]] && pass || fail "$1: lists $listed"
+    "$prepare" check out >stdout 2>stderr && pass || fail "$1: $(cat stderr)"
+    no_process $workers && pass || fail "$1: a process is left"
+}
+if [ -e "/proc/$$/task/$$/children" ]; then
+    attack 'a worker crashes' SEGV 'crashed with signal 11'
+    attack 'a worker is killed' KILL 'killed'
+    attack 'a worker hangs' STOP 'hung'
+    "$prepare" folder many --size 8x8 --out out2 >stdout 2>stderr &
+    pid=$!
+    workers=$(workers_of $pid)
+    kill -KILL $pid
+    wait $pid 2>/dev/null
+    [ -n "$workers" ] && no_process $workers && pass || fail 'a worker outlives its parent'
+    rm -rf .out2.tmp
+else
+    skip 'attacks on a worker (no children in /proc)'
+fi
 
 folder_case() { # NAME STATUS MESSAGE COMMAND
     folder_good

@@ -1,0 +1,15 @@
+// Text from outside, which a terminal must not obey.
+#ifndef RUNTIME_UTF8_H
+#define RUNTIME_UTF8_H
+
+#include <stddef.h>
+
+// Bytes of the UTF-8 character at `s`, which ends before `end`; 0 if there is none: damaged or
+// overlong, a surrogate, or a control character (also U+0080..U+009F, which some terminals obey).
+size_t utf8_printable(const char *s, const char *end);
+
+// Copies as much of `text` as fits, with everything that is not printable as \xNN, and `also` too
+// if that is not 0. Returns the length.
+size_t utf8_escape(char *to, size_t size, const char *text, char also);
+
+#endif
