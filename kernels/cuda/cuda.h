@@ -2,15 +2,7 @@
 #ifndef KERNELS_CUDA_CUDA_H
 #define KERNELS_CUDA_CUDA_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "kernels/cuda/common.cuh"
-
-extern "C" {
-#include "kernels/kernels.h"
-}
 
 // The device that is open.
 typedef struct CudaDevice {
@@ -43,15 +35,11 @@ void *cuda_scratch(size_t bytes);
 // scratch memory of their own. Not nested further.
 void cuda_nested(bool on);
 
-// Ends the program with STATUS_DEVICE, the call, the code and what to do about it.
-#define CUDA_CHECK(call) cuda_check((call), #call, __FILE__, __LINE__)
-void cuda_check(cudaError_t code, const char *call, const char *file, int line);
-
 // Runs the statements with T = the element type: BY_ELEMENT(nn_launch(kernel<T>, ...));
 #define BY_ELEMENT(...)                                                                            \
     do {                                                                                           \
         if (cuda_device.element == BF16) {                                                         \
-            typedef __nv_bfloat16 T;                                                               \
+            typedef bf16 T;                                                                        \
             __VA_ARGS__;                                                                           \
         } else {                                                                                   \
             typedef float T;                                                                       \
