@@ -31,6 +31,9 @@ extern const StepValues *cuda_step;
 // the size mattered.
 void *cuda_scratch(size_t bytes);
 
+// For an operation that needs none: true while the device is being planned, when it must return.
+bool cuda_planning(void);
+
 // Between cuda_nested(true) and cuda_nested(false), the operations that an operation calls have
 // scratch memory of their own. Not nested further.
 void cuda_nested(bool on);
