@@ -5,7 +5,8 @@
 #include "kernels/cuda/map.cuh"
 
 // A thread has 16 bytes; it reads them before it writes, so y may be x.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     forward_kernel(T *y, const T *x, Activation act, int64_t n)
 {
     constexpr int N = Vec16<T>::N;
@@ -24,7 +25,8 @@ static void activation_forward(void *y, const void *x, Activation act, int64_t n
                          (T *)y, (const T *)x, act, n));
 }
 
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     backward_kernel(T *dx, const T *dy, const T *saved, Activation act, int64_t n)
 {
     constexpr int N = Vec16<T>::N;
@@ -48,7 +50,8 @@ static void activation_backward(void *dx, const void *dy, const void *saved, Act
 }
 
 // dz (NULL: not stored) and, a block, the sums over its rows: sums (runs,channels), set or added to.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     bias_backward_kernel(T *dz, float *sums, const T *dy, const T *saved, Activation act, bool add,
                          Map m)
 {

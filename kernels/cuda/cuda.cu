@@ -63,8 +63,8 @@ static int open_slot(Slot *s, unsigned char **host, size_t bytes, Error *e)
 static int open_transfer(Error *e)
 {
     unsigned char *host;
-    transfer.pinned = cudaHostAlloc((void **)&host, TRANSFER_HOST, cudaHostAllocDefault) ==
-                      cudaSuccess;
+    transfer.pinned =
+        cudaHostAlloc((void **)&host, TRANSFER_HOST, cudaHostAllocDefault) == cudaSuccess;
     if (!transfer.pinned) {
         cudaGetLastError(); // forget it
         host = (unsigned char *)malloc(TRANSFER_HOST);
@@ -259,8 +259,8 @@ static bool capture_works()
     float *const probe = (float *)transfer.device;
     cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
-    bool works = cudaStreamBeginCapture(cuda_stream, cudaStreamCaptureModeThreadLocal) ==
-                 cudaSuccess;
+    bool works =
+        cudaStreamBeginCapture(cuda_stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess;
     if (works) {
         cudaMemsetAsync(probe, 0, sizeof *probe, cuda_stream);
         works = cudaStreamEndCapture(cuda_stream, &graph) == cudaSuccess && graph &&
@@ -371,7 +371,7 @@ static int choose_element(const char *dtype, Error *e)
     return STATUS_OK;
 }
 
-__global__ void probe_kernel()
+static __global__ void probe_kernel()
 {
 }
 
@@ -410,6 +410,7 @@ static void set_operations(Kernels *k)
     cuda_pool_ops(k);
     cuda_loss_ops(k);
     cuda_optimizer_ops(k);
+    cuda_muon_ops(k);
     cuda_vector_ops(k);
 }
 
@@ -442,8 +443,9 @@ static int open_all(Kernels *k, const KernelsConfig *c, char note[256], Error *e
     graphs.on = !c->no_graph && capture_works();
     memset(graphs.seen, 0, sizeof graphs.seen);
     if (!graphs.on && !c->no_graph)
-        snprintf(note, 256, "this driver cannot capture CUDA graphs (under WSL: wsl --update), so "
-                            "steps run as with --graph off");
+        snprintf(note, 256,
+                 "this driver cannot capture CUDA graphs (under WSL: wsl --update), so "
+                 "steps run as with --graph off");
     return STATUS_OK;
 }
 

@@ -59,6 +59,7 @@ void cuda_norm_ops(Kernels *k);       // norm.cu
 void cuda_pool_ops(Kernels *k);       // pool.cu
 void cuda_loss_ops(Kernels *k);       // loss.cu
 void cuda_optimizer_ops(Kernels *k);  // optimizer.cu
+void cuda_muon_ops(Kernels *k);       // muon.cu
 void cuda_vector_ops(Kernels *k);     // vector.cu
 
 // Called once by open, after the table is complete: compares the tensor-core kernels with the plain

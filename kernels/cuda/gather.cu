@@ -29,8 +29,8 @@ __device__ __forceinline__ float pixel(const uint8_t *image, int i, const Pictur
 {
     const int place = i / d.c, channel = i - place * d.c, y = place / d.w, x = place - y * d.w;
     const AugmentDraw &draw = p.draw;
-    const bool cut = y >= draw.cut_y && y < draw.cut_y + cutout && x >= draw.cut_x &&
-                     x < draw.cut_x + cutout;
+    const bool cut =
+        y >= draw.cut_y && y < draw.cut_y + cutout && x >= draw.cut_x && x < draw.cut_x + cutout;
     if (cut) return 0.0f;
     const int row = draw_reflect(y + draw.dy, d.h);
     const int column = draw_reflect((draw.mirror ? d.w - 1 - x : x) + draw.dx, d.w);
@@ -39,7 +39,8 @@ __device__ __forceinline__ float pixel(const uint8_t *image, int i, const Pictur
 }
 
 // Blocks blockIdx.y, + gridDim.y, ... of images; blockIdx.x counts the parts of an image.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     gather_kernel(T *x, int32_t *labels_out, const uint8_t *images, const int32_t *labels,
                   const uint32_t *ids, const uint32_t *rows, const StepValues *step, GatherDims d,
                   Augment a)

@@ -59,7 +59,8 @@ __device__ __forceinline__ float row_loss(T *dlogits, const float *row, int labe
 
 // sums (blocks,METRICS) of a block's rows; where there is one block, sums are the metrics and are
 // added to.
-template <class T> __global__ void __launch_bounds__(WARPS *WARP)
+template <class T>
+static __global__ void __launch_bounds__(WARPS *WARP)
     loss_kernel(float *sums, T *dlogits, const float *logits, const int32_t *labels, LossDims d)
 {
     const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;

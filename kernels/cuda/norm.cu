@@ -9,8 +9,8 @@
 
 // Sums of the differences to the thread's own first value, which stats_of_sums() turns into a mean
 // and an M2 that a large mean does not spoil; then merged over the block's rows of threads.
-template <class T> __global__ void __launch_bounds__(THREADS)
-    stats_kernel(float *partial, const T *x, Map m)
+template <class T>
+static __global__ void __launch_bounds__(THREADS) stats_kernel(float *partial, const T *x, Map m)
 {
     constexpr int N = Vec16<T>::N;
     NN_SHARED(Stats, lines, [N][THREADS]);
@@ -116,7 +116,8 @@ __device__ __forceinline__ void move_running(const Norm &n, const Affine<N> &a,
 }
 
 // A thread reads what it writes before it writes: y may be x.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     forward_kernel(T *y, Norm n, const T *x, Activation act, bool inference, Map m)
 {
     constexpr int N = Vec16<T>::N;
@@ -136,8 +137,7 @@ template <class T> __global__ void __launch_bounds__(THREADS)
         float v[N];
         map_load<N>(v, x, m, p.channel, row);
 #pragma unroll
-        for (int j = 0; j < N; j++)
-            v[j] = nn_act(act, (v[j] - a.mean[j]) * a.scale[j] + a.bias[j]);
+        for (int j = 0; j < N; j++) v[j] = nn_act(act, (v[j] - a.mean[j]) * a.scale[j] + a.bias[j]);
         map_store<N>(y, v, m, p.channel, row);
     }
 }
@@ -151,14 +151,12 @@ static void forward(T *y, const Norm *n, const T *x, Activation act, bool infere
 
 static void norm_act_forward(void *y, const Norm *n, const void *x, Activation act, MapDims d)
 {
-    if (!cuda_planning())
-        BY_ELEMENT(forward<T>((T *)y, n, (const T *)x, act, false, d));
+    if (!cuda_planning()) BY_ELEMENT(forward<T>((T *)y, n, (const T *)x, act, false, d));
 }
 
 static void norm_act_inference(void *y, const Norm *n, const void *x, Activation act, MapDims d)
 {
-    if (!cuda_planning())
-        BY_ELEMENT(forward<T>((T *)y, n, (const T *)x, act, true, d));
+    if (!cuda_planning()) BY_ELEMENT(forward<T>((T *)y, n, (const T *)x, act, true, d));
 }
 
 // ---- backward ----------------------------------------------------------------------------------
@@ -174,7 +172,8 @@ __device__ __forceinline__ float dz_of(float *xhat, const Affine<N> &a, int j, f
 }
 
 // sums (runs,2,channels) of dz and dz * xhat over a block's rows, set.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     backward_sums_kernel(float *sums, Norm n, const T *dy, const T *x, Activation act, Map m)
 {
     constexpr int N = Vec16<T>::N;
@@ -229,7 +228,8 @@ __device__ __forceinline__ void parameter_gradients(const Norm &n, bool add, int
 }
 
 // A thread reads what it writes before it writes: dx may be dy.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     backward_kernel(T *dx, Norm n, const T *dy, const T *x, Activation act, bool add, Map m)
 {
     constexpr int N = Vec16<T>::N;

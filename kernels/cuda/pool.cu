@@ -78,7 +78,8 @@ __device__ __forceinline__ void pool_store(T *p, const float (&v)[N], int each)
 // ---- forward -----------------------------------------------------------------------------------
 
 // A NaN is the largest of all, so that it is seen further on.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     maxpool_kernel(T *y, uint8_t *argmax, const T *x, Pool p)
 {
     constexpr int N = Vec16<T>::N;
@@ -108,8 +109,8 @@ template <class T> __global__ void __launch_bounds__(THREADS)
         argmax[to] = place.v[0];
 }
 
-template <class T> __global__ void __launch_bounds__(THREADS)
-    avgpool_kernel(T *y, const T *x, Pool p)
+template <class T>
+static __global__ void __launch_bounds__(THREADS) avgpool_kernel(T *y, const T *x, Pool p)
 {
     constexpr int N = Vec16<T>::N;
     const PoolPlace at = pool_place(p, p.oh, p.ow);
@@ -140,7 +141,8 @@ __device__ __forceinline__ void windows_of(int *first, int *last, int i, int ker
 }
 
 // argmax NULL: an average pool's.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     pool_backward_kernel(T *dx, const T *dy, const uint8_t *argmax, Pool p)
 {
     constexpr int N = Vec16<T>::N;

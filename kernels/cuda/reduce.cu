@@ -7,7 +7,7 @@
 enum { GROUP = 8 }; // channels of a block: its 32 rows of threads share out the parts
 
 // Sums over parts of column blockIdx.x * GROUP + threadIdx.x % GROUP.
-__global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS)
     sum_parts_kernel(float *sum, const float *partial, int64_t parts, int64_t n, bool add)
 {
     NN_SHARED(float, rows, [THREADS / GROUP][GROUP]);
@@ -31,7 +31,7 @@ void cuda_sum_parts(float *sum, const float *partial, int64_t parts, int64_t n, 
               mode == ADD);
 }
 
-__global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS)
     merge_stats_kernel(float *stats, const float *partial, int64_t tiles, int channels)
 {
     NN_SHARED(Stats, rows, [THREADS / GROUP][GROUP]);

@@ -7,7 +7,8 @@
 // ---- conversion --------------------------------------------------------------------------------
 
 // A thread has 4 floats.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     from_f32_kernel(T *__restrict__ y, const float *__restrict__ x, int64_t n)
 {
     const int64_t i = 4 * thread_index();
@@ -17,7 +18,8 @@ template <class T> __global__ void __launch_bounds__(THREADS)
     store_up_to<4>(y, v, i, n);
 }
 
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     to_f32_kernel(float *__restrict__ y, const T *__restrict__ x, int64_t n)
 {
     const int64_t i = 4 * thread_index();
@@ -42,7 +44,8 @@ static void to_f32(float *y, const void *x, int64_t n)
 // ---- addition ----------------------------------------------------------------------------------
 
 // In place: y may be a or b, since a thread reads what it writes before it writes.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     add_kernel(T *y, const T *a, const T *b, int64_t n)
 {
     constexpr int N = Vec16<T>::N;
@@ -66,7 +69,8 @@ static void add(void *y, const void *a, const void *b, int64_t n)
 enum VectorOp { AXPY, SCALE, MULTIPLY, SQRT_DIVIDE, EMA };
 
 // y of a and b (y itself for AXPY and EMA); `factor` is the host's part, hyper[slot] the step's.
-template <int OP> __global__ void __launch_bounds__(THREADS)
+template <int OP>
+static __global__ void __launch_bounds__(THREADS)
     vector_kernel(float *y, const float *a, const float *b, float factor, int slot,
                   const StepValues *step, int64_t n)
 {
@@ -125,7 +129,7 @@ static void ema_update(float *ema, const float *x, int decay_slot, int64_t n)
 
 enum { DOT_RUN = 16384 }; // elements of a block: the shape of the sum depends on n alone
 
-__global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS)
     dot_kernel(float *partial, const float *a, const float *b, int64_t n)
 {
     const int64_t first = (int64_t)blockIdx.x * DOT_RUN;
@@ -153,7 +157,8 @@ static void dot(float *result, const float *a, const float *b, int64_t n)
 // ---- dropout -----------------------------------------------------------------------------------
 
 // A thread has the four elements of one counter: element 4*group of sample blockIdx.y.
-template <class T> __global__ void __launch_bounds__(THREADS)
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
     dropout_kernel(T *y, const T *x, const uint32_t *ids, float rate, int layer,
                    const StepValues *step, int64_t n, int64_t per_sample)
 {
