@@ -153,17 +153,22 @@ static int64_t round_up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
+static bool on_tensor_cores(const Windows &s)
+{
+    return conv_on_tensor_cores(s.argmax ? CONV_TENSOR_SPREAD : CONV_TENSOR_WINDOWS, s.c);
+}
+
 // Rows of a tile of the kernel that takes these windows.
 static int tile_rows(const Windows &s, int channels)
 {
-    return on_tensor_cores(s.c) ? conv_tensor_rows(s, channels) : PlainTile<float>::M;
+    return on_tensor_cores(s) ? conv_tensor_rows(s, channels) : PlainTile<float>::M;
 }
 
 // The product of windows and weights (channels,k), with the kernel for its shape.
 static void multiply(const Windows &s, const void *w, const ConvOutput &o)
 {
     if (s.count == 0) return;
-    if (on_tensor_cores(s.c))
+    if (on_tensor_cores(s))
         conv_tensor(s, w, o);
     else
         BY_ELEMENT(launch_plain<PlainTile<T>>(s, w, o));

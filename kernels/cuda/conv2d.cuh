@@ -337,13 +337,22 @@ __device__ __forceinline__ void finish_tile(float (&value)[C::ROWS][C::COLUMNS],
 
 // ---- between the files -------------------------------------------------------------------------
 
-// Which operations tensor cores do: where the values that are summed over come in pieces of 16
-// bytes, on devices that have bf16 and tf32 (sm_80), unless the start-up check found them wrong.
-static inline bool on_tensor_cores(int channels)
+// The tensor-core kernels, which the check at start (conv2d_check.cu) switches off one by one.
+typedef enum {
+    CONV_TENSOR_WINDOWS, // forward and data gradient
+    CONV_TENSOR_SPREAD,  // data gradient of a pooled map
+    CONV_TENSOR_WEIGHT,
+    CONV_TENSOR_KERNELS
+} ConvTensorKernel;
+extern bool conv_tensor_ok[CONV_TENSOR_KERNELS];
+
+// The one rule for what tensor cores do: where channels come in pieces of 16 bytes, on devices that
+// have bf16 and tf32 (sm_80). All else goes to the plain kernels.
+static inline bool conv_on_tensor_cores(ConvTensorKernel kernel, int channels)
 {
-    return cuda_device.capability >= 80 && cuda_device.tensor_cores_ok &&
-           (cuda_device.element == BF16 ? channels % 8 == 0
-                                        : cuda_device.tf32 && channels % 4 == 0);
+    const int piece = cuda_device.element == BF16 ? 8 : 4;
+    return cuda_device.capability >= 80 && cuda_device.tensor_cores_ok && conv_tensor_ok[kernel] &&
+           (cuda_device.element == BF16 || cuda_device.tf32) && channels % piece == 0;
 }
 
 // conv2d_tensor.cu: o from windows and weights (o.channels,k), and the rows of its tiles.

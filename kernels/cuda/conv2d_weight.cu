@@ -243,7 +243,8 @@ static unsigned tiles_of(int64_t n, int64_t size)
 void conv_backward_weight(float *dw, const void *dy, const uint8_t *argmax, const void *x,
                           GradMode mode, ConvDims d)
 {
-    const bool tensor = on_tensor_cores(d.cin) && on_tensor_cores(d.cout);
+    const bool tensor = conv_on_tensor_cores(CONV_TENSOR_WEIGHT, d.cin) &&
+                        conv_on_tensor_cores(CONV_TENSOR_WEIGHT, d.cout);
     const int rows = tensor ? (d.cout > 64 ? 128 : 64) : PLAIN_N; // output channels of a tile
     WeightWork work = {};
     work.x = forward_windows(x, d, argmax != NULL);
