@@ -146,6 +146,7 @@ typedef struct Kernels {
     char description[128]; // for a person: "Intel Xeon, 2 threads, AVX-512"
     ElementType element;
     size_t element_size;
+    bool tf32;       // element F32: matrix products may round their factors to 11 significant bits
     bool own_memory; // not the host's: a data set that stays there need not be sent again
 
     // ---- memory and control ------------------------------------------------------------------
