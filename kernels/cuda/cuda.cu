@@ -457,6 +457,7 @@ int cuda_open(const Kernels **k, const KernelsConfig *c, char note[256], Error *
     snprintf(name, sizeof name, "cuda:%d", cuda_device.index);
     cuda.device = name;
     cuda.element = cuda_device.element;
+    cuda.tf32 = cuda_device.tf32;
     cuda.element_size = cuda_device.element == BF16 ? sizeof(bf16) : sizeof(float);
     set_control(&cuda);
     set_operations(&cuda);
