@@ -17,7 +17,7 @@ CFLAGS ?=
 WARN := -Wall -Wextra -Wshadow
 CONVERSIONS = $(if $(filter kernels/%,$<),,-Wconversion)
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -I. $(OPT) $(ARCH) -fopenmp -pthread $(WARN) $(CFLAGS)
-LDLIBS := -lz -lm -pthread -fopenmp
+LDLIBS := -lz -lm -ldl -pthread -fopenmp
 
 Q := $(if $(V),,@)
 
@@ -26,7 +26,7 @@ PROGRAMS := train_mlp train_cnn data/prepare
 SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*.c kernels/*/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
-TOOLS := $(BUILD)/tests/compare_models
+TOOLS := $(BUILD)/tests/compare_models $(BUILD)/tests/check_kernels
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 .DELETE_ON_ERROR:
@@ -36,7 +36,7 @@ BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 all: $(PROGRAMS)
 
 help:
-	@echo 'make               train_mlp, train_cnn and data/prepare'
+	@echo 'make               train_mlp, train_cnn and data/prepare; the CUDA backend where nvcc is'
 	@echo 'make train_cnn     one program'
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, under an hour'
@@ -44,11 +44,13 @@ help:
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
 
+include kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk
+
 # The top folder has links to the programs that were built last; not with SANITIZE=1.
 $(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force
 	@[ "$$(readlink -f $@)" = "$$(readlink -f $<)" ] || ln -sfr $< $@
 
-$(BUILD)/train_mlp $(BUILD)/train_cnn $(BUILD)/data/prepare: $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
+$(PROGRAMS:%=$(BUILD)/%) $(BUILD)/tests/check_kernels: $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -72,10 +74,10 @@ $(BUILD)/flags: force
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
 force:
 
-test: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%)
+test: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULATED_TESTS)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test
 
-test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%)
+test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULATED_TESTS)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test-all
 
 bench: $(BENCHES)

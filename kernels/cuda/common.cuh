@@ -6,6 +6,7 @@
 #ifndef KERNELS_CUDA_COMMON_CUH
 #define KERNELS_CUDA_COMMON_CUH
 
+#define CUDA_NO_HALF // no fp16 here: `half` is a name like any other
 #ifdef NN_EMU
 #include "tests/cuda_on_cpu/emulate.h"
 #else
