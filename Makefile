@@ -26,7 +26,7 @@ PROGRAMS := train_mlp train_cnn data/prepare
 SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*.c kernels/*/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
-TOOLS := $(BUILD)/tests/compare_models $(BUILD)/tests/check_kernels
+TOOLS := $(BUILD)/tests/compare_models $(BUILD)/check_kernels
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 .DELETE_ON_ERROR:
@@ -50,7 +50,9 @@ include kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk
 $(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force
 	@[ "$$(readlink -f $@)" = "$$(readlink -f $<)" ] || ln -sfr $< $@
 
-$(PROGRAMS:%=$(BUILD)/%) $(BUILD)/tests/check_kernels: $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
+$(BUILD)/check_kernels: $(BUILD)/tests/check_kernels.o
+$(PROGRAMS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/%.o
+$(PROGRAMS:%=$(BUILD)/%) $(BUILD)/check_kernels: $(OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -90,4 +92,4 @@ format:
 clean:
 	rm -rf build/native build/portable build/sanitize $(PROGRAMS)
 
--include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(TOOLS:=.d) $(BENCHES:=.d)
+-include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(BUILD)/tests/check_kernels.d $(TOOLS:=.d) $(BENCHES:=.d)

@@ -6,7 +6,7 @@
 # those of $(BUILD).
 
 EMULATED_BUILDS := fast asan tsan
-EMULATED_PROGRAMS := train_mlp train_cnn tests/check_kernels
+EMULATED_PROGRAMS := train_mlp train_cnn check_kernels
 EMULATED_SHIM := $(wildcard tests/cuda_on_cpu/*.cpp)
 EMULATED := $(BUILD)/emulated
 
@@ -41,9 +41,12 @@ EMULATED_KERNELS_$1 := $(CUDA_SOURCES:%.cu=$(EMULATED)/$1/%.o)
 
 $(EMULATED)/$1/libnn_cuda.so: $$(EMULATED_KERNELS_$1) $$(EMULATED_SHIM_$1)
 	@echo "LD $$@"
-	$(Q)$(CXX) $(SANITIZE_$1) -shared -o $$@ $$^ -ldl
+	$(Q)$(CXX) $(SANITIZE_$1) -shared -o $$@ $$^ -ldl -Wl,--no-undefined
 
-$(EMULATED_PROGRAMS:%=$(EMULATED)/$1/%): $(EMULATED)/$1/%: $(BUILD)/%.o $(OBJECTS)
+$(EMULATED)/$1/check_kernels: $(BUILD)/tests/check_kernels.o
+$(EMULATED)/$1/train_mlp: $(BUILD)/train_mlp.o
+$(EMULATED)/$1/train_cnn: $(BUILD)/train_cnn.o
+$(EMULATED_PROGRAMS:%=$(EMULATED)/$1/%): $(OBJECTS)
 	@mkdir -p $$(@D)
 	@echo "LD $$@"
 	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE_$1) -o $$@ $$^ $(LDLIBS)
