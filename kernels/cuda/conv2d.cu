@@ -58,7 +58,8 @@ __device__ __forceinline__ void load_windows(PlainShared<C> *shared, const Windo
         int64_t pixel;
         int place;
         float value = 0;
-        if (locate(s, shared->windows[row], tap.row, tap.column, &pixel, &place) && k + at < terms) {
+        if (locate(s, shared->windows[row], tap.row, tap.column, &pixel, &place) &&
+            k + at < terms) {
             const int64_t i = pixel * s.c + tap.channel;
             if (!s.argmax || s.argmax[i] == place) value = from_element(map[i]);
         }
@@ -139,18 +140,11 @@ __global__ void __launch_bounds__(THREADS)
 
 // ---- launch --------------------------------------------------------------------------------------
 
-template <class C>
-static void launch_plain(const Windows &s, const void *w, const ConvOutput &o)
+template <class C> static void launch_plain(const Windows &s, const void *w, const ConvOutput &o)
 {
-    const int64_t blocks =
-        (int64_t)((s.count + C::M - 1) / C::M) * ((o.channels + C::N - 1) / C::N);
+    const int64_t blocks = tiles_of(s.count, C::M) * tiles_of(o.channels, C::N);
     assert(blocks <= INT32_MAX);
     nn_launch(conv_plain_kernel<C>, (unsigned)blocks, C::THREADS, 0, cuda_stream, s, w, o);
-}
-
-static int64_t round_up(int64_t n, int64_t to)
-{
-    return (n + to - 1) / to * to;
 }
 
 static bool on_tensor_cores(const Windows &s)
@@ -180,7 +174,7 @@ void conv_forward(ConvOutput o, float *stats, const void *x, const void *w, Conv
 {
     const bool pool = o.argmax != NULL;
     const Windows s = forward_windows(x, d, pool);
-    const int64_t tiles = round_up(s.count, tile_rows(s, d.cout)) / tile_rows(s, d.cout);
+    const int64_t tiles = tiles_of(s.count, tile_rows(s, d.cout));
     float *const scratch =
         (float *)cuda_scratch((size_t)(stats ? tiles * 3 * d.cout : 1) * sizeof(float));
     if (!scratch) return;
@@ -213,7 +207,8 @@ void conv_backward_data(ConvOutput o, const void *dy, const uint8_t *argmax, con
     const int taps = d.kernel * d.kernel;
     const int64_t n = (int64_t)d.cout * taps * d.cin;
     const Windows s = backward_windows(dy, argmax, d);
-    void *const flipped = cuda_scratch((size_t)n * (cuda_device.element == BF16 ? sizeof(bf16) : sizeof(float)));
+    void *const flipped =
+        cuda_scratch((size_t)n * (cuda_device.element == BF16 ? sizeof(bf16) : sizeof(float)));
     if (!flipped) return;
     BY_ELEMENT(nn_launch(flip_weights_kernel<T>, blocks_of(n, 1), THREADS, 0, cuda_stream,
                          (T *)flipped, (const T *)w, taps, d.cin, d.cout));

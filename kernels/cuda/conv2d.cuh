@@ -16,6 +16,11 @@
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/stats.cuh"
 
+static inline int64_t tiles_of(int64_t n, int64_t size)
+{
+    return (n + size - 1) / size;
+}
+
 // ---- windows -----------------------------------------------------------------------------------
 
 // n / divisor for n < 2^31 by a multiplication: 2^shift / divisor, rounded up, with an error below
@@ -50,13 +55,13 @@ struct Windows {
     int before; // rows of zeros above the map, columns of zeros on its left
     int gaps;   // rows and columns of zeros after each of the map's: 0 or 1
     bool by_four;
-    uint32_t count; // of windows
+    uint32_t count;                        // of windows
     Divisor rows, columns, channels, taps; // outputs (of the pooling, by_four); c; kernel
 };
 
 // One window: the first pixel of its image, and its corner relative to it.
 struct Window {
-    int image; // in pixels of the map
+    int image;  // in pixels of the map
     int corner; // y * 65536 + x, either may be negative
 };
 
@@ -149,15 +154,15 @@ static inline Windows backward_windows(const void *dy, const uint8_t *argmax, Co
 
 // What becomes of a product (rows,channels): (max over pooling windows) + bias, statistics, z, y.
 struct ConvOutput {
-    void *y, *z;          // y = act(z); z NULL: not stored
-    uint8_t *argmax;      // NULL: not pooled
-    float *partial;       // NULL or (tiles,3,channels): count, mean, M2 of each tile of rows
-    const float *bias;    // (channels) or NULL
-    const void *saved;    // NULL, or y = z * act'(saved)
+    void *y, *z;       // y = act(z); z NULL: not stored
+    uint8_t *argmax;   // NULL: not pooled
+    float *partial;    // NULL or (tiles,3,channels): count, mean, M2 of each tile of rows
+    const float *bias; // (channels) or NULL
+    const void *saved; // NULL, or y = z * act'(saved)
     Activation act;
-    bool y_is_float;      // y is fp32 whatever the element type
+    bool y_is_float; // y is fp32 whatever the element type
     int channels;
-    uint32_t rows;        // of y
+    uint32_t rows; // of y
 };
 
 // The first `count` of C::GROUP neighbouring values; `whole`: all, and `to` is aligned.
@@ -271,7 +276,7 @@ __device__ __forceinline__ void tile_stats(const float (&value)[C::ROWS][C::COLU
             const int at = C::warp_m() * C::N + C::column(j);
             means[at] = mean;
             m2s[at] = m2;
-            counts[C::warp_m()] = count;
+            if (at % C::N == 0) counts[C::warp_m()] = count;
         }
     }
     __syncthreads();
@@ -358,6 +363,11 @@ static inline bool conv_on_tensor_cores(ConvTensorKernel kernel, int channels)
 // conv2d_tensor.cu: o from windows and weights (o.channels,k), and the rows of its tiles.
 void conv_tensor(const Windows &s, const void *w, const ConvOutput &o);
 int conv_tensor_rows(const Windows &s, int channels);
+
+// Columns of the tiles of all tensor-core kernels: 0 where a rule chooses, else what the check at
+// start is trying.
+enum { WIDE = 128, MIDDLE = 64, NARROW = 32 };
+extern int conv_tensor_width;
 
 // conv2d.cu and conv2d_weight.cu: the operations, for linear layers as well.
 void conv_forward(ConvOutput o, float *stats, const void *x, const void *w, ConvDims d);

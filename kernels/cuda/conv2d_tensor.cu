@@ -6,7 +6,7 @@
 //    | warps of |   M    =  | windows (M)      |  *  weights (N) ^T
 //    |  64x64   | windows   |                  |
 //    +----------+           +------------------+
-//   M x N is 128x128, 256x64 (128x64 for a spread gradient, which needs registers) or 128x32.
+//   M x N is 128x128, 256x64 (128x64 for a spread gradient) or 128x32: width_of().
 //   A thread looks up the windows of its rows (32 apart) once; each stage it copies 16 bytes of
 //   channels of one tap of each: cp.async with zeros in the padding, so the channels must be a
 //   multiple of 16 bytes.
@@ -47,8 +47,8 @@ template <class C_> struct WindowLoader {
 #pragma unroll
         for (int i = 0; i < A_ROWS; i++) {
             const int in_tile = row + 32 * i;
-            const uint32_t index = (uint32_t)tile * C::M +
-                                   (uint32_t)(s->by_four ? pooled_row(in_tile) : in_tile);
+            const uint32_t index =
+                (uint32_t)tile * C::M + (uint32_t)(s->by_four ? pooled_row(in_tile) : in_tile);
             window[i] = index < s->count ? window_at(*s, index) : no_window();
         }
     }
@@ -75,8 +75,7 @@ template <class C_> struct WindowLoader {
         for (int i = 0; i < A_ROWS; i++) {
             int64_t pixel;
             int place;
-            const bool valid =
-                locate(*s, window[i], tap.row, tap.column, &pixel, &place) && inside;
+            const bool valid = locate(*s, window[i], tap.row, tap.column, &pixel, &place) && inside;
             const int64_t at = pixel * s->c + tap.channel;
             if constexpr (C::SPREAD)
                 spread[i].fetch(map, s->argmax, at, place, valid);
@@ -121,33 +120,42 @@ template <class C> static void launch(const Windows &s, const void *w, const Con
     static bool allowed = false;
     if (!allowed) nn_allow_shared(conv_tensor_kernel<C>, C::SHARED_BYTES);
     allowed = true;
-    const int64_t blocks =
-        (int64_t)((s.count + C::M - 1) / C::M) * ((o.channels + C::N - 1) / C::N);
+    const int64_t blocks = tiles_of(s.count, C::M) * tiles_of(o.channels, C::N);
     assert(blocks <= INT32_MAX);
     nn_launch(conv_tensor_kernel<C>, (unsigned)blocks, C::THREADS, C::SHARED_BYTES, cuda_stream, s,
               w, o);
 }
 
-// The widest tile that the channels fill.
-enum { WIDE = 128, MIDDLE = 64, NARROW = 32 };
-
-static int tile_channels(int channels)
+// A spread gradient has fewer rows, since it takes registers on its way.
+static int rows_of(const Windows &s, int width)
 {
-    return channels > MIDDLE ? WIDE : channels > NARROW ? MIDDLE : NARROW;
+    return width == MIDDLE && !s.argmax ? 256 : 128;
+}
+
+// The widest tile that the channels fill, or a narrower one where there would be fewer tiles than
+// multiprocessors.
+static int width_of(const Windows &s, int channels)
+{
+    if (conv_tensor_width) return conv_tensor_width;
+    int width = channels > MIDDLE ? WIDE : channels > NARROW ? MIDDLE : NARROW;
+    while (width > NARROW && tiles_of(s.count, rows_of(s, width)) * tiles_of(channels, width) <
+                                 cuda_device.processors)
+        width /= 2;
+    return width;
 }
 
 int conv_tensor_rows(const Windows &s, int channels)
 {
-    return tile_channels(channels) == MIDDLE && !s.argmax ? 256 : 128;
+    return rows_of(s, width_of(s, channels));
 }
 
 template <class T> static void launch_for(const Windows &s, const void *w, const ConvOutput &o)
 {
-    const int channels = tile_channels(o.channels);
-    if (channels == WIDE)
+    const int width = width_of(s, o.channels);
+    if (width == WIDE)
         s.argmax ? launch<TensorTile<T, 128, WIDE, false, true>>(s, w, o)
                  : launch<TensorTile<T, 128, WIDE, false, false>>(s, w, o);
-    else if (channels == MIDDLE)
+    else if (width == MIDDLE)
         s.argmax ? launch<TensorTile<T, 128, MIDDLE, false, true>>(s, w, o)
                  : launch<TensorTile<T, 256, MIDDLE, false, false>>(s, w, o);
     else

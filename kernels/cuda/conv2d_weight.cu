@@ -68,8 +68,7 @@ template <class C_> struct PixelLoader {
                 spread[i].fetch(dy, work->argmax, (int64_t)(p >> 2) * work->cout + channel,
                                 (int)(p & 3), valid);
             } else {
-                uint8_t *const to =
-                    a + piece_of_column<C>(row, (int)threadIdx.x % A_PIECES, C::M);
+                uint8_t *const to = a + piece_of_column<C>(row, (int)threadIdx.x % A_PIECES, C::M);
                 nn_cp_async_zfill<16>(to, valid ? dy + (int64_t)p * work->cout + channel : dy,
                                       valid);
             }
@@ -81,8 +80,8 @@ template <class C_> struct PixelLoader {
             const Window window = p < end ? window_at(work->x, p) : no_window();
             int64_t from;
             int unused;
-            const bool valid = locate(work->x, window, tap.row, tap.column, &from, &unused) &&
-                               place < work->terms;
+            const bool valid =
+                locate(work->x, window, tap.row, tap.column, &from, &unused) && place < work->terms;
             nn_cp_async_zfill<16>(b + piece_of_column<C>(row, (int)threadIdx.x % B_PIECES, C::N),
                                   valid ? x + from * work->x.c + tap.channel : x, valid);
         }
@@ -95,9 +94,8 @@ template <class C_> struct PixelLoader {
 #pragma unroll
             for (int i = 0; i < A_ROWS; i++) {
                 const int row = (int)threadIdx.x / A_PIECES + i * A_STEP;
-                *reinterpret_cast<uint4 *>(
-                    a + piece_of_column<C>(row, (int)threadIdx.x % A_PIECES, C::M)) =
-                    spread[i].spread();
+                *reinterpret_cast<uint4 *>(a + piece_of_column<C>(row, (int)threadIdx.x % A_PIECES,
+                                                                  C::M)) = spread[i].spread();
             }
         }
     }
@@ -153,8 +151,7 @@ __device__ __forceinline__ void load_pixels(WeightShared *shared, const WeightWo
         const bool valid =
             locate(work.x, shared->windows[k], tap.row, tap.column, &from, &unused) &&
             place < work.terms;
-        shared->a[k][threadIdx.x] =
-            valid ? from_element(x[from * work.x.c + tap.channel]) : 0.0f;
+        shared->a[k][threadIdx.x] = valid ? from_element(x[from * work.x.c + tap.channel]) : 0.0f;
     }
     const int column = (int)threadIdx.x % PLAIN_N, channel = first_channel + column;
     for (int k = (int)threadIdx.x / PLAIN_N; k < PLAIN_K; k += PLAIN_M / PLAIN_N) {
@@ -176,7 +173,8 @@ __global__ void __launch_bounds__(PLAIN_M) weight_plain_kernel(const WeightWork 
     const int first_place = (int)blockIdx.x * PLAIN_M, first_channel = (int)blockIdx.y * PLAIN_N;
     const uint32_t first = blockIdx.z * work.part, left = work.x.count - first;
     const uint32_t end = first + (left < work.part ? left : work.part);
-    const int row = (int)threadIdx.x / 8 * PLAIN_ROWS, column = (int)threadIdx.x % 8 * PLAIN_COLUMNS;
+    const int row = (int)threadIdx.x / 8 * PLAIN_ROWS,
+              column = (int)threadIdx.x % 8 * PLAIN_COLUMNS;
     float value[PLAIN_ROWS][PLAIN_COLUMNS] = {};
     for (uint32_t pixel = first; pixel < end; pixel += PLAIN_K) {
         const uint32_t p = pixel + threadIdx.x;
@@ -235,17 +233,13 @@ template <class T> static void launch_for(const WeightWork &work, dim3 grid, int
                     : launch_tensor<TensorTile<T, 64, 128, true, false>>(work, grid);
 }
 
-static unsigned tiles_of(int64_t n, int64_t size)
-{
-    return (unsigned)((n + size - 1) / size);
-}
-
 void conv_backward_weight(float *dw, const void *dy, const uint8_t *argmax, const void *x,
                           GradMode mode, ConvDims d)
 {
     const bool tensor = conv_on_tensor_cores(CONV_TENSOR_WEIGHT, d.cin) &&
                         conv_on_tensor_cores(CONV_TENSOR_WEIGHT, d.cout);
-    const int rows = tensor ? (d.cout > 64 ? 128 : 64) : PLAIN_N; // output channels of a tile
+    const int width = conv_tensor_width ? conv_tensor_width : d.cout;
+    const int rows = tensor ? (width > 64 ? 128 : 64) : PLAIN_N; // output channels of a tile
     WeightWork work = {};
     work.x = forward_windows(x, d, argmax != NULL);
     work.dy = dy;
@@ -253,20 +247,21 @@ void conv_backward_weight(float *dw, const void *dy, const uint8_t *argmax, cons
     work.cout = d.cout;
     work.terms = d.kernel * d.kernel * d.cin;
     const int64_t n = (int64_t)work.cout * work.terms, pixels = work.x.count;
-    dim3 grid(tiles_of(work.terms, 128), tiles_of(d.cout, rows));
-    int64_t parts = BLOCKS / (grid.x * grid.y);
+    const int64_t columns = tiles_of(work.terms, 128), channels = tiles_of(d.cout, rows);
+    int64_t parts = BLOCKS / (columns * channels);
     if (parts > pixels / FEWEST_PIXELS) parts = pixels / FEWEST_PIXELS;
     if (parts < 1) parts = 1;
-    work.part = tiles_of(pixels, parts);
-    grid.z = work.part ? tiles_of(pixels, work.part) : 1;
-    work.partial = (float *)cuda_scratch((size_t)(grid.z * n) * sizeof(float));
+    work.part = (uint32_t)tiles_of(pixels, parts);
+    if (work.part > 0) parts = tiles_of(pixels, work.part); // none of them empty
+    work.partial = (float *)cuda_scratch((size_t)(parts * n) * sizeof(float));
     if (!work.partial) return;
+    const dim3 grid((unsigned)columns, (unsigned)channels, (unsigned)parts);
     if (tensor)
         BY_ELEMENT(launch_for<T>(work, grid, rows));
     else
         BY_ELEMENT(nn_launch(weight_plain_kernel<T>, grid, PLAIN_M, 0, cuda_stream, work));
     nn_launch(add_parts_kernel, blocks_of(n, 1), THREADS, 0, cuda_stream, dw, work.partial,
-              (int)grid.z, n, mode == ADD);
+              (int)parts, n, mode == ADD);
 }
 
 static void conv2d_backward_weight(float *dw, const void *dy, const void *x, GradMode mode,

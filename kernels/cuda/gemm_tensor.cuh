@@ -142,13 +142,12 @@ __device__ __forceinline__ void load_columns(Fragments<C> &f, const uint8_t *a, 
 #pragma unroll
         for (int i = 0; i < C::WARP_M / 16; i++)
             nn_ldmatrix_x4_trans(
-                f.a[i],
-                a + piece_of_column<C>(k_a, column_a / 8 + i * 2 + lane / 8 % 2, C::M));
+                f.a[i], a + piece_of_column<C>(k_a, column_a / 8 + i * 2 + lane / 8 % 2, C::M));
 #pragma unroll
         for (int j = 0; j < C::WARP_N / 8; j += 2) {
             uint32_t two[4];
-            nn_ldmatrix_x4_trans(
-                two, b + piece_of_column<C>(k_b, column_b / 8 + j + lane / 16, C::N));
+            nn_ldmatrix_x4_trans(two,
+                                 b + piece_of_column<C>(k_b, column_b / 8 + j + lane / 16, C::N));
             f.b[j][0] = two[0], f.b[j][1] = two[1];
             f.b[j + 1][0] = two[2], f.b[j + 1][1] = two[3];
         }
@@ -158,7 +157,8 @@ __device__ __forceinline__ void load_columns(Fragments<C> &f, const uint8_t *a, 
         for (int i = 0; i < C::WARP_M / 16; i++)
 #pragma unroll
             for (int r = 0; r < 4; r++)
-                f.a[i][r] = load_value<C>(a, k + r / 2 * 4, column_a + i * 16 + r % 2 * 8 + g, C::M);
+                f.a[i][r] =
+                    load_value<C>(a, k + r / 2 * 4, column_a + i * 16 + r % 2 * 8 + g, C::M);
 #pragma unroll
         for (int j = 0; j < C::WARP_N / 8; j++)
 #pragma unroll
@@ -189,8 +189,8 @@ __device__ __forceinline__ void multiply_stage(float (&value)[C::ROWS][C::COLUMN
             round_fragment<C>(f.b[j][1]);
 #pragma unroll
             for (int i = 0; i < C::WARP_M / 16; i++) {
-                float d[4] = {value[2 * i][2 * j], value[2 * i][2 * j + 1],
-                              value[2 * i + 1][2 * j], value[2 * i + 1][2 * j + 1]};
+                float d[4] = {value[2 * i][2 * j], value[2 * i][2 * j + 1], value[2 * i + 1][2 * j],
+                              value[2 * i + 1][2 * j + 1]};
                 if constexpr (C::IS_BF16)
                     nn_mma_bf16(d, f.a[i], f.b[j]);
                 else
@@ -205,8 +205,8 @@ __device__ __forceinline__ void multiply_stage(float (&value)[C::ROWS][C::COLUMN
 // value += the product over `steps` stages. `shared`: C::SHARED_BYTES, free again for other use
 // after a __syncthreads().
 template <class Loader>
-__device__ __forceinline__ void multiply_tiles(
-    float (&value)[Loader::C::ROWS][Loader::C::COLUMNS], Loader &loader, uint8_t *shared, int steps)
+__device__ __forceinline__ void multiply_tiles(float (&value)[Loader::C::ROWS][Loader::C::COLUMNS],
+                                               Loader &loader, uint8_t *shared, int steps)
 {
     typedef typename Loader::C C;
 #pragma unroll

@@ -129,8 +129,8 @@ static void choose_algorithm(ProductPlan *p)
     LT_CHECK(lt.MatmulPreferenceCreate(&preference));
     LT_CHECK(lt.MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                              &MOST_WORKSPACE, sizeof MOST_WORKSPACE));
-    LT_CHECK(lt.MatmulPreferenceSetAttribute(
-        preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes));
+    LT_CHECK(lt.MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                             &schemes, sizeof schemes));
     const cublasStatus_t status = lt.MatmulAlgoGetHeuristic(lt.handle, p->desc, p->a, p->b, p->d,
                                                             p->d, preference, 1, &result, &count);
     p->found = status == CUBLAS_STATUS_SUCCESS && count == 1;
@@ -155,10 +155,9 @@ static void make_plan(ProductPlan *plan, const Product &p)
                    b_rows = (uint64_t)(p.b_transposed ? p.n : p.k);
     memset(plan, 0, sizeof *plan);
     plan->product = p;
-    LT_CHECK(lt.MatmulDescCreate(&plan->desc,
-                                 cuda_device.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                  : CUBLAS_COMPUTE_32F,
-                                 CUDA_R_32F));
+    LT_CHECK(lt.MatmulDescCreate(
+        &plan->desc, cuda_device.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+        CUDA_R_32F));
     set_attribute(plan, CUBLASLT_MATMUL_DESC_TRANSA, &a, sizeof a);
     set_attribute(plan, CUBLASLT_MATMUL_DESC_TRANSB, &b, sizeof b);
     set_attribute(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, &p.epilogue, sizeof p.epilogue);
@@ -228,8 +227,8 @@ static bool library_forward(void *y, void *z, const void *x, const void *w, cons
     const bool fused = act == ACT_NONE ? !z : act == ACT_RELU && !z;
     int epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     if (fused && act == ACT_RELU) epilogue |= CUBLASLT_EPILOGUE_RELU;
-    const Product p = {d.out, d.rows, d.in, true, false, float_result,
-                       (cublasLtEpilogue_t)epilogue};
+    const Product p = {
+        d.out, d.rows, d.in, true, false, float_result, (cublasLtEpilogue_t)epilogue};
     if (!library_product(z ? z : y, w, x, bias, false, p)) return false;
     if (!fused && !cuda_planning()) table->activation_forward(y, z ? z : y, act, d.rows * d.out);
     return true;
@@ -256,8 +255,8 @@ static void linear_forward_f32(float *y, const void *x, const void *w, const flo
 static void linear_backward_data(void *dx, const void *dy, const void *w, const void *saved,
                                  Activation act, LinearDims d)
 {
-    const Product p = {d.in, d.rows, d.out, false, false, cuda_device.element == F32,
-                       CUBLASLT_EPILOGUE_DEFAULT};
+    const Product p = {
+        d.in, d.rows, d.out, false, false, cuda_device.element == F32, CUBLASLT_EPILOGUE_DEFAULT};
     if (for_library(d) && library_product(dx, w, dy, NULL, false, p)) {
         if (act != ACT_NONE && !cuda_planning())
             table->activation_backward(dx, dx, saved, act, d.rows * d.in);
@@ -276,8 +275,7 @@ static void linear_backward_weight(float *dw, float *dbias, const void *dy, cons
     if (!for_library(d) || !library_product(dw, x, dy, NULL, mode == ADD, p))
         conv_backward_weight(dw, dy, NULL, x, mode, as_convolution(d));
     if (dbias)
-        table->bias_act_backward(NULL, dbias, dy, dy, ACT_NONE, mode,
-                                 MapDims{d.rows, (int)d.out});
+        table->bias_act_backward(NULL, dbias, dy, dy, ACT_NONE, mode, MapDims{d.rows, (int)d.out});
 }
 
 void cuda_linear_ops(Kernels *k)
