@@ -18,13 +18,16 @@
 // measured yet.
 #include "kernels/cuda/conv2d.cuh"
 
-// ---- plain ---------------------------------------------------------------------------------------
+static const Kernels *table; // for activations
+
+// ---- plain --------------------------------------------------------------------------------------
 
 template <class Element> struct PlainTile {
     typedef Element T;
     static constexpr int M = 128, N = 32, K = 16; // windows, channels, terms
     static constexpr int ROWS = 8, COLUMNS = 4, GROUP = 4;
     static constexpr int ROW_LANES = 8, WARPS_M = 4;
+    static constexpr bool ALL_ACTIVATIONS = true;
     static constexpr int THREADS = 128;
 
     static __device__ __forceinline__ int row(int i, bool pool)
@@ -125,7 +128,7 @@ __global__ void __launch_bounds__(C::THREADS)
     finish_tile<C>(value, o, tile, first_channel, stats);
 }
 
-// ---- weights in the data gradient's order ------------------------------------------------------
+// ---- weights in the data gradient's order -------------------------------------------------------
 
 // w' (cin,kernel,kernel,cout), both axes of the kernel backwards, from w (cout,kernel,kernel,cin).
 template <class T>
@@ -138,7 +141,7 @@ __global__ void __launch_bounds__(THREADS)
     flipped[i] = w[(o * taps + taps - 1 - tap) * cin + c];
 }
 
-// ---- launch --------------------------------------------------------------------------------------
+// ---- launch -------------------------------------------------------------------------------------
 
 template <class C> static void launch_plain(const Windows &s, const void *w, const ConvOutput &o)
 {
@@ -158,17 +161,24 @@ static int tile_rows(const Windows &s, int channels)
     return on_tensor_cores(s) ? conv_tensor_rows(s, channels) : PlainTile<float>::M;
 }
 
-// The product of windows and weights (channels,k), with the kernel for its shape.
-static void multiply(const Windows &s, const void *w, const ConvOutput &o)
+// The product of windows and weights (channels,k), with the kernel for its shape. What that does
+// not do in its epilogue follows in place.
+static void multiply(const Windows &s, const void *w, ConvOutput o)
 {
+    const Activation act = o.act;
+    const int64_t n = (int64_t)o.rows * o.channels;
+    const bool separate = on_tensor_cores(s) && (o.saved || act == ACT_GELU || act == ACT_SILU);
     if (s.count == 0) return;
+    if (separate) o.act = ACT_NONE;
     if (on_tensor_cores(s))
         conv_tensor(s, w, o);
     else
         BY_ELEMENT(launch_plain<PlainTile<T>>(s, w, o));
+    if (separate && o.saved) table->activation_backward(o.y, o.y, o.saved, act, n);
+    if (separate && !o.saved) table->activation_forward(o.y, o.y, act, n);
 }
 
-// ---- operations ----------------------------------------------------------------------------------
+// ---- operations ---------------------------------------------------------------------------------
 
 void conv_forward(ConvOutput o, float *stats, const void *x, const void *w, ConvDims d)
 {
@@ -234,6 +244,7 @@ static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *a
 
 void cuda_conv2d_ops(Kernels *k)
 {
+    table = k;
     k->conv2d_forward = conv2d_forward;
     k->conv2d_pool_forward = conv2d_pool_forward;
     k->conv2d_backward_data = conv2d_backward_data;

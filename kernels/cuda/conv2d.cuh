@@ -291,6 +291,27 @@ __device__ __forceinline__ void tile_stats(const float (&value)[C::ROWS][C::COLU
     to[2 * o.channels] = total.m2;
 }
 
+// y of C::GROUP values of z. Unrolled for all values of a tensor-core tile, the slower activations
+// would be tens of thousands of instructions: a launch of their own follows there (conv2d.cu).
+template <class C>
+__device__ __forceinline__ void finish_group(float *v, const ConvOutput &o, int64_t at, int count)
+{
+    typedef typename C::T T;
+    if constexpr (C::ALL_ACTIVATIONS) {
+        const T *const saved = (const T *)o.saved;
+#pragma unroll
+        for (int j = 0; j < C::GROUP; j++) {
+            if (!saved)
+                v[j] = nn_act(o.act, v[j]);
+            else if (j < count)
+                v[j] *= nn_act_grad(o.act, from_element(saved[at + j]));
+        }
+    } else if (o.act == ACT_RELU) {
+#pragma unroll
+        for (int j = 0; j < C::GROUP; j++) v[j] = nn_act(ACT_RELU, v[j]);
+    }
+}
+
 // The values of a thread, v[i][j] in row C::row(i) and column C::channel(j) of tile `tile`.
 // `shared` has room for C::STATS_BYTES; all threads of the block take part.
 template <class C>
@@ -324,14 +345,7 @@ __device__ __forceinline__ void finish_tile(float (&value)[C::ROWS][C::COLUMNS],
             const int64_t at = (int64_t)row * o.channels + channel;
             float *const v = &value[i][group];
             if (o.z) store_group<C>((T *)o.z + at, v, count, whole);
-            if (o.saved) {
-#pragma unroll
-                for (int j = 0; j < C::GROUP; j++)
-                    if (j < count) v[j] *= nn_act_grad(o.act, from_element(((T *)o.saved)[at + j]));
-            } else if (o.act != ACT_NONE) {
-#pragma unroll
-                for (int j = 0; j < C::GROUP; j++) v[j] = nn_act(o.act, v[j]);
-            }
+            finish_group<C>(v, o, at, count);
             if (o.y_is_float)
                 store_group<C>((float *)o.y + at, v, count, whole);
             else
