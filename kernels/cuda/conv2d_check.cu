@@ -100,6 +100,18 @@ static void check_widths(const Kernels *k, const CheckTensors &t)
     for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width);
 }
 
+static void report(char line[256])
+{
+    int length = 0;
+    for (int i = 0; i < CONV_TENSOR_KERNELS; i++)
+        if (!conv_tensor_ok[i])
+            length += snprintf(line + length, (size_t)(256 - length), "%s%s",
+                               length ? ", " : "wrong on this GPU's tensor cores: ", names[i]);
+    if (length)
+        snprintf(line + length, (size_t)(256 - length),
+                 "; plain kernels do it in this run (please report GPU and driver)");
+}
+
 void cuda_matmul_self_check(const Kernels *k, char line[256])
 {
     line[0] = '\0';
@@ -113,10 +125,5 @@ void cuda_matmul_self_check(const Kernels *k, char line[256])
     if (enough) check_widths(k, t);
     for (void **tensor : all)
         if (*tensor) k->release(*tensor);
-    for (int i = 0; i < CONV_TENSOR_KERNELS; i++)
-        if (!conv_tensor_ok[i])
-            snprintf(line, 256,
-                     "%s on tensor cores is wrong on this GPU: the plain kernel does its work in "
-                     "this run (please report the GPU and driver)",
-                     names[i]);
+    report(line);
 }
