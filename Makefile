@@ -26,7 +26,8 @@ PROGRAMS := train_mlp train_cnn data/prepare
 SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*.c kernels/*/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
-TOOLS := $(BUILD)/tests/compare_models $(BUILD)/check_kernels
+DEVICE_TOOLS := $(BUILD)/check_kernels $(BUILD)/time_kernels
+TOOLS := $(BUILD)/tests/compare_models $(DEVICE_TOOLS)
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 
 .DELETE_ON_ERROR:
@@ -50,9 +51,9 @@ include kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk
 $(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force
 	@[ "$$(readlink -f $@)" = "$$(readlink -f $<)" ] || ln -sfr $< $@
 
-$(BUILD)/check_kernels: $(BUILD)/tests/check_kernels.o
+$(DEVICE_TOOLS): $(BUILD)/%: $(BUILD)/tests/%.o
 $(PROGRAMS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/%.o
-$(PROGRAMS:%=$(BUILD)/%) $(BUILD)/check_kernels: $(OBJECTS)
+$(PROGRAMS:%=$(BUILD)/%) $(DEVICE_TOOLS): $(OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
