@@ -18,7 +18,7 @@
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/gemm_tensor.cuh"
 
-enum { FEWEST_PIXELS = 128, BLOCKS = 512 }; // of a part; of a launch, about
+enum { FEWEST_PIXELS = 128, BLOCKS = 4 }; // of a part; a multiprocessor: two waves of two
 
 // What is multiplied: pixels are those of `x`'s windows.
 struct WeightWork {
@@ -223,14 +223,25 @@ template <class C> static void launch_tensor(const WeightWork &work, dim3 grid)
     nn_launch(weight_tensor_kernel<C>, grid, C::THREADS, C::SHARED_BYTES, cuda_stream, work);
 }
 
-template <class T> static void launch_for(const WeightWork &work, dim3 grid, int rows)
+// Output channels of a tile. A spread fp32 gradient takes too many registers for 128.
+static int tile_channels(int cout, bool spread)
 {
-    if (rows == 128)
-        work.argmax ? launch_tensor<TensorTile<T, 128, 128, true, true>>(work, grid)
-                    : launch_tensor<TensorTile<T, 128, 128, true, false>>(work, grid);
-    else
-        work.argmax ? launch_tensor<TensorTile<T, 64, 128, true, true>>(work, grid)
-                    : launch_tensor<TensorTile<T, 64, 128, true, false>>(work, grid);
+    const int width = conv_tensor_width ? conv_tensor_width : cout;
+    return width > 64 && !(spread && cuda_device.element == F32) ? 128 : 64;
+}
+
+template <class T> static void launch_for(const WeightWork &work, dim3 grid)
+{
+    const bool spread = work.argmax != NULL;
+    if (tile_channels(work.cout, spread) == 64) {
+        spread ? launch_tensor<TensorTile<T, 64, 128, true, true>>(work, grid)
+               : launch_tensor<TensorTile<T, 64, 128, true, false>>(work, grid);
+    } else if (!spread) {
+        launch_tensor<TensorTile<T, 128, 128, true, false>>(work, grid);
+    } else {
+        assert(sizeof(T) == sizeof(bf16));
+        launch_tensor<TensorTile<bf16, 128, 128, true, true>>(work, grid);
+    }
 }
 
 void conv_backward_weight(float *dw, const void *dy, const uint8_t *argmax, const void *x,
@@ -238,8 +249,7 @@ void conv_backward_weight(float *dw, const void *dy, const uint8_t *argmax, cons
 {
     const bool tensor = conv_on_tensor_cores(CONV_TENSOR_WEIGHT, d.cin) &&
                         conv_on_tensor_cores(CONV_TENSOR_WEIGHT, d.cout);
-    const int width = conv_tensor_width ? conv_tensor_width : d.cout;
-    const int rows = tensor ? (width > 64 ? 128 : 64) : PLAIN_N; // output channels of a tile
+    const int rows = tensor ? tile_channels(d.cout, argmax != NULL) : PLAIN_N;
     WeightWork work = {};
     work.x = forward_windows(x, d, argmax != NULL);
     work.dy = dy;
@@ -248,7 +258,7 @@ void conv_backward_weight(float *dw, const void *dy, const uint8_t *argmax, cons
     work.terms = d.kernel * d.kernel * d.cin;
     const int64_t n = (int64_t)work.cout * work.terms, pixels = work.x.count;
     const int64_t columns = tiles_of(work.terms, 128), channels = tiles_of(d.cout, rows);
-    int64_t parts = BLOCKS / (columns * channels);
+    int64_t parts = BLOCKS * cuda_device.processors / (columns * channels);
     if (parts > pixels / FEWEST_PIXELS) parts = pixels / FEWEST_PIXELS;
     if (parts < 1) parts = 1;
     work.part = (uint32_t)tiles_of(pixels, parts);
@@ -257,7 +267,7 @@ void conv_backward_weight(float *dw, const void *dy, const uint8_t *argmax, cons
     if (!work.partial) return;
     const dim3 grid((unsigned)columns, (unsigned)channels, (unsigned)parts);
     if (tensor)
-        BY_ELEMENT(launch_for<T>(work, grid, rows));
+        BY_ELEMENT(launch_for<T>(work, grid));
     else
         BY_ELEMENT(nn_launch(weight_plain_kernel<T>, grid, PLAIN_M, 0, cuda_stream, work));
     nn_launch(add_parts_kernel, blocks_of(n, 1), THREADS, 0, cuda_stream, dw, work.partial,
