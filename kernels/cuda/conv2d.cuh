@@ -1,9 +1,9 @@
 // What the convolution kernels share. All of them are matrix products with a row for each window
 // of a map (an im2col matrix that is never stored):
 //
-//   forward   y  (pixels, cout)  = windows of x  (pixels, k)  *  w   (cout, k)^T     k = (tap, cin)
-//   data      dx (pixels, cin)   = windows of dy (pixels, k)  *  w'  (cin, k)^T      k = (tap, cout)
-//   weight    dw (cout, k)       = dy (pixels, cout)^T        *  windows of x (pixels, k)
+//   forward   y  (pixels,cout) = windows of x  (pixels,k)  *  w  (cout,k)^T    k = (tap, cin)
+//   data      dx (pixels,cin)  = windows of dy (pixels,k)  *  w' (cin,k)^T     k = (tap, cout)
+//   weight    dw (cout,k)      = dy (pixels,cout)^T        *  windows of x (pixels,k)
 //
 // The data gradient slides the flipped kernel over dy, with rows of zeros between those of dy where
 // the stride was 2, and dy put back at the maxima where the map was pooled. Linear layers that
@@ -23,8 +23,9 @@ static inline int64_t tiles_of(int64_t n, int64_t size)
 
 // ---- windows -----------------------------------------------------------------------------------
 
-// n / divisor for n < 2^31 by a multiplication: 2^shift / divisor, rounded up, with an error below
-// 2^shift / 2^31 / divisor (Granlund & Montgomery 1994, theorem 4.2).
+// n / value for n < 2^31 by a multiplication: n * multiplier / 2^shift. multiplier * value exceeds
+// 2^shift by less than value <= 2^(shift-31), too little to matter for such n (Granlund & Montgomery
+// 1994, theorem 4.2).
 struct Divisor {
     uint32_t value, multiplier;
     int shift;
@@ -312,8 +313,9 @@ __device__ __forceinline__ void finish_group(float *v, const ConvOutput &o, int6
     }
 }
 
-// The values of a thread, v[i][j] in row C::row(i) and column C::channel(j) of tile `tile`.
-// `shared` has room for C::STATS_BYTES; all threads of the block take part.
+// The values of a thread, value[i][j] in row C::row(i) and column C::column(j) of the tile `tile`
+// and the columns from `first_channel` on. `shared`: (2 C::N + 1) C::WARPS_M floats for statistics.
+// All threads of the block take part.
 template <class C>
 __device__ __forceinline__ void finish_tile(float (&value)[C::ROWS][C::COLUMNS],
                                             const ConvOutput &o, int tile, int first_channel,

@@ -1,4 +1,5 @@
-// The weight gradient of a convolution: dw (cout, k) = dy (pixels, cout)^T * windows of x (pixels, k)
+// The weight gradient of a convolution:
+//   dw (cout,k) = dy (pixels,cout)^T * windows of x (pixels,k)
 //
 // The pixels, of which there are up to millions, are cut into parts; each part's sum goes to
 // scratch memory, and a second kernel adds the parts in their order: the same bits every time.

@@ -10,8 +10,8 @@
 //
 // Stages lie in shared memory in one of two ways:
 //   rows of K    (M,64 bytes): 16-byte piece p of row r at p ^ (r / 2 % 4), so that the eight rows
-//                an ldmatrix reads lie in different banks; bf16 and tf32 fragments are then the same
-//                bytes.
+//                an ldmatrix reads lie in different banks; fragments of bf16 and tf32 are then the
+//                same bytes.
 //   rows of M    TRANSPOSED, (K,M): what is contiguous in memory is not what is summed over.
 //                bf16: piece p of row k at p ^ (k % 8), for ldmatrix.trans. tf32, which ldmatrix
 //                cannot transpose: at p ^ (k % 4 * 2), for loads of single values.
