@@ -63,7 +63,8 @@ noticed() { # noticed HOW ORDER OPERATION DTYPE
 # What noticed it, from the log: the first line that says so.
 reason() {
     sed -nE 's/.*(AddressSanitizer: [a-z-]+).*/\1/p; s/.*(ThreadSanitizer: data race).*/\1/p
-             s/.*(runtime error: .*)/\1/p; s/^cuda_on_cpu: ERROR: (.*)/\1/p; s/^(FAIL [^ ]+) .*/\1/p' "$work/log" |
+             s/.*(runtime error: .*)/\1/p; s/^cuda_on_cpu: ERROR: (.*)/\1/p; s/^(FAIL [^ ]+) .*/\1/p
+             s/^wrong on this GPU.s tensor cores: .*/the check at start/p' "$work/log" |
         head -n 1 | cut -c 1-40
 }
 
