@@ -28,7 +28,8 @@ train_mlp train_cnn: $(CUDA_LIBRARY)
 
 $(BUILD)/libnn_cuda.so: $(CUDA_OBJECTS) $(CUDA_C_OBJECTS)
 	@echo "LD $@ ($$(sed 's/.*# //' $(BUILD)/kernels/cuda/archs))"
-	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -ldl -Xlinker --no-undefined
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -ldl -Xlinker --no-undefined \
+		-Xlinker -rpath=$(CUDA_HOME)/lib64 # where linear.cu finds cuBLASLt, if it is not installed
 
 $(CUDA_OBJECTS): $(BUILD)/%.o: %.cu $(BUILD)/kernels/cuda/archs
 	@mkdir -p $(@D)
