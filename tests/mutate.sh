@@ -14,7 +14,7 @@ caught=0 missed=0
 
 # Where a file's faults show: the file to compile, an operation that uses it, a type that it serves.
 users='conv2d.cu          conv2d.cu        conv2d_forward           fp32
-       conv2d.cuh         conv2d.cu        conv2d_                  fp32
+       conv2d.cuh         conv2d_tensor.cu conv2d_forward           bf16
        conv2d_weight.cu   conv2d_weight.cu conv2d_backward_weight   fp32
        gemm_tensor.cuh    conv2d_tensor.cu conv2d_forward           bf16
        gather.cu          gather.cu        gather                   bf16
