@@ -87,7 +87,7 @@ bench: $(BENCHES)
 	$(Q)for b in $(BENCHES); do $$b; done
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 
 # build/venv, Python packages for the interchange tests, stays.
 clean:

@@ -19,8 +19,8 @@ int main(int count, char **arguments)
     Error e;
     check(kernels_open(&k, &config, note, &e), &e);
     printf("%s: %s\n%s%s", k->device, k->description, note, note[0] ? "\n" : "");
-    const int failed =
-        kernels_check(k, strcmp(arguments[3], "full") == 0, stdout, count == 5 ? arguments[4] : NULL);
+    const int failed = kernels_check(k, strcmp(arguments[3], "full") == 0, stdout,
+                                     count == 5 ? arguments[4] : NULL);
     k->close();
     printf("%d operations failed%s\n", failed, note[0] ? ", not all were checked" : "");
     return failed || note[0] ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -58,8 +58,9 @@ inline void cuda_check(cudaError_t code, const char *expression, const char *fil
 
 // ---- launch and shared memory ------------------------------------------------------------------
 
-// nn_launch(kernel, grid, block, shared_bytes, stream, arguments...): kernel<<<...>>>(...), checked.
-// A grid must not be empty. More than 48 KB of dynamic shared memory: nn_allow_shared() once before.
+// nn_launch(kernel, grid, block, shared_bytes, stream, arguments...) is kernel<<<...>>>(...) with a
+// check. A grid must not be empty. nn_allow_shared() once before it for more than 48 KB of dynamic
+// shared memory.
 #define nn_launch(...) nn_launch_at(__FILE__, __LINE__, __VA_ARGS__)
 
 template <class Kernel> inline void nn_allow_shared(Kernel *kernel, size_t bytes)

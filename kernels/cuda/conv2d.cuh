@@ -24,8 +24,8 @@ static inline int64_t tiles_of(int64_t n, int64_t size)
 // ---- windows -----------------------------------------------------------------------------------
 
 // n / value for n < 2^31 by a multiplication: n * multiplier / 2^shift. multiplier * value exceeds
-// 2^shift by less than value <= 2^(shift-31), too little to matter for such n (Granlund & Montgomery
-// 1994, theorem 4.2).
+// 2^shift by less than value <= 2^(shift-31), too little to matter for such n (Granlund and
+// Montgomery 1994, theorem 4.2).
 struct Divisor {
     uint32_t value, multiplier;
     int shift;

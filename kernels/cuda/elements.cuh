@@ -1,4 +1,4 @@
-// Elements in and out of fp32 registers, and sums over a block: what the memory-bound kernels share.
+// Elements in and out of fp32 registers, and sums over a block: what memory-bound kernels share.
 #ifndef KERNELS_CUDA_ELEMENTS_CUH
 #define KERNELS_CUDA_ELEMENTS_CUH
 
