@@ -73,7 +73,9 @@ static __global__ void __launch_bounds__(THREADS)
     map_sum_lines<N>(total, m, p);
     if (p.line > 0 || p.channel >= m.channels) return;
     float *to = sums + (int64_t)blockIdx.x * m.channels + p.channel;
-    for (int j = 0; j < m.each; j++) to[j] = total[j] + (add ? to[j] : 0.0f);
+#pragma unroll
+    for (int j = 0; j < N; j++) total[j] += add && j < m.each ? to[j] : 0.0f;
+    map_set<N>(to, total, m);
 }
 
 template <class T>

@@ -45,8 +45,8 @@ __device__ __forceinline__ float row_loss(T *dlogits, const float *row, int labe
     sum = nn_warp_sum(sum);
     all = nn_warp_sum(all);
     if (dlogits) {
-        const float scale = d.grad_scale * d.logit_scale, share = 1.0f / sum;
-        const float smooth = d.smoothing / (float)d.classes;
+        const float scale = d.grad_scale * d.logit_scale, share = __fdividef(1.0f, sum);
+        const float smooth = __fdividef(d.smoothing, (float)d.classes);
         for (int c = lane; c < d.classes; c += WARP) {
             float p = expf(d.logit_scale * row[c] - top) * share - smooth;
             if (c == label) p -= 1 - d.smoothing;
@@ -54,7 +54,7 @@ __device__ __forceinline__ float row_loss(T *dlogits, const float *row, int labe
         }
     }
     return logf(sum) - (1 - d.smoothing) * (d.logit_scale * row[label] - top) -
-           d.smoothing * all / (float)d.classes;
+           d.smoothing * __fdividef(all, (float)d.classes);
 }
 
 // sums (blocks,METRICS) of a block's rows; where there is one block, sums are the metrics and are

@@ -98,6 +98,16 @@ __device__ __forceinline__ void map_channels(float (&v)[N], const float *p, cons
         v[j] = p && j < m.each && channel < m.channels ? p[channel + j] : otherwise;
 }
 
+// The same into p; what is beyond `each` stays as it is. Indices are constants, so that v stays in
+// registers.
+template <int N>
+__device__ __forceinline__ void map_set(float *p, const float (&v)[N], const Map &m)
+{
+#pragma unroll
+    for (int j = 0; j < N; j++)
+        if (j < m.each) p[j] = v[j];
+}
+
 // The sums over a block's rows of threads, in a fixed order: v becomes the sum in line 0. All
 // threads of the block take part; what threads without work bring counts as it is.
 template <int N>

@@ -107,7 +107,9 @@ __device__ __forceinline__ void move_running(const Norm &n, const Affine<N> &a,
                                              const float (&m2)[N], float count, int each,
                                              int channel)
 {
-    for (int j = 0; j < each; j++) {
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        if (j >= each) break;
         float *mean = n.running_mean + channel + j, *variance = n.running_var + channel + j;
         const float unbiased = m2[j] / (count > 1 ? count - 1 : 1.0f);
         *mean = (1 - n.momentum) * *mean + n.momentum * a.mean[j];
@@ -197,10 +199,8 @@ static __global__ void __launch_bounds__(THREADS)
     map_sum_lines<N>(sum_dz_xhat, m, p);
     if (p.line > 0 || p.channel >= m.channels) return;
     float *to = sums + (int64_t)blockIdx.x * 2 * m.channels + p.channel;
-    for (int j = 0; j < m.each; j++) {
-        to[j] = sum_dz[j];
-        to[m.channels + j] = sum_dz_xhat[j];
-    }
+    map_set<N>(to, sum_dz, m);
+    map_set<N>(to + m.channels, sum_dz_xhat, m);
 }
 
 template <class T>

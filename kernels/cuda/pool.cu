@@ -9,7 +9,8 @@
 struct Pool {
     PoolDims d;
     int oh, ow;
-    int each; // channels of a thread
+    int each;    // channels of a thread
+    float share; // of an average: 1 / places of a window
 };
 
 template <class T> static Pool pool_of(PoolDims d)
@@ -19,6 +20,7 @@ template <class T> static Pool pool_of(PoolDims d)
     p.oh = conv_out(d.h, d.kernel_h, d.stride, 0);
     p.ow = conv_out(d.w, d.kernel_w, d.stride, 0);
     p.each = d.c % Vec16<T>::N == 0 ? Vec16<T>::N : 1;
+    p.share = 1.0f / (float)(d.kernel_h * d.kernel_w);
     return p;
 }
 
@@ -124,9 +126,8 @@ static __global__ void __launch_bounds__(THREADS) avgpool_kernel(T *y, const T *
 #pragma unroll
             for (int j = 0; j < N; j++) sum[j] += v[j];
         }
-    const float places = (float)(p.d.kernel_h * p.d.kernel_w);
 #pragma unroll
-    for (int j = 0; j < N; j++) sum[j] /= places;
+    for (int j = 0; j < N; j++) sum[j] *= p.share;
     pool_store<N>(y + pool_offset(p, at.n, p.oh, p.ow, at.y, at.x, at.channel), sum, p.each);
 }
 
@@ -140,15 +141,15 @@ __device__ __forceinline__ void windows_of(int *first, int *last, int i, int ker
     *last = i / stride < windows - 1 ? i / stride : windows - 1;
 }
 
-// argmax NULL: an average pool's.
+// argmax NULL: an average pool's. Three blocks a multiprocessor leave enough registers: for sm_100 ptxas
+// spills two of them otherwise.
 template <class T>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS, 3)
     pool_backward_kernel(T *dx, const T *dy, const uint8_t *argmax, Pool p)
 {
     constexpr int N = Vec16<T>::N;
     const PoolPlace at = pool_place(p, p.d.h, p.d.w);
     if (at.n >= p.d.n) return;
-    const float places = (float)(p.d.kernel_h * p.d.kernel_w);
     int first_y, last_y, first_x, last_x;
     windows_of(&first_y, &last_y, at.y, p.d.kernel_h, p.d.stride, p.oh);
     windows_of(&first_x, &last_x, at.x, p.d.kernel_w, p.d.stride, p.ow);
@@ -166,7 +167,7 @@ static __global__ void __launch_bounds__(THREADS)
 #pragma unroll
             for (int j = 0; j < N; j++) {
                 if (!argmax)
-                    sum[j] += v[j] / places;
+                    sum[j] += v[j] * p.share;
                 else if (largest.v[j] == place)
                     sum[j] += v[j];
             }

@@ -168,11 +168,19 @@ static __global__ void __launch_bounds__(THREADS)
     for (int64_t sample = blockIdx.y; sample < n; sample += gridDim.y) {
         const Philox p =
             draw_dropout(step->seed, step->epoch, ids[sample], layer, (uint32_t)(first / 4));
-        const int64_t at = sample * per_sample + first;
-        for (int j = 0; j < 4; j++)
-            if (first + j < per_sample)
-                y[at + j] = to_element<T>(
-                    philox_unit(p.v[j]) >= rate ? kept * from_element(x[at + j]) : 0.0f);
+        const T *from = x + sample * per_sample;
+        T *to = y + sample * per_sample;
+        if (per_sample % 4 == 0) {
+            float v[4];
+            load_up_to<4>(v, from, first, per_sample);
+#pragma unroll
+            for (int j = 0; j < 4; j++) v[j] = philox_unit(p.v[j]) >= rate ? kept * v[j] : 0.0f;
+            store_up_to<4>(to, v, first, per_sample);
+            continue;
+        }
+        for (int j = 0; j < 4 && first + j < per_sample; j++)
+            to[first + j] = to_element<T>(
+                philox_unit(p.v[j]) >= rate ? kept * from_element(from[first + j]) : 0.0f);
     }
 }
 
