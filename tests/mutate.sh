@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Plants faults in the CUDA sources and prints which check of the emulated backend notices each:
-#   tests/mutate.sh [PART OF A FILE'S NAME]        after `make emulated-asan emulated-tsan`
+#   make emulated-asan emulated-tsan && tests/mutate.sh [PART OF A FILE'S NAME]
 # Every __syncthreads() and every wait for asynchronous copies is deleted once, and the comparisons
 # listed below become <=. A mutant is one compiled file of the library; it is run on the operations
 # that use it, under AddressSanitizer in two orders, then under ThreadSanitizer.
@@ -12,25 +12,27 @@ trap 'rm -rf "$work"' EXIT
 read -r compiler <"$emulated/flags"
 caught=0 missed=0
 
-# Where a file's faults show: the file to compile, an operation that uses it, a type that it serves.
-users='conv2d.cu          conv2d.cu        conv2d_forward           fp32
-       conv2d.cuh         conv2d_tensor.cu conv2d_forward           bf16
-       conv2d_weight.cu   conv2d_weight.cu conv2d_backward_weight   fp32
-       gemm_tensor.cuh    conv2d_tensor.cu conv2d_forward           bf16
-       gather.cu          gather.cu        gather                   bf16
-       norm.cu            norm.cu          norm                     bf16
-       map.cuh            norm.cu          norm                     bf16
-       reduce.cu          reduce.cu        norm                     bf16
-       elements.cuh       vector.cu        dot                      fp32'
+# Where the faults of a file show: the file to compile, an operation that uses it, a type that it
+# serves.
+users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
+       conv2d.cuh       conv2d_tensor.cu conv2d_forward         bf16
+       conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32
+       gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
+       gather.cu        gather.cu        gather                 bf16
+       norm.cu          norm.cu          norm                   bf16
+       map.cuh          norm.cu          norm                   bf16
+       reduce.cu        reduce.cu        norm                   bf16
+       elements.cuh     loss.cu          softmax_cross_entropy  bf16'
 
-# Comparisons to become <=: a file and a part of its line, once in the file.
-guards='reduce.cu         if (i < n)
-        norm.cu           if (p.row < p.end) map_load
-        conv2d_weight.cu  if (p < end
-        conv2d_weight.cu  if (k < work.terms
-        gemm_tensor.cuh   if (stage < steps)
-        conv2d.cuh        if (i < live
-        elements.cuh      if (i + j < n)'
+# Comparisons to become <=: the same, and a part of the line, the first in its file.
+guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
+        norm.cu          norm.cu          norm                   bf16 if (p.row < p.end) map_load
+        conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32 if (p < end
+        conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32 if (k < work.terms
+        conv2d_tensor.cu conv2d_tensor.cu conv2d_forward         bf16 const bool inside = k < terms
+        conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (i < live
+        conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (j < count) to[j] = place
+        elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
 
 # Builds kernels/cuda/$1 of $work with sanitizer $2 into a library beside the check.
 build() {
@@ -68,9 +70,8 @@ reason() {
         head -n 1 | cut -c 1-40
 }
 
-try() { # try FILE LINE: the mutant is $work/kernels/cuda/FILE
-    local file=$1 line=$2 unit operation dtype result='NOT NOTICED' how order
-    read -r _ unit operation dtype < <(grep -E "^ *$file " <<<"$users")
+try() { # try FILE LINE UNIT OPERATION DTYPE: the mutant is $work/kernels/cuda/FILE
+    local file=$1 line=$2 unit=$3 operation=$4 dtype=$5 result='NOT NOTICED' how order
     for how in asan tsan; do
         build "$unit" $how || { result='does not build' && break; }
         for order in $([ $how = asan ] && echo reverse random || echo forward); do
@@ -85,25 +86,34 @@ try() { # try FILE LINE: the mutant is $work/kernels/cuda/FILE
         "$(sed -n "${line}p" "kernels/cuda/$file" | sed -E 's/^ *//; s, *//.*,,' | cut -c 1-40)" "$result"
 }
 
-mutate() { # mutate FILE LINE SED
+mutate() { # mutate SED FILE LINE UNIT OPERATION DTYPE
     mkdir -p "$work/kernels/cuda"
     rm -f "$work"/kernels/cuda/*
-    sed "$2$3" "kernels/cuda/$1" >"$work/kernels/cuda/$1"
-    cmp -s "$work/kernels/cuda/$1" "kernels/cuda/$1" || try "$1" "$2"
+    sed "$3$1" "kernels/cuda/$2" >"$work/kernels/cuda/$2"
+    shift
+    cmp -s "$work/kernels/cuda/$1" "kernels/cuda/$1" || try "$@"
 }
+
+# What is right must not be noticed, or everything would be.
+if [ -z "$only" ] && { ! build reduce.cu asan || noticed asan reverse norm bf16; }; then
+    echo "mutate.sh: without a fault: $(tail -n 1 "$work/log")" >&2
+    exit 2
+fi
 
 echo '| where | deleted, or < made <= | noticed by |'
 echo '| --- | --- | --- |'
-while read -r file _; do
+while read -r file use; do
     [[ $file == *"$only"* ]] || continue
     for line in $(grep -nE '^ *(__syncthreads\(\)|nn_cp_async_wait<)' "kernels/cuda/$file" | cut -d : -f 1); do
-        mutate "$file" "$line" 's/\(__syncthreads()\|nn_cp_async_wait<[^;]*\);//'
+        # shellcheck disable=SC2086 # three words
+        mutate 's/\(__syncthreads()\|nn_cp_async_wait<[^;]*\);//' "$file" "$line" $use
     done
 done <<<"$users"
-while read -r file text; do
+while read -r file unit operation dtype text; do
     [[ $file == *"$only"* ]] || continue
     line=$(grep -nF "$text" "kernels/cuda/$file" | head -n 1 | cut -d : -f 1)
-    if [ -n "$line" ]; then mutate "$file" "$line" 's/ < / <= /'; fi
+    [ -n "$line" ] || { echo "mutate.sh: no '$text' in $file" >&2 && exit 2; }
+    mutate 's/ < / <= /' "$file" "$line" "$unit" "$operation" "$dtype"
 done <<<"$guards"
 echo
 echo "$caught noticed, $missed not"
