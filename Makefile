@@ -41,6 +41,7 @@ help:
 	@echo 'make train_cnn     one program'
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, under an hour'
+	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
 	@echo 'make bench         benchmarks against other libraries (setup.sh --dev)'
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'

@@ -11,6 +11,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 read -r compiler <"$emulated/flags"
 caught=0 missed=0
+export TSAN_OPTIONS=halt_on_error=1 ASAN_OPTIONS=detect_stack_use_after_return=0 OMP_NUM_THREADS=1
+ulimit -c 0
 
 # Where the faults of a file show: the file to compile, an operation that uses it, a type that it
 # serves.
@@ -55,11 +57,7 @@ others() { # the library's other objects
 }
 
 noticed() { # noticed HOW ORDER OPERATION DTYPE
-    local status
-    NN_EMU_ORDER=$2 OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1 timeout 300 \
-        setarch -R "$work/$1/check_kernels" cuda "$4" full "$3" >"$work/log" 2>&1
-    status=$?
-    [ $status -ne 0 ]
+    ! NN_EMU_ORDER=$2 timeout 300 setarch -R "$work/$1/check_kernels" cuda "$4" full "$3" >"$work/log" 2>&1
 }
 
 # What noticed it, from the log: the first line that says so.

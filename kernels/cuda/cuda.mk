@@ -8,11 +8,14 @@ ifeq ($(origin NVCC),undefined)
 NVCC := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 endif
 CUDA_ARCHS ?=
+# nvcc needs it too.
+CXX_FOUND := $(shell command -v $(CXX))
+CUDA_MISSING := $(if $(NVCC),$(if $(CXX_FOUND),,no $(CXX)),no nvcc)
 CUDA_HOME := $(if $(NVCC),$(patsubst %/bin/nvcc,%,$(realpath $(NVCC))))
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 
 # Sanitizers are for the emulated build (tests/cuda_on_cpu).
-CUDA_LIBRARY := $(if $(NVCC),$(if $(SANITIZE),,$(BUILD)/libnn_cuda.so))
+CUDA_LIBRARY := $(if $(SANITIZE)$(CUDA_MISSING),,$(BUILD)/libnn_cuda.so)
 
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.o)
 # Its own copy of what it needs of the programs' files.
@@ -24,7 +27,7 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-fvisibility=hidden,
 # As an error where the architectures are the ones that we try.
 NVCC_FLAGS += $(if $(filter all,$(CUDA_ARCHS)),-Werror all-warnings)
 
-train_mlp train_cnn: $(CUDA_LIBRARY)
+train_mlp train_cnn: $(CUDA_LIBRARY) $(BUILD)/kernels/cuda/wanted
 
 $(BUILD)/libnn_cuda.so: $(CUDA_OBJECTS) $(CUDA_C_OBJECTS)
 	@echo "LD $@ ($$(sed 's/.*# //' $(BUILD)/kernels/cuda/archs))"
@@ -47,10 +50,12 @@ $(BUILD)/kernels/cuda/archs: $(BUILD)/kernels/cuda/wanted scripts/cuda_archs.sh
 	$(Q)scripts/cuda_archs.sh $(NVCC) '$(CUDA_ARCHS)' >$@
 	@echo "CUDA $$(sed 's/.*# //' $@), by $(NVCC)"
 
-# Changes when the compiler or the wanted architectures do.
+# Changes when the compiler or the wanted architectures do. A library that is no longer built is
+# removed: it would not fit programs that are.
+CUDA_WANTED := $(if $(CUDA_MISSING),none: $(CUDA_MISSING),$(NVCC) $(NVCC_FLAGS) $(CUDA_ARCHS))
 $(BUILD)/kernels/cuda/wanted: force
 	@mkdir -p $(@D)
-	@echo '$(NVCC) $(NVCC_FLAGS) $(CUDA_ARCHS)' | cmp -s - $@ || \
-		echo '$(NVCC) $(NVCC_FLAGS) $(CUDA_ARCHS)' > $@
+	@echo '$(CUDA_WANTED)' | cmp -s - $@ || { echo '$(CUDA_WANTED)' > $@; \
+		$(if $(CUDA_MISSING),echo 'CUDA $(CUDA_WANTED)'; rm -f $(BUILD)/libnn_cuda.so;) }
 
 -include $(CUDA_OBJECTS:.o=.d) $(CUDA_C_OBJECTS:.o=.d)

@@ -11,12 +11,12 @@ EMULATED_SHIM := $(wildcard tests/cuda_on_cpu/*.cpp)
 EMULATED := $(BUILD)/emulated
 
 # The toolkit's headers, a C++ compiler, and the processor that fiber.cpp is written for.
-CXX_FOUND := $(shell command -v $(CXX))
 CUDA_INCLUDE := $(patsubst %/cublasLt.h,%,$(wildcard $(CUDA_HOME)/include/cublasLt.h))
 CAN_EMULATE := $(and $(CUDA_INCLUDE),$(CXX_FOUND),$(filter x86_64,$(shell uname -m)))
 
 EMULATED_FLAGS := -std=c++17 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -march=native -I. \
-	-isystem $(CUDA_INCLUDE) -Wall -Wextra -Wshadow -Wno-unknown-pragmas
+	$(addprefix -isystem ,$(filter-out /usr/include,$(CUDA_INCLUDE))) -Wall -Wextra -Wshadow \
+	-Wno-unknown-pragmas
 SANITIZE_fast := -O2
 SANITIZE_asan := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	-fno-omit-frame-pointer
