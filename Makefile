@@ -17,7 +17,7 @@ CFLAGS ?=
 WARN := -Wall -Wextra -Wshadow
 CONVERSIONS = $(if $(filter kernels/%,$<),,-Wconversion)
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -I. $(OPT) $(ARCH) -fopenmp -pthread $(WARN) $(CFLAGS)
-LDLIBS := -lz -lm -ldl -pthread -fopenmp
+LDLIBS := -lz -lm -pthread -fopenmp
 
 Q := $(if $(V),,@)
 
@@ -39,9 +39,9 @@ all: $(PROGRAMS)
 help:
 	@echo 'make               train_mlp, train_cnn and data/prepare; the CUDA backend where nvcc is'
 	@echo 'make train_cnn     one program'
+	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, under an hour'
-	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
 	@echo 'make bench         benchmarks against other libraries (setup.sh --dev)'
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'

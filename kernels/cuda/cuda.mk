@@ -27,6 +27,9 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-fvisibility=hidden,
 # As an error where the architectures are the ones that we try.
 NVCC_FLAGS += $(if $(filter all,$(CUDA_ARCHS)),-Werror all-warnings)
 
+# kernels/open.c calls dlopen().
+LDLIBS += -ldl
+
 train_mlp train_cnn: $(CUDA_LIBRARY) $(BUILD)/kernels/cuda/wanted
 
 $(BUILD)/libnn_cuda.so: $(CUDA_OBJECTS) $(CUDA_C_OBJECTS)
