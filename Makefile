@@ -49,7 +49,8 @@ SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
-TOOLS := $(BUILD)/tests/compare_models $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
+DEVICE_TOOLS := $(BUILD)/check_kernels $(BUILD)/time_kernels
+TOOLS := $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
 # oneDNN is compared where its header is installed.
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
 	/usr/include/oneapi/dnnl/dnnl.h),,bench/dnnl.c),$(wildcard bench/*.c)))
@@ -61,8 +62,9 @@ BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /u
 all: $(PROGRAMS)
 
 help:
-	@echo 'make               train_mlp, train_cnn and data/prepare'
+	@echo 'make               train_mlp, train_cnn and data/prepare; the CUDA backend where nvcc is'
 	@echo 'make train_cnn     one program'
+	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, under an hour'
 	@echo 'make bench         kernels against other libraries (bench/setup.sh; docs/performance.md)'
@@ -70,11 +72,15 @@ help:
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
 
+include $(wildcard kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk)
+
 # The top folder has links to the programs that were built last; not with SANITIZE=1.
 $(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force
 	@[ "$$(readlink -f $@)" = "$$(readlink -f $<)" ] || ln -sfr $< $@
 
-$(BUILD)/train_mlp $(BUILD)/train_cnn $(BUILD)/data/prepare: $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
+$(DEVICE_TOOLS): $(BUILD)/%: $(BUILD)/tests/%.o
+$(PROGRAMS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/%.o
+$(PROGRAMS:%=$(BUILD)/%) $(DEVICE_TOOLS): $(OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -145,20 +151,20 @@ $(BUILD)/flags: force
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
 force:
 
-test: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%)
+test: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULATED_TESTS)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test
 
-test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%)
+test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULATED_TESTS)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test-all
 
 bench: $(BENCHES)
 	$(Q)for b in $(filter-out %/roofline,$(BENCHES)); do $$b; done
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 
 # build/venv, Python packages for the interchange tests, stays.
 clean:
 	rm -rf build/native build/portable build/sanitize build/fuzz $(PROGRAMS)
 
--include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(TOOLS:=.d) $(BENCHES:=.d)
+-include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(BUILD)/tests/check_kernels.d $(TOOLS:=.d) $(BENCHES:=.d)

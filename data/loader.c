@@ -66,12 +66,13 @@ static int fill_slot(const Loader *l, Slot *s, const Order *order, int64_t epoch
     int64_t n = 0;
     for (int64_t p = first + skip; p < end; p += c->ranks)
         s->ids[n++] = (uint32_t)order_at(order, p);
+    s->batch = (Batch){s->images, s->labels, s->ids, n, epoch, index};
+    if (c->ids_only) return 0;
     // One window ahead, so that its blocks are in memory when their images are asked for.
     const bool start = index == 0 || (epoch == c->first_epoch && index == c->first_batch);
     const int64_t window = first / order->window, next = end / order->window;
     if (start) prefetch_window(l, order, window);
     if (start || next != window) prefetch_window(l, order, next + 1);
-    s->batch = (Batch){s->images, s->labels, s->ids, n, epoch, index};
     return dataset_gather(l->dataset, c->split, s->ids, n, s->images, s->labels, e);
 }
 
@@ -156,10 +157,12 @@ static int allocate_slots(Loader *l, Error *e)
     rounded = rounded / ALIGN * ALIGN;
     for (int i = 0; i < SLOTS; i++) {
         Slot *s = &l->slots[i];
-        s->images = aligned_alloc(ALIGN, rounded);
-        s->labels = malloc(n * sizeof *s->labels);
         s->ids = malloc(n * sizeof *s->ids);
-        if (!s->images || !s->labels || !s->ids)
+        if (!l->config.ids_only) {
+            s->images = aligned_alloc(ALIGN, rounded);
+            s->labels = malloc(n * sizeof *s->labels);
+        }
+        if (!s->ids || (!l->config.ids_only && (!s->images || !s->labels)))
             return fail(e, STATUS_IO, "no memory for %d batches of %zu images (%zu bytes each)",
                         SLOTS, n, rounded);
     }

@@ -20,14 +20,15 @@ typedef struct LoaderConfig {
     bool shuffle;   // stored order otherwise
     bool drop_last; // leave out an epoch's last batch if it is not full
     bool repeat;    // the next epoch follows; else the batches end with the epoch
+    bool ids_only;  // leave out images and labels, for who has them
     uint64_t seed;
     int64_t first_epoch, first_batch; // where to start
     int rank, ranks; // this process takes the positions p of an epoch with p % ranks == rank
 } LoaderConfig;
 
 typedef struct Batch {
-    const uint8_t *images; // (n, H, W, C)
-    const int32_t *labels; // (n)
+    const uint8_t *images; // (n, H, W, C); NULL with ids_only
+    const int32_t *labels; // (n); NULL with ids_only
     const uint32_t *ids;   // (n) index in the split: the key of every random decision on the image
     int64_t n;             // images of this process
     int64_t epoch, index;  // index of the batch inside its epoch; -1 after the last batch

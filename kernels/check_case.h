@@ -5,7 +5,7 @@
 // end; case_end() also verifies that inputs are what they were.
 //
 // Tolerances are bounds on rounding, from the unit roundoff of fp32 (U32) and of the element type
-// (Case.unit), for inputs that the element type holds exactly:
+// (Case.unit), for inputs that the element type, and TF32 where products round to it, hold exactly:
 //   sum of K products   |error| <= 4 (sqrt(K) + 2) U32 sum|x||w|, in any order of summation, but
 //                       for one case in 1e14 (Higham & Mary 2019, theorem 2.4, lambda = 4; twice
 //                       the terms: the product rounds too)

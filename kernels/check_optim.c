@@ -151,15 +151,16 @@ static double muon_slope(Muon m)
 
 // An error in X grows by the slope an iteration; what an iteration adds is that of sums of K
 // products, relative to the size of a typical element: |X|_F <= 1.2 sqrt(smaller side), spread
-// over rows * columns. A device may hold X in its element type.
+// over rows * columns. A device may hold X in its element type, or round it in products (TF32).
 static double muon_tolerance(const Case *c, Muon m, int64_t rows, int64_t columns)
 {
     const double smaller = (double)(rows < columns ? rows : columns);
     const double larger = (double)(rows < columns ? columns : rows);
     const double typical = 1.2 * sqrt(smaller / (smaller * larger));
+    const double unit = c->k->tf32 ? 0x1p-11 : c->unit;
     double growth = 1;
     for (int i = 0; i < m.iterations; i++) growth = growth * fmax(1, muon_slope(m)) + 1;
-    return growth * (sum_error(larger, 1) + 4 * (c->unit - U32)) * typical;
+    return growth * (sum_error(larger, 1) + 4 * (unit - U32)) * typical;
 }
 
 void check_muon_update(Case *c)

@@ -146,6 +146,8 @@ typedef struct Kernels {
     char description[128]; // for a person: "Intel Xeon, 2 threads, AVX-512"
     ElementType element;
     size_t element_size;
+    bool tf32;       // element F32: matrix products may round their factors to 11 significant bits
+    bool own_memory; // not the host's: a data set that stays there need not be sent again
 
     // ---- memory and control ------------------------------------------------------------------
     void *(*alloc)(size_t bytes); // zeroed, 256-byte aligned; NULL when there is not enough
@@ -282,6 +284,7 @@ typedef struct KernelsConfig {
     const char *device; // "cpu", "cuda", "cuda:1", "auto"
     const char *dtype;  // "auto", "fp32", "tf32", "bf16"
     int threads;        // CPU; 0: all that this process may use
+    bool no_graph;      // never capture a step: make its calls each time
 } KernelsConfig;
 
 // Opens the device. One a process. STATUS_DEVICE with the fix when it cannot be used; "auto" falls

@@ -1,6 +1,12 @@
 // Chooses the device by its name, and the CPU backend by what the processor can do.
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "kernels/cuda/open.h"
 #include "kernels/kernels.h"
 
 static bool is_cuda(const char *device)
@@ -38,14 +44,43 @@ static int open_cpu(const Kernels **k, const KernelsConfig *c, Error *e)
     return status;
 }
 
+// The CUDA backend is a shared object beside the program, opened only when it may be of use: it and
+// what it needs are not on every machine.
+static int open_cuda(const Kernels **k, const KernelsConfig *c, char note[256], Error *e)
+{
+    char path[PATH_MAX + sizeof "libnn_cuda.so"];
+    if (!realpath("/proc/self/exe", path)) path[0] = '\0';
+    char *slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, "libnn_cuda.so");
+    if (access(path, F_OK) != 0)
+        return fail(e, STATUS_DEVICE,
+                    "this build has no CUDA backend: install the CUDA toolkit (scripts/doctor.sh "
+                    "says how) and run make again, or use --device cpu");
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    __typeof__(&cuda_open) open = NULL;
+    if (library) *(void **)&open = dlsym(library, "cuda_open");
+    if (!open) return fail(e, STATUS_DEVICE, "%s; run make again, or use --device cpu", dlerror());
+    return open(k, c, note, e);
+}
+
+// Uses a GPU where there is one. False, and why in `note`, when only something is missing for it;
+// without an NVIDIA driver there is nothing to say.
+static bool open_gpu(const Kernels **k, const KernelsConfig *c, char note[256])
+{
+    Error e;
+    if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) return false;
+    if (open_cuda(k, c, note, &e) == STATUS_OK) return true;
+    snprintf(note, 256, "on the CPU, since %.180s (scripts/doctor.sh)", e.message);
+    return false;
+}
+
 int kernels_open(const Kernels **k, const KernelsConfig *c, char note[256], Error *e)
 {
     note[0] = '\0';
-    if (is_cuda(c->device))
-        return fail(e, STATUS_DEVICE,
-                    "--device %s: this build has no CUDA backend; use --device cpu", c->device);
+    if (is_cuda(c->device)) return open_cuda(k, c, note, e);
     if (strcmp(c->device, "cpu") != 0 && strcmp(c->device, "auto") != 0)
         return fail(e, STATUS_USAGE, "unknown --device '%s': expected auto, cpu, cuda or cuda:N",
                     c->device);
+    if (strcmp(c->device, "auto") == 0 && open_gpu(k, c, note)) return STATUS_OK;
     return open_cpu(k, c, e);
 }

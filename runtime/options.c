@@ -28,6 +28,8 @@ static void add_shared(CommandLine *line)
         ARG_STRING("device", &o->device, "NAME", "auto, cpu, cuda or cuda:N"),
         ARG_CHOICE("dtype", &o->dtype, dtype_names, "of activations and working weights"),
         ARG_INT("threads", &o->threads, 0, 1024, "CPU threads; 0: all; never changes a result"),
+        ARG_ONOFF("graph", &o->graph, "cuda: replay a step as one graph"),
+        ARG_ONOFF("resident", &o->resident, "keep the data on the GPU if half its memory will do"),
         ARG_HEADING("Training"),
         ARG_DOUBLE("epochs", &o->epochs, 0.001, 1e6, "passes over the training images"),
         ARG_INT("steps", &o->steps, 0, 1e9, "optimizer steps instead; 0: by epochs"),
@@ -116,6 +118,7 @@ void options_parse(CommandLine *line, const Arg *own, size_t own_count, const ch
 {
     Error e;
     const bool help = args_help_asked(argc, argv);
+    line->options.graph = line->options.resident = true;
     add_args(line, own, own_count);
     add_shared(line);
     const int status = args_parse(line->table, line->count, argc, argv, &e);

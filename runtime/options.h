@@ -16,6 +16,8 @@ typedef struct Options {
     const char *device;
     int dtype; // index into dtype_names
     int64_t threads;
+    bool graph;    // device CUDA: replay captured steps
+    bool resident; // keep the data on a device with memory of its own, if it fits
     double epochs;
     int64_t steps; // 0: by epochs
     int64_t batch_size;

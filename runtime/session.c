@@ -80,6 +80,7 @@ static void open_kernels(Session *s)
         .device = s->options->device,
         .dtype = dtype_names[s->options->dtype],
         .threads = (int)s->options->threads,
+        .no_graph = !s->options->graph,
     };
     check(kernels_open(&s->kernels, &config, s->note, &e), &e);
     if (!s->options->selftest || s->kernels->element == F32) return;
@@ -147,18 +148,33 @@ void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor
     GatherDims dims = {.n = f->n, .h = d->h, .w = d->w, .c = d->c};
     memcpy(dims.mean, d->mean, sizeof dims.mean);
     memcpy(dims.std, d->std, sizeof dims.std);
-    k->gather(x->value, labels->value, f->images->value, f->labels->value, f->ids->value, NULL,
-              dims, augment);
+    if (f->set)
+        k->gather(x->value, labels->value, f->set->images, f->set->labels, f->ids->value,
+                  f->ids->value, dims, augment);
+    else
+        k->gather(x->value, labels->value, f->images->value, f->labels->value, f->ids->value, NULL,
+                  dims, augment);
 }
 
-static void feed_load(Session *s, const Batch *b)
+// Whether the split is on the device, where it is brought when it is asked for first.
+static bool on_device(Session *s, Split split)
+{
+    Error e;
+    if (!s->options->resident) return false;
+    check(device_data_load(&s->sets[split], s->kernels, &s->data, split, &e), &e);
+    return s->sets[split].images != NULL;
+}
+
+static void feed_load(Session *s, Split split, const Batch *b)
 {
     const Kernels *k = s->kernels;
     const size_t stride = (size_t)s->data.h * (size_t)s->data.w * (size_t)s->data.c;
     s->feed.n = b->n;
+    s->feed.set = b->images ? NULL : &s->sets[split];
+    k->upload(s->feed.ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));
+    if (!b->images) return;
     k->upload(s->feed.images->value, b->images, (size_t)b->n * stride);
     k->upload(s->feed.labels->value, b->labels, (size_t)b->n * sizeof(int32_t));
-    k->upload(s->feed.ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));
 }
 
 static Loader *open_loader(Session *s, LoaderConfig c)
@@ -167,6 +183,7 @@ static Loader *open_loader(Session *s, LoaderConfig c)
     Loader *l;
     c.seed = (uint64_t)s->options->seed;
     c.ranks = 1;
+    c.ids_only = on_device(s, c.split);
     check(loader_open(&l, &s->data, &c, &e), &e);
     return l;
 }
@@ -177,7 +194,7 @@ void session_load_fixed(Session *s, int64_t n)
     Batch b;
     Loader *l = open_loader(s, (LoaderConfig){.split = SPLIT_TRAIN, .batch = n});
     check(loader_next(l, &b, &e), &e);
-    feed_load(s, &b);
+    feed_load(s, SPLIT_TRAIN, &b);
     loader_close(l);
 }
 
@@ -231,7 +248,7 @@ bool session_next(Session *s)
     Batch b = s->first;
     s->first.n = 0;
     if (b.n == 0) check(loader_next(s->loader, &b, &e), &e);
-    feed_load(s, &b);
+    feed_load(s, SPLIT_TRAIN, &b);
     s->step++;
     s->evaluated = false;
     return true;
@@ -412,7 +429,7 @@ Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
     for (int64_t i = 0; !os_stop_signal(); i++) {
         check(loader_next(l, &b, &e), &e);
         if (b.n > 0) {
-            feed_load(s, &b);
+            feed_load(s, SPLIT_TEST, &b);
             infer(model);
         }
         if (b.n > 0 && (i + 1) % READ_EVERY != 0) continue;
@@ -625,6 +642,7 @@ void session_close(Session *s)
     checkpoint_close(&s->line.checkpoint);
     if (s->ema) s->kernels->release(s->ema);
     if (s->ema_backup) s->kernels->release(s->ema_backup);
+    for (int i = 0; i < 2; i++) device_data_release(&s->sets[i], s->kernels);
     tensors_release(&s->tensors, s->kernels);
     dataset_close(&s->data);
     s->kernels->close();

@@ -22,6 +22,7 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "runtime/device_data.h"
 #include "runtime/options.h"
 #include "runtime/run.h"
 #include "runtime/tensor.h"
@@ -36,6 +37,7 @@ typedef struct Program {
 
 // The current batch on the device.
 typedef struct Feed {
+    const DeviceData *set; // the split whose rows `ids` are; NULL: images and labels are those here
     Tensor *images; // (batch,H,W,C) uint8
     Tensor *labels; // (batch) int32
     Tensor *ids;    // (batch) uint32, global sample indices
@@ -57,6 +59,7 @@ typedef struct Session {
     int failed_operations; // of --selftest with another --dtype than fp32, which is checked first
     Tensors tensors;
     Feed feed;
+    DeviceData sets[2]; // the splits that stay on the device
     Tensor *metrics;   // (METRICS) loss and correct count since they were last read
     Tensor *grad_norm; // (1) of --clip-norm
     Plan plan;         // of a training step's forward and backward

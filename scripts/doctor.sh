@@ -16,8 +16,7 @@ are (default: the folder of nn.c). Each check is
   ok     fine
   warn   slower or fragile, but CUDA works
   FAIL   CUDA cannot work
-with the cause and the command that fixes it. The last line is the verdict. Today nn.c trains on the
-CPU everywhere; its CUDA backend is being built.
+with the cause and the command that fixes it. The last line is the verdict.
 
   --json   the same as one JSON object
 
@@ -716,12 +715,10 @@ report() {
     wsl1) place='WSL 1' ;;
     *) place='native Linux' ;;
     esac
-    note=''
-    [ -d "$tree/kernels/cuda" ] || note='nn.c trains on the CPU today; its CUDA backend is being built'
     verdict='ready for CUDA'
     [ -z "$reason" ] || verdict="CPU only, because $reason"
     printf '%s' "$records" | json=$json platform=$platform inside=$container \
-        place="${container:+a container in }$place" title=$title verdict=$verdict note=$note \
+        place="${container:+a container in }$place" title=$title verdict=$verdict \
         awk -F '\t' '
     function quote(s) {
         gsub(/[\\"]/, "\\\\&", s)
@@ -738,7 +735,6 @@ report() {
             printf "\"verdict\": %s,\n \"checks\": [", quote(ENVIRON["verdict"])
         } else {
             printf "%s: %s\n", ENVIRON["place"], ENVIRON["title"]
-            if (ENVIRON["note"] != "") print ENVIRON["note"]
         }
     }
     json {

@@ -70,4 +70,10 @@ make_venv() {
 
 mapfile -t missing < <(missing_packages)
 [ ${#missing[@]} -eq 0 ] || install_missing
-[ "${1-}" != --dev ] || make_venv
+if [ "${1-}" = --dev ]; then
+    make_venv
+    if ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+        echo "setup.sh: no CUDA toolkit, which is several GB and not installed here: tests of the CUDA backend" \
+            "will be skipped (scripts/doctor.sh says how to install it)" >&2
+    fi
+fi

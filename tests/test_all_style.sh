@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Layout and lint: clang-format, shellcheck, no line over 100 columns, the promises of STYLE.
 . "$(dirname "$0")/lib.sh"
-sources=$(find . -path ./build -prune -o -name '*.[ch]' -print)
+sources=$(find . -path ./build -prune -o \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) -print)
 scripts=$(find scripts tests bench .ci -name '*.sh' -o -path .ci/run)
 
 # shellcheck disable=SC2086 # lists of names without spaces

@@ -26,7 +26,7 @@ fails "steps and epochs" $u "--epochs" "$train_cnn" --steps 3 --epochs 2
 fails "verify without data" $u "--data" "$train_mlp" --verify
 fails "eval-only alone" $u "--init" "$train_cnn" --eval-only
 fails "unknown device" $u "gpu" "$train_cnn" --device gpu
-fails "no CUDA here" 5 "--device cpu" "$train_cnn" --device cuda
+fails "no GPU to be seen" 5 "scripts/doctor.sh" env CUDA_VISIBLE_DEVICES= "$train_cnn" --device cuda
 fails "no such data" 3 "nowhere" "$train_cnn" --data nowhere
 fails "no such weights" 3 "none.safetensors" "$train_mlp" --init none.safetensors
 echo '{' >broken.safetensors

@@ -11,7 +11,7 @@ cp -a Makefile train_*.c kernels data runtime "$tree" 2>/dev/null
 mkdir -p "$tree/build" && cp -a "$BUILD" "$tree/$BUILD"
 
 patch_of() { sed -n '/^```diff$/,/^```$/p' "$1" | sed '1d;$d'; }
-build() { make -s -C "$tree" "$1" >"$work/make.log" 2>&1; }
+build() { make -s -C "$tree" NVCC= "$1" >"$work/make.log" 2>&1; }
 selftest_names() { # selftest_names TENSOR: fails, and names it
     "$tree/train_cnn" --net simple --selftest >"$work/out" 2>&1
     [ $? -eq 1 ] && grep -q "gradient of $1 is not" "$work/out"

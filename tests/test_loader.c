@@ -184,6 +184,31 @@ static void test_drop_last(void **state)
     dataset_close(&d);
 }
 
+// Who has the images asks for the ids alone: they are the same.
+static void test_ids_only(void **state)
+{
+    Dataset d;
+    Error e = {0};
+    Batch a, b;
+    (void)state;
+    open_set(&d, false);
+    LoaderConfig c = {.batch = 300, .shuffle = true, .seed = 2};
+    Loader *whole = open_loader(&d, c);
+    c.ids_only = true;
+    Loader *ids = open_loader(&d, c);
+    do {
+        assert_int_equal(loader_next(whole, &a, &e), 0);
+        assert_int_equal(loader_next(ids, &b, &e), 0);
+        assert_int_equal(a.n, b.n);
+        assert_null(b.images);
+        assert_null(b.labels);
+        if (a.n > 0) assert_memory_equal(a.ids, b.ids, (size_t)a.n * sizeof *a.ids);
+    } while (a.n > 0);
+    loader_close(whole);
+    loader_close(ids);
+    dataset_close(&d);
+}
+
 // The ranks together have each batch's images, whatever their number.
 static void test_ranks_share_the_epoch(void **state)
 {
@@ -443,6 +468,7 @@ int main(void)
         WITH_SET(test_statistics_are_exact),
         WITH_SET(test_an_epoch_has_every_image_once),
         WITH_SET(test_drop_last),
+        WITH_SET(test_ids_only),
         WITH_SET(test_ranks_share_the_epoch),
         WITH_SET(test_resumes_inside_an_epoch),
         WITH_SET(test_refuses_impossible_batches),

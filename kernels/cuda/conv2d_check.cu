@@ -1,0 +1,129 @@
+// The check at start: each tensor-core kernel against the plain one on small ragged maps of small
+// integers, whose products and sums both hold exactly, so that the results are equal bit for bit.
+// A kernel that differs is switched off for the run: a wrong instruction, compiler or driver then
+// does not train a wrong network. Channel statistics are left to --selftest.
+#include <math.h>
+#include <stdio.h>
+
+#include "kernels/cuda/conv2d.cuh"
+
+bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true};
+int conv_tensor_width;
+
+// More steps of every product than stages, and nothing a multiple of a tile.
+static const ConvDims shape = {3, 9, 8, 40, 72, 2, 1, 1};
+constexpr int64_t MOST = 3 * 10 * 9 * 72; // values of a tensor: those of dy
+
+typedef enum { FORWARD, POOL, DATA, POOL_DATA, WEIGHT, POOL_WEIGHT, OPERATIONS } Operation;
+static const ConvTensorKernel kernel_of[OPERATIONS] = {CONV_TENSOR_WINDOWS, CONV_TENSOR_WINDOWS,
+                                                       CONV_TENSOR_WINDOWS, CONV_TENSOR_SPREAD,
+                                                       CONV_TENSOR_WEIGHT,  CONV_TENSOR_WEIGHT};
+static const char *const names[] = {"the convolution", "the gradient of a pooled convolution",
+                                    "the weight gradient"};
+
+struct CheckTensors {
+    void *x, *w, *dy; // element
+    uint8_t *argmax;
+    void *out;           // of any operation
+    uint8_t *out_argmax; // of POOL
+    float *numbers;      // what is read, in fp32
+};
+
+// -2 .. 2, or 0 .. 3 for an argmax: the highest bits of a multiple of the place.
+static uint32_t draw(int64_t i, uint32_t below)
+{
+    return (uint32_t)((uint64_t)((uint32_t)i * 2654435761u) * below >> 32);
+}
+
+static void fill(const Kernels *k, const CheckTensors &t, void *tensor)
+{
+    static float host[MOST];
+    for (int64_t i = 0; i < MOST; i++) host[i] = (float)draw(i, 5) - 2;
+    k->upload(t.numbers, host, sizeof host);
+    k->from_f32(tensor, t.numbers, MOST);
+}
+
+static void run(const Kernels *k, const CheckTensors &t, Operation operation)
+{
+    const ConvDims d = shape;
+    switch (operation) {
+    case FORWARD:
+        return k->conv2d_forward(t.out, NULL, NULL, t.x, t.w, NULL, ACT_NONE, d);
+    case POOL:
+        return k->conv2d_pool_forward(t.out, t.out_argmax, NULL, t.x, t.w, NULL, ACT_NONE, d);
+    case DATA:
+        return k->conv2d_backward_data(t.out, t.dy, t.w, d);
+    case POOL_DATA:
+        return k->conv2d_pool_backward_data(t.out, t.dy, t.argmax, t.w, d);
+    case WEIGHT:
+        return k->conv2d_backward_weight((float *)t.out, t.dy, t.x, SET, d);
+    default:
+        return k->conv2d_pool_backward_weight((float *)t.out, t.dy, t.argmax, t.x, SET, d);
+    }
+}
+
+// What an operation wrote, and a place for it on the host.
+struct Result {
+    float out[MOST];
+    uint8_t argmax[MOST];
+};
+
+static void result_of(const Kernels *k, const CheckTensors &t, Operation operation, Result *result)
+{
+    k->zero(t.out, sizeof result->out);
+    k->zero(t.out_argmax, sizeof result->argmax);
+    run(k, t, operation);
+    k->download(result->out, t.out, sizeof result->out);
+    k->download(result->argmax, t.out_argmax, sizeof result->argmax);
+}
+
+static void check_width(const Kernels *k, const CheckTensors &t, int width)
+{
+    static Result plain, tensor;
+    for (int i = 0; i < OPERATIONS; i++) {
+        cuda_device.tensor_cores_ok = false;
+        result_of(k, t, (Operation)i, &plain);
+        cuda_device.tensor_cores_ok = true;
+        conv_tensor_width = width;
+        result_of(k, t, (Operation)i, &tensor);
+        conv_tensor_width = 0;
+        if (memcmp(&plain, &tensor, sizeof plain) != 0) conv_tensor_ok[kernel_of[i]] = false;
+    }
+}
+
+static void check_widths(const Kernels *k, const CheckTensors &t)
+{
+    static uint8_t places[MOST];
+    for (int64_t i = 0; i < MOST; i++) places[i] = (uint8_t)draw(i, 4);
+    for (void *tensor : {t.x, t.w, t.dy}) fill(k, t, tensor);
+    k->upload(t.argmax, places, sizeof places);
+    for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width);
+}
+
+static void report(char line[256])
+{
+    int length = 0;
+    for (int i = 0; i < CONV_TENSOR_KERNELS; i++)
+        if (!conv_tensor_ok[i])
+            length += snprintf(line + length, (size_t)(256 - length), "%s%s",
+                               length ? ", " : "wrong on this GPU's tensor cores: ", names[i]);
+    if (length)
+        snprintf(line + length, (size_t)(256 - length),
+                 "; plain kernels do it in this run (please report GPU and driver)");
+}
+
+void cuda_matmul_self_check(const Kernels *k, char line[256])
+{
+    line[0] = '\0';
+    for (bool &ok : conv_tensor_ok) ok = true;
+    if (!cuda_device.tensor_cores_ok || !conv_on_tensor_cores(CONV_TENSOR_WINDOWS, 8)) return;
+    CheckTensors t;
+    void **const all[] = {
+        &t.x, &t.w, &t.dy, (void **)&t.argmax, &t.out, (void **)&t.out_argmax, (void **)&t.numbers};
+    bool enough = true;
+    for (void **tensor : all) enough = (*tensor = k->alloc(MOST * sizeof(float))) && enough;
+    if (enough) check_widths(k, t);
+    for (void **tensor : all)
+        if (*tensor) k->release(*tensor);
+    report(line);
+}

@@ -1,0 +1,77 @@
+// What the files of the CUDA backend share. Everything of CUDA itself comes from common.cuh.
+#ifndef KERNELS_CUDA_CUDA_H
+#define KERNELS_CUDA_CUDA_H
+
+#include "kernels/cuda/common.cuh"
+
+// The device that is open.
+typedef struct CudaDevice {
+    int index;            // cuda:N
+    int capability;       // 10 * major + minor: 90
+    int processors;       // multiprocessors (SM)
+    size_t shared_optin;  // most bytes of shared memory a block may ask for
+    size_t memory;        // bytes in all
+    ElementType element;  // of activations and working weights
+    bool tf32;            // element F32: matrix products may round their inputs to tf32
+    bool tensor_cores_ok; // cleared where the self-check at start found a tensor-core kernel wrong
+} CudaDevice;
+extern CudaDevice cuda_device;
+
+// Where operations put their launches, copies and events; it is never the default stream, and it
+// may be capturing a graph: an operation makes no call that waits or allocates.
+extern cudaStream_t cuda_stream;
+
+// The values of the step that is running, in device memory: the pointer never changes, the values
+// do before each step.
+extern const StepValues *cuda_step;
+
+// Scratch memory of one operation, as in kernels/cpu/cpu.h: 256-byte aligned, contents undefined,
+// valid until the operation's last launch has run. An operation asks once, before it launches
+// anything, and returns at once when the answer is NULL: then the device is being planned, and only
+// the size mattered.
+void *cuda_scratch(size_t bytes);
+
+// For an operation that needs none: true while the device is being planned, when it must return.
+bool cuda_planning(void);
+
+// Between cuda_nested(true) and cuda_nested(false), the operations that an operation calls have
+// scratch memory of their own. Not nested further.
+void cuda_nested(bool on);
+
+// Runs the statements with T = the element type: BY_ELEMENT(nn_launch(kernel<T>, ...));
+#define BY_ELEMENT(...)                                                                            \
+    do {                                                                                           \
+        if (cuda_device.element == BF16) {                                                         \
+            typedef bf16 T;                                                                        \
+            __VA_ARGS__;                                                                           \
+        } else {                                                                                   \
+            typedef float T;                                                                       \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+    } while (0)
+
+// Each file puts its operations into the table.
+void cuda_gather_ops(Kernels *k);     // gather.cu
+void cuda_linear_ops(Kernels *k);     // linear.cu
+void cuda_conv2d_ops(Kernels *k);     // conv2d*.cu
+void cuda_activation_ops(Kernels *k); // activation.cu
+void cuda_norm_ops(Kernels *k);       // norm.cu
+void cuda_pool_ops(Kernels *k);       // pool.cu
+void cuda_loss_ops(Kernels *k);       // loss.cu
+void cuda_optimizer_ops(Kernels *k);  // optimizer.cu
+void cuda_muon_ops(Kernels *k);       // muon.cu
+void cuda_vector_ops(Kernels *k);     // vector.cu
+
+// Called once by open, after the table is complete: compares the tensor-core kernels with the plain
+// ones on small ragged inputs in under 0.1 s. On a mismatch it clears tensor_cores_ok, or a switch
+// of its own, and writes one line; else the line stays empty.
+void cuda_matmul_self_check(const Kernels *k, char line[256]);
+void cuda_linear_close(void); // releases what linear.cu holds: handle, workspace, plans
+
+// Merges of partial results in a fixed order, for the epilogues of several files (reduce.cu).
+// stats (3,channels): count, mean, M2 from partial (tiles,3,channels) by Chan's formula, set.
+void cuda_merge_stats(float *stats, const float *partial, int64_t tiles, int channels);
+// sum (n) = partial (parts,n) summed over parts; SET or ADD.
+void cuda_sum_parts(float *sum, const float *partial, int64_t parts, int64_t n, GradMode mode);
+
+#endif

@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# Everything that only a machine with a GPU can show, in one report; see --help.
+set -u
+
+usage() {
+    cat <<'END'
+Usage: scripts/gpu_check.sh [DIR]
+
+On a machine with an NVIDIA GPU: builds nn.c, compares every operation on the GPU with the fp64
+reference, checks the gradients of both trainers, runs compute-sanitizer on small shapes, trains
+both networks, compares runs that must have the same bits (graphs on and off, data resident and
+sent), and times the operations beside what the GPU can do at most. Takes under 8 minutes; needs the
+CUDA toolkit, gcc, make and zlib. What cannot run here is skipped by name.
+
+Writes report.md, report.json and a log of each part to DIR (default: build/gpu_check).
+
+Exit status: 0 no part failed; 1 a part failed; 2 wrong use; 5 there is no GPU to check.
+END
+}
+
+case ${1-} in
+-h | --help) usage && exit 0 ;;
+-*) usage >&2 && exit 2 ;;
+esac
+cd "$(dirname "$0")/.." || exit 1
+out=${1:-build/gpu_check} build=build/native
+began=$SECONDS end=$((SECONDS + 470))
+mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
+rm -rf "$out"/*.log "$out"/*.tsv "$out"/run-*
+results=$out/results.tsv # lines of part, status, seconds, remark
+: >"$results"
+
+# ---- what is here --------------------------------------------------------------------------------
+
+find_tool() { # find_tool NAME PLACE...: its path
+    local name=$1 place
+    command -v "$name" && return
+    shift
+    for place in "$@"; do [ -x "$place/$name" ] && echo "$place/$name" && return; done
+    return 1
+}
+
+no_gpu() {
+    echo "error: no GPU to check: $1; scripts/doctor.sh says more" >&2
+    exit 5
+}
+
+smi=$(find_tool nvidia-smi /usr/lib/wsl/lib) || smi=
+if [ -z "$smi" ] && ! [ -e /dev/nvidia0 ] && ! [ -e /dev/dxg ]; then
+    no_gpu "no nvidia-smi, no /dev/nvidia0, no /dev/dxg"
+fi
+nvcc=$(find_tool nvcc /usr/local/cuda/bin) || no_gpu "nvcc is missing: install the CUDA toolkit"
+sanitizer=$(find_tool compute-sanitizer /usr/local/cuda/bin) || sanitizer=
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+record() { # record NAME STATUS SECONDS REMARK
+    printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$results"
+    printf '%-4s %-34s %5s s  %s\n' "$2" "$1" "$3" "$4"
+}
+
+# part NAME LIMIT COMMAND...: its output goes to NAME.log, whose last line is the remark.
+part() {
+    local name=$1 limit=$2 start=$SECONDS status left=$((end - SECONDS))
+    local log=$out/${name//[^a-zA-Z0-9]/-}.log
+    shift 2
+    if [ "$left" -lt 5 ]; then
+        record "$name" skip 0 "no time left of the 8 minutes"
+        return 1
+    fi
+    timeout -k 5 "$((limit < left ? limit : left))" "$@" >"$log" 2>&1 </dev/null
+    status=$?
+    case $status in
+    0) record "$name" ok $((SECONDS - start)) "$(tail -n 1 "$log" | tr '\t|' '  ' | cut -c1-100)" ;;
+    124 | 137) record "$name" FAIL $((SECONDS - start)) "not done after $limit s" ;;
+    *) record "$name" FAIL $((SECONDS - start)) \
+        "status $status: $( (grep -E '^(FAIL|error)' "$log" || tail -n 1 "$log") | head -n 1 |
+            tr '\t|' '  ' | cut -c1-160)" ;;
+    esac
+    return $status
+}
+
+# The same bits: both runs' weights and losses.
+same_runs() {
+    cmp "$out/$1/model.safetensors" "$out/$2/model.safetensors" || return 1
+    for run in "$1" "$2"; do
+        sed -nE 's/.*"step":([0-9]+),.*"loss":([^,]+),.*/\1 \2/p' "$out/$run/log.jsonl" >"$out/$run.losses"
+    done
+    cmp "$out/$1.losses" "$out/$2.losses" && [ -s "$out/$1.losses" ] &&
+        echo "same weights and $(wc -l <"$out/$1.losses") same losses"
+}
+
+train() { # train NAME PROGRAM OPTION...: into DIR/run-NAME
+    local name=$1
+    shift
+    rm -rf "$out/run-$name"
+    "$@" --device cuda --out "$out/run-$name" || return
+    grep -oE '"(test_accuracy|images_per_s)":[^,]+' "$out/run-$name/summary.json" | tr -d '"' | xargs
+}
+export -f same_runs train
+export out
+
+sanitize() { # sanitize TOOL
+    if [ -z "$sanitizer" ]; then
+        record "compute-sanitizer $1" skip 0 "compute-sanitizer is not installed"
+        return
+    fi
+    part "compute-sanitizer $1" 60 "$sanitizer" --tool "$1" --error-exitcode 9 \
+        $build/check_kernels cuda bf16 quick
+}
+
+# ---- the run -------------------------------------------------------------------------------------
+
+part build 240 make -j "$(nproc)" NVCC="$nvcc" train_mlp train_cnn $build/check_kernels \
+    $build/time_kernels || {
+    tail -n 20 "$out/build.log"
+    exit 1
+}
+$build/check_kernels cuda auto quick alloc >"$out/device.log" 2>&1
+if [ $? -eq 5 ]; then no_gpu "$(head -n 1 "$out/device.log")"; fi
+description=$(sed -n '1s/^[^ ]*: //p' "$out/device.log")
+
+dtypes='bf16 tf32 fp32'
+$build/check_kernels cuda bf16 quick alloc >"$out/bf16.log" 2>&1
+if [ $? -eq 5 ]; then
+    dtypes=fp32
+    record "bf16, tf32" skip 0 "$(sed -n 's/^error: //p' "$out/bf16.log" | cut -c1-100)"
+fi
+for dtype in $dtypes; do
+    part "operations $dtype" 60 $build/check_kernels cuda "$dtype" full
+done
+part "gradients train_mlp" 40 ./train_mlp --device cuda --dtype fp32 --selftest
+part "gradients train_cnn" 40 ./train_cnn --device cuda --dtype fp32 --selftest
+part "gradients train_cnn simple" 40 ./train_cnn --device cuda --dtype fp32 --net simple --selftest
+
+part "train_mlp" 60 bash -c 'train mlp ./train_mlp --target-accuracy 0.97'
+part "train_cnn" 60 bash -c 'train cnn ./train_cnn --target-accuracy 0.98'
+for data in data/mnist data/cifar10; do
+    target=0.935
+    [ $data = data/mnist ] && target=0.99
+    if [ -e $data ]; then
+        part "train_cnn $data" 90 bash -c \
+            "train ${data#data/} ./train_cnn --data $data --target-accuracy $target"
+    else
+        record "train_cnn $data" skip 0 "not downloaded: scripts/download.sh"
+    fi
+done
+
+short='--steps 40 --quiet'
+for program in mlp cnn; do
+    part "$program with graphs" 60 bash -c "train $program-graph ./train_$program $short"
+    part "$program without graphs" 60 bash -c "train $program-calls ./train_$program $short --graph off"
+    part "$program data sent" 60 bash -c "train $program-sent ./train_$program $short --resident off"
+    part "same bits $program graph on, off" 10 bash -c "same_runs run-$program-graph run-$program-calls"
+    part "same bits $program resident, sent" 10 bash -c "same_runs run-$program-graph run-$program-sent"
+done
+
+for dtype in $dtypes; do
+    part "times $dtype" 60 bash -c "$build/time_kernels cuda $dtype >$out/times-$dtype.tsv && grep -c ^time $out/times-$dtype.tsv"
+done
+for tool in memcheck racecheck initcheck; do sanitize $tool; done
+
+# ---- the report ----------------------------------------------------------------------------------
+
+driver=unknown
+[ -n "$smi" ] && driver=$("$smi" --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)
+compiler=$("$nvcc" --version | sed -n 's/.*release \([^,]*\),.*/\1/p')
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+markdown() {
+    echo "# nn.c on $description"
+    echo
+    echo "$(date -u +%Y-%m-%d), commit $commit, driver $driver, CUDA $compiler, $(uname -sr); written by"
+    echo "scripts/gpu_check.sh in $((SECONDS - began)) s."
+    echo
+    echo '| part | result | s | |'
+    echo '| --- | --- | --- | --- |'
+    awk -F '\t' '{printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4}' "$results"
+    for dtype in $dtypes; do
+        [ -s "$out/times-$dtype.tsv" ] || continue
+        echo
+        echo "## Operations, $dtype"
+        echo
+        awk -F '\t' '
+            $1 == "ceiling" && $2 == "copy" {copy = $3}
+            $1 == "ceiling" && $2 == "matmul" {
+                printf "Measured ceilings: copy %s GB/s, matrix product %s TFLOP/s. Fraction: the time at the\n", copy, $3
+                printf "ceilings over the time taken; maps that fit into the cache may exceed 1.\n\n"
+                printf "| operation | shape | us | GB/s | TFLOP/s | fraction |\n| --- | --- | --- | --- | --- | --- |\n"
+            }
+            $1 == "time" {printf "| %s | %s | %s | %s | %s | %s |\n", $2, $3, $4, $5, $6, $7}' \
+            "$out/times-$dtype.tsv"
+    done
+}
+
+json() {
+    awk -F '\t' -v description="$description" -v commit="$commit" -v driver="$driver" \
+        -v compiler="$compiler" -v seconds=$((SECONDS - began)) '
+        function text(s) {
+            gsub(/[\\"]/, "\\\\&", s)
+            gsub(/[^ -~]/, "?", s)
+            return "\"" s "\""
+        }
+        BEGIN {
+            printf "{\"device\": %s, \"commit\": %s, \"driver\": %s, \"cuda\": %s, \"seconds\": %d,\n",
+                text(description), text(commit), text(driver), text(compiler), seconds
+        }
+        FILENAME ~ /results\.tsv$/ {
+            printf "%s {\"part\": %s, \"result\": %s, \"seconds\": %d, \"remark\": %s}",
+                parts++ ? ",\n" : " \"parts\": [\n", text($1), text($2), $3, text($4)
+        }
+        FILENAME ~ /times-/ && $1 == "device" {dtype = $3}
+        FILENAME ~ /times-/ && $1 == "ceiling" {
+            ceilings = ceilings sprintf("%s {\"dtype\": %s, \"of\": %s, \"rate\": %s}",
+                ceilings ? ",\n" : "", text(dtype), text($2), $3)
+        }
+        FILENAME ~ /times-/ && $1 == "time" {
+            times = times sprintf("%s {\"dtype\": %s, \"operation\": %s, \"shape\": %s, \"us\": %s, \"gb_s\": %s, \"tflop_s\": %s, \"fraction\": %s}",
+                times ? ",\n" : "", text(dtype), text($2), text($3), $4, $5, $6, $7)
+        }
+        END {printf "],\n \"ceilings\": [\n%s],\n \"times\": [\n%s]}\n", ceilings, times}' \
+        "$results" "$out"/times-*.tsv
+}
+
+for dtype in $dtypes; do [ -e "$out/times-$dtype.tsv" ] || : >"$out/times-$dtype.tsv"; done
+markdown >"$out/report.md"
+json >"$out/report.json"
+failed=$(grep -c "$(printf '\tFAIL\t')" "$results")
+echo "$out/report.md: $failed of $(wc -l <"$results") parts failed, $((SECONDS - began)) s"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,217 @@
+// The one device, its errors, and the settings of a run.
+#include <map>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include "tests/cuda_on_cpu/internal.h"
+#include "tests/cuda_on_cpu/sanitizer.h"
+
+namespace emu
+{
+namespace
+{
+constexpr int SHARED_OPTIN = 227 << 10, SHARED = 48 << 10, PROCESSORS = 3;
+
+Order order_from_environment()
+{
+    const char *name = getenv("NN_EMU_ORDER");
+    if (!name || !strcmp(name, "forward")) return FORWARD;
+    if (!strcmp(name, "reverse")) return REVERSE;
+    if (!strcmp(name, "random")) return RANDOM;
+    fail("NN_EMU_ORDER=%s: expected forward, reverse or random", name);
+}
+
+uint64_t seed_from_environment()
+{
+    const char *seed = getenv("NN_EMU_SEED");
+    return seed ? strtoull(seed, nullptr, 10) : 1;
+}
+
+// 80: the compute capability that the sources are compiled for; 75 for what the host does there.
+int capability_from_environment()
+{
+    const char *capability = getenv("NN_EMU_CAPABILITY");
+    return capability ? atoi(capability) : 80;
+}
+
+uint64_t random_state = seed_from_environment() * 0x9E3779B97F4A7C15u + 1;
+const int capability = capability_from_environment();
+std::map<const void *, size_t> shared_allowed; // by kernel
+thread_local cudaError_t last_error = cudaSuccess;
+
+#ifdef NN_EMU_ASAN
+struct Reporter { // AddressSanitizer's reports name the kernel too
+    Reporter()
+    {
+        __asan_set_error_report_callback([](const char *) { print_running(stderr); });
+    }
+} reporter;
+#endif
+} // namespace
+
+const Order order = order_from_environment();
+
+uint32_t random_below(uint32_t n)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((random_state >> 32) * n >> 32);
+}
+
+void fail(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("cuda_on_cpu: ERROR: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    print_running(stderr);
+    print_stack();
+    abort();
+}
+
+cudaError_t remember(cudaError_t code)
+{
+    if (code != cudaSuccess) last_error = code;
+    return code;
+}
+
+size_t dynamic_shared_allowed(const void *kernel)
+{
+    const auto it = shared_allowed.find(kernel);
+    return it == shared_allowed.end() ? SHARED : it->second;
+}
+} // namespace emu
+
+using namespace emu;
+
+// ---- errors ------------------------------------------------------------------------------------
+
+cudaError_t cudaGetLastError()
+{
+    const cudaError_t code = last_error;
+    last_error = cudaSuccess;
+    return code;
+}
+
+cudaError_t cudaPeekAtLastError()
+{
+    return last_error;
+}
+
+const char *cudaGetErrorName(cudaError_t code)
+{
+    switch (code) {
+    case cudaSuccess:
+        return "cudaSuccess";
+    case cudaErrorMemoryAllocation:
+        return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidDevice:
+        return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidValue:
+        return "cudaErrorInvalidValue";
+    default:
+        return "cudaErrorOfTheEmulation";
+    }
+}
+
+const char *cudaGetErrorString(cudaError_t code)
+{
+    return code == cudaSuccess ? "no error" : "an emulated error";
+}
+
+// ---- device ------------------------------------------------------------------------------------
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device == 0 ? cudaSuccess : remember(cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceReset()
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
+{
+    if (device != 0) return remember(cudaErrorInvalidDevice);
+    size_t free;
+    *p = {};
+    snprintf(p->name, sizeof p->name, "emulated on the CPU");
+    cudaMemGetInfo(&free, &p->totalGlobalMem);
+    p->major = capability / 10;
+    p->minor = capability % 10;
+    p->multiProcessorCount = PROCESSORS;
+    p->warpSize = 32;
+    p->maxThreadsPerBlock = 1024;
+    p->sharedMemPerBlock = SHARED;
+    p->sharedMemPerBlockOptin = SHARED_OPTIN;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device)
+{
+    if (device != 0) return remember(cudaErrorInvalidDevice);
+    switch (attribute) {
+    case cudaDevAttrComputeCapabilityMajor:
+        *value = capability / 10;
+        return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+        *value = capability % 10;
+        return cudaSuccess;
+    case cudaDevAttrMultiProcessorCount:
+        *value = PROCESSORS;
+        return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+        *value = SHARED_OPTIN;
+        return cudaSuccess;
+    default:
+        fail("cudaDeviceGetAttribute(%d) is not emulated", (int)attribute);
+    }
+}
+
+cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value)
+{
+    EMU_LOCK;
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+    if (value < 0 || value > SHARED_OPTIN) return remember(cudaErrorInvalidValue);
+    shared_allowed[kernel] = (size_t)value;
+    return cudaSuccess;
+}
+
+// Only that the kernel is there.
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *)
+{
+    *attributes = {};
+    return cudaSuccess;
+}
+
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int, size_t)
+{
+    *blocks = 1;
+    return cudaSuccess;
+}

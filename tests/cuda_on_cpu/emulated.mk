@@ -1,0 +1,73 @@
+# The CUDA backend executed on this CPU, for the tests. Included by Makefile.
+#
+# A build of its own in $(BUILD)/emulated/<how>: the sources of kernels/cuda compiled by g++ into
+# libnn_cuda.so, and beside it the programs that open it as they would the real one. How: fast,
+# asan (AddressSanitizer and UndefinedBehaviorSanitizer), tsan (ThreadSanitizer). The C files are
+# those of $(BUILD).
+
+EMULATED_BUILDS := fast asan tsan
+EMULATED_PROGRAMS := train_mlp train_cnn check_kernels
+EMULATED_SHIM := $(wildcard tests/cuda_on_cpu/*.cpp)
+EMULATED := $(BUILD)/emulated
+
+# The toolkit's headers, a C++ compiler, and the processor that fiber.cpp is written for.
+CUDA_INCLUDE := $(patsubst %/cublasLt.h,%,$(wildcard $(CUDA_HOME)/include/cublasLt.h))
+CAN_EMULATE := $(and $(CUDA_INCLUDE),$(CXX_FOUND),$(filter x86_64,$(shell uname -m)))
+
+EMULATED_FLAGS := -std=c++17 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -march=native -I. \
+	$(addprefix -isystem ,$(filter-out /usr/include,$(CUDA_INCLUDE))) -Wall -Wextra -Wshadow \
+	-Wno-unknown-pragmas
+SANITIZE_fast := -O2
+SANITIZE_asan := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	-fno-omit-frame-pointer
+SANITIZE_tsan := -O1 -fsanitize=thread
+SHIM_asan := -DNN_EMU_ASAN
+SHIM_tsan := -DNN_EMU_TSAN
+
+define EMULATED_BUILD
+$(EMULATED)/$1/%.o: %.cu $(EMULATED)/flags
+	@mkdir -p $$(@D)
+	@echo "CXX $$< ($1)"
+	$(Q)$(CXX) -x c++ -DNN_EMU $(EMULATED_FLAGS) $(SANITIZE_$1) -MMD -MP -c -o $$@ $$<
+
+# The shim tells the sanitizers what runs; it is not watched itself.
+$(EMULATED)/$1/%.o: %.cpp $(EMULATED)/flags
+	@mkdir -p $$(@D)
+	@echo "CXX $$< ($1)"
+	$(Q)$(CXX) $(EMULATED_FLAGS) -O2 $(SHIM_$1) -MMD -MP -c -o $$@ $$<
+
+EMULATED_SHIM_$1 := $(EMULATED_SHIM:%.cpp=$(EMULATED)/$1/%.o) $(CUDA_C_OBJECTS)
+EMULATED_KERNELS_$1 := $(CUDA_SOURCES:%.cu=$(EMULATED)/$1/%.o)
+
+$(EMULATED)/$1/libnn_cuda.so: $$(EMULATED_KERNELS_$1) $$(EMULATED_SHIM_$1)
+	@echo "LD $$@"
+	$(Q)$(CXX) $(SANITIZE_$1) -shared -o $$@ $$^ -ldl -Wl,--no-undefined
+
+$(EMULATED)/$1/check_kernels: $(BUILD)/tests/check_kernels.o
+$(EMULATED)/$1/train_mlp: $(BUILD)/train_mlp.o
+$(EMULATED)/$1/train_cnn: $(BUILD)/train_cnn.o
+$(EMULATED_PROGRAMS:%=$(EMULATED)/$1/%): $(OBJECTS)
+	@mkdir -p $$(@D)
+	@echo "LD $$@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(SANITIZE_$1) -o $$@ $$^ $(LDLIBS)
+
+$(EMULATED)/$1/faults $(EMULATED)/$1/sound: $(EMULATED)/$1/%: $(EMULATED)/$1/tests/cuda_on_cpu/%.o \
+		$(EMULATED)/$1/kernels/cuda/error.o $$(EMULATED_SHIM_$1)
+	@echo "LD $$@"
+	$(Q)$(CXX) $(SANITIZE_$1) -o $$@ $$^
+
+emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so faults sound $(EMULATED_PROGRAMS))
+
+-include $$(EMULATED_KERNELS_$1:.o=.d) $$(EMULATED_SHIM_$1:.o=.d) \
+	$(addprefix $(EMULATED)/$1/tests/cuda_on_cpu/,faults.d sound.d)
+endef
+.PHONY: $(EMULATED_BUILDS:%=emulated-%)
+$(foreach v,$(EMULATED_BUILDS),$(eval $(call EMULATED_BUILD,$v)))
+
+# Changes when the compiler or its flags do.
+$(EMULATED)/flags: force
+	@mkdir -p $(@D)
+	@echo '$(CXX) $(EMULATED_FLAGS)' | cmp -s - $@ || echo '$(CXX) $(EMULATED_FLAGS)' > $@
+
+# What `make test` builds; its scripts say what is missing where this is empty.
+EMULATED_TESTS := $(if $(CAN_EMULATE),$(if $(SANITIZE),,emulated-asan emulated-tsan))

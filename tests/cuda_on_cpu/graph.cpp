@@ -1,0 +1,134 @@
+// Graphs: captured from streams, replayed in an order that their dependencies allow.
+#include <map>
+
+#include "tests/cuda_on_cpu/stream.h"
+
+struct CUgraphExec_st {
+    std::shared_ptr<CUgraph_st> graph;
+};
+
+using namespace emu;
+
+static std::map<cudaGraph_t, std::shared_ptr<CUgraph_st>> graphs;
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
+{
+    EMU_LOCK;
+    if (stream_capturing(s)) return remember(cudaErrorIllegalState);
+    s->capture = std::make_shared<Capture>(Capture{std::make_shared<CUgraph_st>(), s, {s}, false});
+    s->after.clear();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus *status)
+{
+    EMU_LOCK;
+    *status = !stream_capturing(s)  ? cudaStreamCaptureStatusNone
+              : s->capture->spoiled ? cudaStreamCaptureStatusInvalidated
+                                    : cudaStreamCaptureStatusActive;
+    return cudaSuccess;
+}
+
+static void add_all_before(const CUgraph_st &g, size_t node, std::set<size_t> *before)
+{
+    if (!before->insert(node).second) return;
+    for (const size_t earlier : g.nodes[node].after) add_all_before(g, earlier, before);
+}
+
+// Every stream that took part must have been joined: what it did last comes before the origin's
+// end.
+static bool all_joined(const Capture &c)
+{
+    std::set<size_t> joined;
+    for (const size_t node : c.origin->after) add_all_before(*c.graph, node, &joined);
+    for (const cudaStream_t s : c.streams)
+        for (const size_t node : s->after)
+            if (!joined.count(node)) return false;
+    return true;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
+{
+    EMU_LOCK;
+    *graph = nullptr;
+    const std::shared_ptr<Capture> c = s->capture;
+    if (!c || c->origin != s) return remember(cudaErrorStreamCaptureUnmatched);
+    const bool joined = all_joined(*c);
+    for (const cudaStream_t member : c->streams) {
+        member->capture = nullptr;
+        member->after.clear();
+    }
+    if (c->spoiled) return remember(cudaErrorStreamCaptureInvalidated);
+    if (!joined) return remember(cudaErrorStreamCaptureUnjoined);
+    *graph = c->graph.get();
+    graphs[*graph] = c->graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
+{
+    EMU_LOCK;
+    *exec = new CUgraphExec_st{graphs.at(graph)};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t s)
+{
+    EMU_LOCK;
+    return stream_capturing(s) ? capture_spoiled() : cudaSuccess;
+}
+
+static std::vector<size_t> replay_order(const CUgraph_st &g)
+{
+    std::vector<size_t> list, ready;
+    std::vector<bool> done(g.nodes.size());
+    const auto can_run = [&](size_t i) {
+        for (const size_t earlier : g.nodes[i].after)
+            if (!done[earlier]) return false;
+        return !done[i];
+    };
+    while (list.size() < g.nodes.size()) {
+        ready.clear();
+        for (size_t i = 0; i < g.nodes.size() && (order != FORWARD || ready.empty()); i++)
+            if (can_run(i)) ready.push_back(i);
+        const size_t next = order == RANDOM ? ready[random_below((uint32_t)ready.size())]
+                                            : (order == REVERSE ? ready.back() : ready.front());
+        done[next] = true;
+        list.push_back(next);
+    }
+    return list;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
+{
+    EMU_LOCK;
+    const std::shared_ptr<CUgraph_st> g = exec->graph;
+    const std::vector<size_t> list = replay_order(*g);
+    stream_push(s, [=] {
+        for (const size_t i : list) g->nodes[i].operation();
+        return true;
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    EMU_LOCK;
+    delete exec;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    EMU_LOCK;
+    graphs.erase(graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)
+{
+    EMU_LOCK;
+    if (nodes) fail("cudaGraphGetNodes: only counts here");
+    *count = graph->nodes.size();
+    return cudaSuccess;
+}

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Plants faults in the CUDA sources and prints which check of the emulated backend notices each:
+#   make emulated-asan emulated-tsan && tests/mutate.sh [PART OF A FILE'S NAME]
+# Every __syncthreads() and every wait for asynchronous copies is deleted once, and the comparisons
+# listed below become <=. A mutant is one compiled file of the library; it is run on the operations
+# that use it, under AddressSanitizer in two orders, then under ThreadSanitizer.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+emulated=$PWD/${BUILD:-build/native}/emulated only=${1-}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+read -r compiler <"$emulated/flags"
+caught=0 missed=0
+export TSAN_OPTIONS=halt_on_error=1 ASAN_OPTIONS=detect_stack_use_after_return=0 OMP_NUM_THREADS=1
+ulimit -c 0
+
+# Where the faults of a file show: the file to compile, an operation that uses it, a type that it
+# serves.
+users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
+       conv2d.cuh       conv2d_tensor.cu conv2d_forward         bf16
+       conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32
+       gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
+       gather.cu        gather.cu        gather                 bf16
+       norm.cu          norm.cu          norm                   bf16
+       map.cuh          norm.cu          norm                   bf16
+       reduce.cu        reduce.cu        norm                   bf16
+       elements.cuh     loss.cu          softmax_cross_entropy  bf16'
+
+# Comparisons to become <=: the same, and a part of the line, the first in its file.
+guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
+        norm.cu          norm.cu          norm                   bf16 if (p.row < p.end) map_load
+        conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32 if (p < end
+        conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32 if (k < work.terms
+        conv2d_tensor.cu conv2d_tensor.cu conv2d_forward         bf16 const bool inside = k < terms
+        conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (i < live
+        conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (j < count) to[j] = place
+        elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
+
+# Builds kernels/cuda/$1 of $work with sanitizer $2 into a library beside the check.
+build() {
+    local unit=$1 how=$2 source=kernels/cuda/$1 folder=$work/$2 flags
+    case $how in
+    asan) flags='-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined' ;;
+    tsan) flags='-O1 -fsanitize=thread' ;;
+    esac
+    [ -e "$work/$source" ] && source=$work/$source
+    mkdir -p "$folder"
+    cp "$emulated/$how/check_kernels" "$folder"
+    # shellcheck disable=SC2086,SC2046 # lists of options and files
+    ${compiler%% *} -x c++ -DNN_EMU -I"$work" ${compiler#* } -g1 -w $flags -c -o "$folder/mutant.o" "$source" &&
+        ${compiler%% *} $flags -shared -o "$folder/libnn_cuda.so" "$folder/mutant.o" $(others "$unit" "$how") -ldl
+}
+
+others() { # the library's other objects
+    find "$emulated/$2/kernels" "$emulated/$2/tests" "$emulated/../kernels/cuda/runtime" -name '*.o' |
+        grep -vE "/(faults|sound|${1%.cu})\.o$"
+}
+
+noticed() { # noticed HOW ORDER OPERATION DTYPE
+    ! NN_EMU_ORDER=$2 timeout 300 setarch -R "$work/$1/check_kernels" cuda "$4" full "$3" >"$work/log" 2>&1
+}
+
+# What noticed it, from the log: the first line that says so.
+reason() {
+    sed -nE 's/.*(AddressSanitizer: [a-z-]+).*/\1/p; s/.*(ThreadSanitizer: data race).*/\1/p
+             s/.*(runtime error: .*)/\1/p; s/^cuda_on_cpu: ERROR: (.*)/\1/p; s/^(FAIL [^ ]+) .*/\1/p
+             s/^wrong on this GPU.s tensor cores: .*/the check at start/p' "$work/log" |
+        head -n 1 | cut -c 1-40
+}
+
+try() { # try FILE LINE UNIT OPERATION DTYPE: the mutant is $work/kernels/cuda/FILE
+    local file=$1 line=$2 unit=$3 operation=$4 dtype=$5 result='NOT NOTICED' how order
+    for how in asan tsan; do
+        build "$unit" $how || { result='does not build' && break; }
+        for order in $([ $how = asan ] && echo reverse random || echo forward); do
+            if noticed $how "$order" "$operation" "$dtype"; then
+                result="$how, $order: $(reason)"
+                break 2
+            fi
+        done
+    done
+    case $result in NOT*) missed=$((missed + 1)) ;; *) caught=$((caught + 1)) ;; esac
+    printf '| %s:%s | `%s` | %s |\n' "$file" "$line" \
+        "$(sed -n "${line}p" "kernels/cuda/$file" | sed -E 's/^ *//; s, *//.*,,' | cut -c 1-40)" "$result"
+}
+
+mutate() { # mutate SED FILE LINE UNIT OPERATION DTYPE
+    mkdir -p "$work/kernels/cuda"
+    rm -f "$work"/kernels/cuda/*
+    sed "$3$1" "kernels/cuda/$2" >"$work/kernels/cuda/$2"
+    shift
+    cmp -s "$work/kernels/cuda/$1" "kernels/cuda/$1" || try "$@"
+}
+
+# What is right must not be noticed, or everything would be.
+if [ -z "$only" ] && { ! build reduce.cu asan || noticed asan reverse norm bf16; }; then
+    echo "mutate.sh: without a fault: $(tail -n 1 "$work/log")" >&2
+    exit 2
+fi
+
+echo '| where | deleted, or < made <= | noticed by |'
+echo '| --- | --- | --- |'
+while read -r file use; do
+    [[ $file == *"$only"* ]] || continue
+    for line in $(grep -nE '^ *(__syncthreads\(\)|nn_cp_async_wait<)' "kernels/cuda/$file" | cut -d : -f 1); do
+        # shellcheck disable=SC2086 # three words
+        mutate 's/\(__syncthreads()\|nn_cp_async_wait<[^;]*\);//' "$file" "$line" $use
+    done
+done <<<"$users"
+while read -r file unit operation dtype text; do
+    [[ $file == *"$only"* ]] || continue
+    line=$(grep -nF "$text" "kernels/cuda/$file" | head -n 1 | cut -d : -f 1)
+    [ -n "$line" ] || { echo "mutate.sh: no '$text' in $file" >&2 && exit 2; }
+    mutate 's/ < / <= /' "$file" "$line" "$unit" "$operation" "$dtype"
+done <<<"$guards"
+echo
+echo "$caught noticed, $missed not"
+[ "$missed" -eq 0 ]

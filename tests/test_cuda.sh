@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The CUDA backend executed on the CPU (docs/cuda.md): planted faults are reported, what is right is
+# not, the operations agree with the fp64 reference, the trainers with the CPU backend.
+. "$(dirname "$0")/cuda_on_cpu/lib.sh"
+
+# ---- the emulation itself ----
+for how in asan tsan; do
+    for order in forward reverse random; do
+        ok "sound: $how, $order" emulated $how $order sound
+    done
+done
+# A report of AddressSanitizer or UBSan in any order; a wrong result where threads or streams run in
+# another order than was hoped for; a race in any order.
+for fault in global_overrun shared_overrun dynamic_shared_overrun row_overrun uninitialized_shared misaligned \
+    divergent_barrier exit_before_barrier divergent_shuffle empty_grid too_much_shared host_pointer \
+    freed_memory host_reads_device default_stream; do
+    reported $fault asan forward
+done
+for fault in missing_wait buffer_overwritten missing_event; do reported $fault asan reverse; done
+for fault in missing_barrier missing_second_barrier missing_wait blocks_race; do reported $fault tsan forward; done
+
+# ---- the operations ----
+agrees asan forward fp32 quick
+agrees asan reverse fp32 quick
+agrees asan random fp32 quick
+agrees asan forward tf32 quick
+agrees asan reverse tf32 quick
+agrees asan random tf32 quick
+agrees asan forward bf16 quick
+agrees asan reverse bf16 quick
+agrees asan random bf16 full
+for operation in conv2d_forward norm_stats softmax; do agrees tsan random bf16 quick $operation; done
+
+# ---- the trainers ----
+same_losses asan random fp32 mlp
+same_losses asan reverse fp32 cnn
+same_losses asan random bf16 cnn
+finish

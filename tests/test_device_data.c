@@ -1,0 +1,85 @@
+// Data that stays on a device: a pretended one, whose memory is the host's.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/device_data.h"
+
+#include <cmocka.h> // last: it defines a macro fail()
+
+enum { N = 700, SIDE = 96, STRIDE = SIDE * SIDE * 3 }; // more than one piece of 4 MiB
+
+static size_t memory; // that the device has
+
+static size_t memory_free(void)
+{
+    return memory;
+}
+
+static void *alloc(size_t bytes)
+{
+    return calloc(1, bytes);
+}
+
+static void upload(void *to, const void *from, size_t bytes)
+{
+    memcpy(to, from, bytes);
+}
+
+static Kernels device(bool own_memory)
+{
+    return (Kernels){.own_memory = own_memory,
+                     .alloc = alloc,
+                     .release = free,
+                     .memory_free = memory_free,
+                     .upload = upload};
+}
+
+static void test_has_every_image(void **state)
+{
+    (void)state;
+    Dataset d;
+    Error e = {0};
+    DeviceData s = {0};
+    const Kernels k = device(true);
+    dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
+    memory = (size_t)1 << 30;
+    assert_int_equal(device_data_load(&s, &k, &d, SPLIT_TRAIN, &e), 0);
+    assert_non_null(s.images);
+    uint8_t *images = malloc((size_t)N * STRIDE);
+    uint16_t labels[N];
+    assert_int_equal(dataset_read(&d, SPLIT_TRAIN, 0, N, images, labels, &e), 0);
+    assert_memory_equal(s.images, images, (size_t)N * STRIDE);
+    for (int i = 0; i < N; i++) assert_int_equal(s.labels[i], labels[i]);
+    free(images);
+    device_data_release(&s, &k);
+    assert_null(s.images);
+    dataset_close(&d);
+}
+
+static void test_stays_where_it_is(void **state)
+{
+    (void)state;
+    Dataset d;
+    Error e = {0};
+    dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
+    for (int own_memory = 0; own_memory < 2; own_memory++) {
+        DeviceData s = {0};
+        const Kernels k = device(own_memory);
+        memory = own_memory ? (size_t)N * STRIDE * 2 : (size_t)1 << 30; // the labels are too much
+        assert_int_equal(device_data_load(&s, &k, &d, SPLIT_TRAIN, &e), 0);
+        assert_null(s.images);
+    }
+    dataset_close(&d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_has_every_image),
+        cmocka_unit_test(test_stays_where_it_is),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
