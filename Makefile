@@ -122,10 +122,10 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	@echo "CC $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(CONVERSIONS) -MMD -MP -c -o $@ $<
 
-# A variant is one object whose only global symbol is cpu_open_<variant>. Where a file has a twin
-# named *_bf16.c, that one is the bf16 variants' version of it.
+# A variant is one object whose only global symbol is cpu_open_<variant>. Files named *_f32.c and
+# *_bf16.c belong to the variants of that element type alone.
 CPU_FILES := $(basename $(notdir $(wildcard kernels/cpu/*.c)))
-cpu_files = $(filter-out $(if $(filter %_bf16,$1),$(patsubst %_bf16,%,$(filter %_bf16,$(CPU_FILES))),%_bf16),$(CPU_FILES))
+cpu_files = $(filter-out $(if $(filter %_bf16,$1),%_f32,%_bf16),$(CPU_FILES))
 
 define CPU_VARIANT
 $(BUILD)/kernels/cpu_$1/%.o: kernels/cpu/%.c $(BUILD)/flags

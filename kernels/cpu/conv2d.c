@@ -3,18 +3,21 @@
 //   For a unit (a few images, or a strip of one), which one thread does from its start to its end:
 //     copy it with its zeros around it into scratch memory (L2)
 //     for each panel of GEMM_NR output channels:
-//       block (pixels,GEMM_NR) = windows x packed weights   gemm.c; a window is `kernel` runs of
+//       block (pixels,GEMM_NR) = windows x packed weights   gemm_*.c; a window is `kernel` runs of
 //                                                           kernel * c values, so nothing is copied
 //       pool, bias, statistics, activation on the block, then store it
 //
 // Data gradient: the same with flipped weights over dy, spread out where the stride was 2, or put
 // back at the maxima of the pooling windows.
+// Where winograd_wins() says so, Winograd's way takes the place of both (winograd.h).
 // Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds. Measured: 78 to 92%
 // of it on the 3x3 layers of the CIFAR network (bench/conv 100 1).
 #include "kernels/cpu/conv2d.h"
 
 #include <omp.h>
 #include <string.h>
+
+#include "kernels/cpu/winograd.h"
 
 enum {
     STRIP_PIXELS = 1024,        // of a unit of large images: what the L2 cache holds
@@ -135,8 +138,7 @@ static void unpool_row(Element *to, const Element *x, const uint8_t *argmax, int
     }
 }
 
-// Row `row` of image `image` of the padded map.
-static void pad_row(Element *to, const ConvMap *m, int64_t image, int row)
+void conv_pad_row(Element *to, const ConvMap *m, int64_t image, int row)
 {
     const int c = m->c, from = row - m->before, scale = m->argmax ? 2 : 1,
               i = from / m->dilation; // row of the map
@@ -163,22 +165,12 @@ void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const C
     const int64_t row_size = (int64_t)map->width * map->c;
     for (int i = 0; i < unit->images; i++) {
         for (int r = 0; r < rows; r++)
-            pad_row(padded + (i * u->padded_rows + r) * row_size, map, unit->image + i,
-                    unit->row * u->stride + r);
+            conv_pad_row(padded + (i * u->padded_rows + r) * row_size, map, unit->image + i,
+                         unit->row * u->stride + r);
     }
     zero(padded + ((int64_t)(unit->images - 1) * u->padded_rows + rows) * row_size,
          zeros_behind(map));
 }
-
-// What becomes of the values, (pixels,channels) of the whole batch each but for bias and stats.
-typedef struct Output {
-    Element *y, *z;  // y = act(z + bias); z NULL: not stored
-    uint8_t *argmax; // of the pooled map
-    float *stats;    // (3,channels) or NULL
-    const float *bias;
-    Activation act;
-    int channels;
-} Output;
 
 // Rows first..end-1 of the block become the maxima of four rows each; one vector of channels.
 static void pool_rows(float *c, uint8_t *argmax, int first, int end, int channels, int count)
@@ -203,17 +195,10 @@ static void pool_rows(float *c, uint8_t *argmax, int first, int end, int channel
     }
 }
 
-// The block (pixels,GEMM_NR) of a unit on its way to memory.
-typedef struct Target {
-    const Output *o;
-    int64_t row; // of the unit's first pixel, or window, in y
-    int channel; // the block's first
-} Target;
-
-static void finish_rows(void *context, float *c, int first, int end)
+void conv_finish(void *context, float *c, int first, int end)
 {
-    const Target t = *(const Target *)context; // copies stay in registers
-    const Output o = *t.o;
+    const ConvTarget t = *(const ConvTarget *)context; // copies stay in registers
+    const ConvOutput o = *t.o;
     if (o.argmax) first /= 4, end /= 4; // the windows that are complete now
     for (int j = t.channel; j < t.channel + GEMM_NR && j < o.channels; j += VEC, c += VEC) {
         const int count = o.channels - j;
@@ -236,9 +221,9 @@ static void finish_rows(void *context, float *c, int first, int end)
     }
 }
 
-// mean and m2 (GEMM_NR) of the block's rows, in two passes since it is in the cache. CHAINS sums
+// In two passes since the block is in the cache. CHAINS sums
 // run side by side because one waits for its last addition.
-static void block_stats(float *mean, float *m2, const float *c, int rows)
+void conv_block_stats(float *mean, float *m2, const float *c, int rows)
 {
     enum { CHAINS = 4 };
     for (int j = 0; j < GEMM_NR; j += VEC) {
@@ -254,16 +239,17 @@ static void block_stats(float *mean, float *m2, const float *c, int rows)
     }
 }
 
-// Chan's formula over the units, in their order. unit_stats (units,2,padded channels).
-static void merge_stats(const Output *o, const ConvUnits *u, const float *unit_stats)
+// Chan's formula over the units, in their order.
+void conv_merge_stats(const ConvOutput *o, int64_t units, const int32_t *counts,
+                      const float *unit_stats)
 {
     const int64_t padded = div_up(o->channels, GEMM_NR) * GEMM_NR;
 #pragma omp for schedule(static)
     for (int j = 0; j < o->channels; j += VEC) {
         Vec mean = {0}, m2 = {0};
         float count = 0;
-        for (int64_t i = 0; i < u->count; i++) {
-            const float more = (float)(conv_unit(u, i).pixels >> 2 * u->pool);
+        for (int64_t i = 0; i < units; i++) {
+            const float more = (float)counts[i];
             const Vec delta = vec_load(unit_stats + 2 * i * padded + j) - mean;
             mean += delta * (more / (count + more));
             m2 += vec_load(unit_stats + (2 * i + 1) * padded + j) +
@@ -330,7 +316,7 @@ typedef struct Slide {
     int64_t padded_size, block_size, windows_size, own_size; // of a thread
 } Slide;
 
-static Slide new_slide(const Output *o, const ConvMap *map, int stride, int rows, int width,
+static Slide new_slide(const ConvOutput *o, const ConvMap *map, int stride, int rows, int width,
                        bool pool, ConvDims d)
 {
     Slide s = {.units = conv_units(map, d.n, rows, width, d.kernel, stride, pool, CONV_PIXELS,
@@ -354,18 +340,24 @@ static Slide new_slide(const Output *o, const ConvMap *map, int stride, int rows
 }
 
 // Slides the kernel with `stride` over `map`, for rows x width outputs an image.
-static void slide(const Output *o, const ConvMap *map, const Element *w, bool flipped, int stride,
-                  int rows, int width, bool pool, ConvDims d)
+static void slide(const ConvOutput *o, const ConvMap *map, const Element *w, bool flipped,
+                  int stride, int rows, int width, bool pool, ConvDims d)
 {
+    if (!CPU_BF16 && winograd_wins(WINO_SLIDE, d.kernel, stride, d.n, map->c, o->channels,
+                                   pool ? rows / 2 * 2 : rows, pool ? width / 2 * 2 : width)) {
+        winograd_slide(o, map, w, flipped, rows, width, pool, d);
+        return;
+    }
     const Slide s = new_slide(o, map, stride, rows, width, pool, d);
     const ConvUnits u = s.units;
     float *scratch =
-        cpu_scratch((size_t)(s.panels * s.panel_size + 3 * carved(u.max_pixels) +
+        cpu_scratch((size_t)(s.panels * s.panel_size + 3 * carved(u.max_pixels) + carved(u.count) +
                              carved(u.count * s.stats_size) + cpu_threads * s.own_size) *
                     sizeof(float));
     if (!scratch) return;
     float *const weights = carve(&scratch, s.panels * s.panel_size);
     float *const unit_stats = carve(&scratch, u.count * s.stats_size);
+    int32_t *const counts = (int32_t *)carve(&scratch, u.count); // of the statistics
     int32_t *const offset = (int32_t *)carve(&scratch, u.max_pixels);
     int32_t *const row = (int32_t *)carve(&scratch, u.max_pixels);
     int32_t *const run = (int32_t *)carve(&scratch, u.max_pixels);
@@ -389,25 +381,26 @@ static void slide(const Output *o, const ConvMap *map, const Element *w, bool fl
         for (int64_t i = 0; i < u.count; i++) {
             const ConvUnit unit = conv_unit(&u, i);
             const GemmRows unit_rows = {row, run, unit.pixels, interleave};
+            counts[i] = unit.pixels >> 2 * pool;
             conv_pad(padded, &u, &unit, map);
             if (s.copied) copy_windows(windows, padded, offset, unit.pixels, s.windows);
             for (int64_t p = 0; p < s.panels; p++) {
                 const int channel = (int)p * GEMM_NR;
-                Target target = {o, unit.pixel >> 2 * pool, channel};
+                ConvTarget target = {o, unit.pixel >> 2 * pool, channel};
                 gemm_block(block, min_int(o->channels - channel, GEMM_NR),
                            s.copied ? windows : padded, unit_rows, s.axis,
-                           (const Element *)(weights + p * s.panel_size), finish_rows, &target);
+                           (const Element *)(weights + p * s.panel_size), conv_finish, &target);
                 if (o->stats) {
                     float *const stats = unit_stats + i * s.stats_size + channel;
-                    block_stats(stats, stats + s.panels * GEMM_NR, block, unit.pixels >> 2 * pool);
+                    conv_block_stats(stats, stats + s.panels * GEMM_NR, block, counts[i]);
                 }
             }
         }
-        if (o->stats) merge_stats(o, &u, unit_stats);
+        if (o->stats) conv_merge_stats(o, u.count, counts, unit_stats);
     }
 }
 
-static void forward(const Output *o, const Element *x, const Element *w, bool pool, ConvDims d)
+static void forward(const ConvOutput *o, const Element *x, const Element *w, bool pool, ConvDims d)
 {
     const ConvMap map = {.x = x,
                          .h = d.h,
@@ -423,14 +416,15 @@ static void forward(const Output *o, const Element *x, const Element *w, bool po
 static void conv2d_forward(void *y, void *z, float *stats, const void *x, const void *w,
                            const float *bias, Activation act, ConvDims d)
 {
-    const Output o = {.y = y, .z = z, .stats = stats, .bias = bias, .act = act, .channels = d.cout};
+    const ConvOutput o = {
+        .y = y, .z = z, .stats = stats, .bias = bias, .act = act, .channels = d.cout};
     forward(&o, x, w, false, d);
 }
 
 static void conv2d_pool_forward(void *y, uint8_t *argmax, float *stats, const void *x,
                                 const void *w, const float *bias, Activation act, ConvDims d)
 {
-    const Output o = {
+    const ConvOutput o = {
         .y = y, .argmax = argmax, .stats = stats, .bias = bias, .act = act, .channels = d.cout};
     forward(&o, x, w, true, d);
 }
@@ -448,7 +442,7 @@ void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, c
                          .dilation = d.stride,
                          .before = d.kernel - 1 - d.pad,
                          .width = d.w + d.kernel - 1};
-    const Output o = {.y = dx, .channels = d.cin};
+    const ConvOutput o = {.y = dx, .channels = d.cin};
     slide(&o, &map, w, true, 1, d.h, d.w, false, d);
 }
 

@@ -39,23 +39,54 @@ typedef struct ConvUnit {
 // `elements` at most, as far as that can be: strips says whether an image may be cut.
 ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int kernel, int stride,
                      bool pool, int pixels, int64_t elements, bool strips);
-enum { CONV_PIXELS = 150, CONV_L2_ELEMENTS = 768 * 1024 / sizeof(Element) };
+enum { CONV_PIXELS = CPU_BF16 ? 150 : 208, CONV_L2_ELEMENTS = 768 * 1024 / sizeof(Element) };
 ConvUnit conv_unit(const ConvUnits *u, int64_t index);
 
 // Elements of a unit's padded copy, which conv_pad sets: (images, padded rows, width, c), and zeros
 // behind it: one pixel and GEMM_STEP elements or more.
 int64_t conv_padded_size(const ConvUnits *u, const ConvMap *map);
+// Row `row` of image `image` of the padded map: (width,c).
+void conv_pad_row(Element *to, const ConvMap *map, int64_t image, int row);
 void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const ConvMap *map);
 // offset[i]: where the window of a unit's pixel i starts in its padded copy; max_pixels of them.
 void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map);
+
+// What becomes of the values, (pixels,channels) of the whole batch each but for bias and stats.
+typedef struct ConvOutput {
+    Element *y, *z;  // y = act(z + bias); z NULL: not stored
+    uint8_t *argmax; // of the pooled map
+    float *stats;    // (3,channels) or NULL
+    const float *bias;
+    Activation act;
+    int channels;
+} ConvOutput;
+
+// The block (pixels,GEMM_NR) of a unit on its way to memory.
+typedef struct ConvTarget {
+    const ConvOutput *o;
+    int64_t row; // of the unit's first pixel, or window, in y
+    int channel; // the block's first
+} ConvTarget;
+
+// A GemmFinish with a ConvTarget: stores rows first..end-1 of a block, which are its values before
+// bias and pooling, four in a row for each window then. For the statistics the block keeps what is
+// pooled and has its bias.
+void conv_finish(void *target, float *block, int first, int end);
+// mean and m2 (GEMM_NR) of a block's rows.
+void conv_block_stats(float *mean, float *m2, const float *block, int rows);
+// The output's statistics from those of its units, (units,2,channels rounded up to GEMM_NR), and
+// their counts. Called by all threads.
+void conv_merge_stats(const ConvOutput *o, int64_t units, const int32_t *counts,
+                      const float *unit_stats);
+
 // Without argmax, dy is the gradient of the convolution's output; with it, of the pooled map.
 void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, const Element *w,
                         ConvDims d);
 void conv_backward_weight(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
-                          GradMode mode, ConvDims d); // conv2d_weight.c
+                          GradMode mode, ConvDims d); // conv2d_weight_f32.c, _bf16.c
 // Parts to cut the units into, each with its own sums of `size` floats, when the sums are already
 // cut into `chunks` and there should be `items` of both.
 int64_t conv_parts(int64_t items, int64_t units, int64_t chunks, int64_t size);
-void cpu_conv2d_pool_backward_ops(Kernels *k); // conv2d_pool_backward.c
+void cpu_conv2d_pool_backward_ops(Kernels *k); // _f32.c, _bf16.c
 
 #endif

@@ -1,4 +1,4 @@
-// C = A B of bfloat16 in tiles of registers, sums in fp32. What gemm.c says of the order of the
+// C = A B of bfloat16 in tiles of registers, sums in fp32. What gemm_f32.c says of the order of the
 // loops holds here too. B is packed in pairs of rows, since the instructions sum two neighbouring
 // products into one float:
 //
@@ -8,7 +8,7 @@
 //   AMX       a tile register is 16 rows of 64 bytes; 2 x 2 of them hold 32 x 32 sums. A step loads
 //             two tiles of A (32 values of 16 rows at equal distances), two of B (16 pairs of
 //             rows), and multiplies each with each, in as many cycles as A has rows.
-//   AVX-512   as in gemm.c: a pair of A is broadcast, 32 products an instruction
+//   AVX-512   as in gemm_f32.c: a pair of A is broadcast, 32 products an instruction
 //   others    a pair is taken apart into two floats: correct, and no faster than fp32
 #include "kernels/cpu/gemm.h"
 

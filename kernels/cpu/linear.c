@@ -127,7 +127,8 @@ static void multiply(Element *y, const Element *a, Factor f, int64_t m, const Ep
             copied = block;
             Target target = {y, e, first, p * GEMM_NR, f.n};
             gemm_block(c, left < GEMM_NR ? (int)left : GEMM_NR, own_a,
-                       (GemmRows){row, run, (int)(end - first), 1}, axis, panel, store_rows, &target);
+                       (GemmRows){row, run, (int)(end - first), 1}, axis, panel, store_rows,
+                       &target);
         }
     }
 }

@@ -15,6 +15,8 @@
 #include <omp.h>
 #include <string.h>
 
+#include "kernels/cpu/winograd.h"
+
 enum {
     BLOCK_PIXELS = 256,      // of a panel of dy, 32 KB of the L1 cache
     ITEM_FLOATS = 96 * 1024, // of an item's sums
@@ -127,6 +129,12 @@ static void store_tile(float *dw, const Work *work, int64_t p, int64_t t, bool a
 void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, const float *x,
                           GradMode mode, ConvDims d)
 {
+    const int oh = conv_out(d.h, d.kernel, d.stride, d.pad),
+              ow = conv_out(d.w, d.kernel, d.stride, d.pad);
+    if (!argmax && winograd_wins(WINO_WEIGHT, d.kernel, d.stride, d.n, d.cin, d.cout, oh, ow)) {
+        winograd_backward_weight(dw, dy, x, mode, d);
+        return;
+    }
     Work work = {.dy = dy, .argmax = argmax, .d = d};
     work.map = (ConvMap){.x = x,
                          .h = d.h,
@@ -135,9 +143,8 @@ void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, con
                          .dilation = 1,
                          .before = d.pad,
                          .width = d.w + 2 * d.pad};
-    work.units = conv_units(&work.map, d.n, conv_out(d.h, d.kernel, d.stride, d.pad),
-                            conv_out(d.w, d.kernel, d.stride, d.pad), d.kernel, d.stride,
-                            argmax != NULL, CONV_PIXELS, CONV_L2_ELEMENTS, true);
+    work.units = conv_units(&work.map, d.n, oh, ow, d.kernel, d.stride, argmax != NULL, CONV_PIXELS,
+                            CONV_L2_ELEMENTS, true);
     work.panels = div_up(d.cout, GEMM_NR);
     work.row_tiles = div_up((int64_t)d.kernel * d.cin, GEMM_MR);
     work.tiles = d.kernel * work.row_tiles;

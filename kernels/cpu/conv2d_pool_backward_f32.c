@@ -16,6 +16,8 @@
 #include <omp.h>
 #include <string.h>
 
+#include "kernels/cpu/winograd.h"
+
 enum {
     TAPS = 9,
     BLOCK_FLOATS = 5 * 1024,  // 20 KB of a 48 KB L1 cache; the windows' list takes about as much
@@ -260,7 +262,8 @@ static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *a
                                       const void *w, ConvDims d)
 {
     const int64_t image = (int64_t)(d.h + 2 * d.pad) * (d.w + 2 * d.pad) * VEC;
-    if (d.kernel != 3 || d.cin < VEC / 2 || image > BLOCK_FLOATS) {
+    if (d.kernel != 3 || d.cin < VEC / 2 || image > BLOCK_FLOATS ||
+        winograd_wins(WINO_POOL_DATA, d.kernel, d.stride, d.n, d.cout, d.cin, d.h, d.w)) {
         conv_backward_data(dx, dy, argmax, w, d);
         return;
     }
