@@ -38,6 +38,8 @@ static const size_t arena_bytes = (size_t)2 << 30, arena_kept = (size_t)64 << 20
 // it is done, and once at the start one of these.
 enum { READY_STRICT = 'S', READY_LIMITS = 'L' };
 
+enum { NO_ROOM = 2 }; // a worker's exit status: there is no address space for its memory
+
 // One batch, in memory shared with its worker. The parent believes nothing that it reads there.
 typedef struct Slot {
     uint32_t first, n;        // the inputs to work on
@@ -107,6 +109,11 @@ static const bool sanitized = true;
 static const bool sanitized = false;
 #endif
 
+static _Noreturn void leave(int status)
+{
+    for (;;) syscall(SYS_exit, status); // exit_group(), which exit() calls, is forbidden
+}
+
 static void limit(__rlimit_resource_t resource, rlim_t most)
 {
     setrlimit(resource, &(struct rlimit){most, most});
@@ -134,7 +141,7 @@ static char confine(void)
     if (sanitized) return READY_STRICT;
     void *block = mmap(NULL, arena_bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (block == MAP_FAILED) syscall(SYS_exit, 1);
+    if (block == MAP_FAILED) leave(NO_ROOM);
     arena_use(block, arena_bytes);
     touch_stack();
     limit(RLIMIT_AS, 0);
@@ -142,11 +149,6 @@ static char confine(void)
     limit(RLIMIT_NOFILE, 0);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0 ? READY_STRICT : READY_LIMITS;
-}
-
-static _Noreturn void leave(int status)
-{
-    for (;;) syscall(SYS_exit, status); // exit_group(), which exit() calls, is forbidden
 }
 
 static void work_on_slot(const Sandbox *s, Slot *slot)
@@ -267,6 +269,9 @@ static void name_cause(const Sandbox *s, const Worker *w, int status, char reaso
         snprintf(reason, 200, "the decoder was killed: no memory, or a forbidden system call");
     else if (WIFSIGNALED(status))
         snprintf(reason, 200, "the decoder crashed with signal %d", WTERMSIG(status));
+    else if (WEXITSTATUS(status) == NO_ROOM)
+        snprintf(reason, 200, "no room for %zu bytes of address space (see ulimit -v)",
+                 arena_bytes);
     else
         snprintf(reason, 200, "the decoder ended");
 }

@@ -367,7 +367,7 @@ void session_step_done(Session *s, double lr)
         return;
     }
     const double seconds = os_seconds() - s->log_time;
-    const double steps = (double)(s->images_since_log / s->options->batch_size);
+    const int64_t steps = s->images_since_log / s->options->batch_size;
     s->train_seconds += seconds;
     s->images_per_s = (double)s->images_since_log / seconds;
     const StepLog log = {
@@ -375,7 +375,7 @@ void session_step_done(Session *s, double lr)
         .epoch = (double)done / (double)s->steps_per_epoch,
         .loss = loss,
         .lr = lr,
-        .step_ms = 1e3 * seconds / steps,
+        .step_ms = 1e3 * seconds / (double)steps,
         .images_per_s = s->images_per_s,
     };
     run_log_step(s->run, &log);

@@ -1,7 +1,8 @@
 // Preloaded into a program: makes the n-th call of one function fail.
 //     FAULT_CALL=write FAULT_AT=3 FAULT_ERRNO=28 LD_PRELOAD=build/native/tests/fault_shim.so PROGRAM
 //   FAULT_CALL    alloc, open, read, write, fsync, rename, close, mkdir, fork, mmap, socketpair:
-//                 each with its relatives, as pread, openat and posix_memalign
+//                 each with its relatives, as pread, openat and posix_memalign; seccomp, always and
+//                 in all processes
 //   FAULT_AT      the call that fails, from 1; with FAULT_ON=1 all later ones too
 //   FAULT_ERRNO   the errno it sets, as a number
 //   FAULT_REPORT  a file that is created when a call was made to fail
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -171,6 +173,21 @@ pid_t fork(void)
     const pid_t pid = real();
     if (pid == 0) armed = false;
     return pid;
+}
+
+int prctl(int option, ...)
+{
+    int (*real)(int, ...);
+    va_list list;
+    va_start(list, option);
+    const unsigned long argument = va_arg(list, unsigned long);
+    va_end(list);
+    if (option == PR_SET_SECCOMP && strcmp(call, "seccomp") == 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    *(void **)&real = dlsym(RTLD_NEXT, "prctl");
+    return real(option, argument, 0, 0, 0);
 }
 
 // Linux closes the descriptor in any case.

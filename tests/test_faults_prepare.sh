@@ -101,4 +101,14 @@ for source in "${sources[@]}"; do
         loop socketpair $on 24 1 "${command[@]}"
     done
 done
+
+rm -rf out
+fault 1 seccomp 1 22 folder photos --size 6x6 --workers 2 --out out
+if [ $? -eq 0 ] && grep -q '^warning: this system has no seccomp' err.txt && diff -rq out reference-folder >/dev/null; then
+    pass "no seccomp: a warning and the same data set"
+else
+    miss "no seccomp: $(cat err.txt)"
+fi
+(ulimit -v 1500000 && exec "$prepare" folder photos --size 6x6 --out none) 2>err.txt
+if [ $? -eq 4 ] && grep -q 'address space' err.txt; then pass "no address space"; else miss "no address space: $(cat err.txt)"; fi
 finish

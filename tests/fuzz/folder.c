@@ -20,7 +20,9 @@ static void make_entry(const char *dir, char kind, char *inside)
     snprintf(path, sizeof path, "%s/%s", dir, inside);
     for (char *s = path + strlen(dir) + 1; (s = strchr(s, '/')); *s++ = '/') {
         *s = '\0';
-        if (mkdir(path, 0700) && access(path, F_OK)) return;
+        struct stat st; // a link would lead out of `dir`
+        mkdir(path, 0700);
+        if (lstat(path, &st) || !S_ISDIR(st.st_mode)) return;
     }
     if (kind == 'd') mkdir(path, 0700);
     if (kind == 'p') (void)!mkfifo(path, 0600);
