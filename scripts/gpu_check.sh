@@ -133,18 +133,23 @@ part "gradients train_mlp" 40 ./train_mlp --device cuda --dtype fp32 --selftest
 part "gradients train_cnn" 40 ./train_cnn --device cuda --dtype fp32 --selftest
 part "gradients train_cnn simple" 40 ./train_cnn --device cuda --dtype fp32 --net simple --selftest
 
-part "train_mlp" 60 bash -c 'train mlp ./train_mlp --target-accuracy 0.97'
-part "train_cnn" 60 bash -c 'train cnn ./train_cnn --target-accuracy 0.98'
-for data in data/mnist data/cifar10; do
-    target=0.935
-    [ $data = data/mnist ] && target=0.99
-    if [ -e $data ]; then
-        part "train_cnn $data" 90 bash -c \
-            "train ${data#data/} ./train_cnn --data $data --target-accuracy $target"
-    else
-        record "train_cnn $data" skip 0 "not downloaded: scripts/download.sh"
-    fi
-done
+# learns NAME TARGET PROGRAM OPTION...: to that accuracy. --data DIR is skipped without DIR.
+learns() {
+    local name=$1 target=$2
+    shift 2
+    case " $* " in *" --data "*)
+        if ! [ -e "data/${name%%-*}" ]; then
+            record "learns $name" skip 0 "data/${name%%-*} is not here: scripts/download.sh"
+            return
+        fi ;;
+    esac
+    part "learns $name" 90 bash -c 'train "$@"' - "$name" "$@" --target-accuracy "$target"
+}
+learns embedded-mlp 0.8 ./train_mlp --epochs 5
+learns embedded-cnn 0.95 ./train_cnn
+learns mnist-mlp 0.98 ./train_mlp --data data/mnist
+learns mnist-cnn 0.985 ./train_cnn --data data/mnist --net simple
+learns cifar10-cnn 0.93 ./train_cnn --data data/cifar10
 
 short='--steps 40 --quiet'
 for program in mlp cnn; do

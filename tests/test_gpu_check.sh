@@ -39,9 +39,9 @@ valid() { python3 -m json.tool "$work/report/report.json" /dev/null; }
 ok "a GPU without faults" check
 ok "times" has "| add | 2000x31x31x3 to 24 | 12.5 | 2000 | 0.00 | 0.465 |"
 ok "ceilings" has "copy 4300 GB/s, matrix product 790.12 TFLOP/s"
-ok "accuracy" has "| train_cnn | ok | test_accuracy:0.99 images_per_s:5000 |"
+ok "accuracy" has "| learns embedded-cnn | ok | test_accuracy:0.99 images_per_s:5000 |"
 ok "same bits" has "| same bits cnn resident, sent | ok | same weights and 1 same losses |"
-ok "skipped by name" has "| train_cnn data/cifar10 | skip | not downloaded"
+ok "skipped by name" has "| learns cifar10-cnn | skip | data/cifar10 is not here"
 if command -v python3 >/dev/null; then ok "JSON" valid; else skip JSON "python3 is missing"; fi
 
 touch "$tree/broken"
