@@ -1,6 +1,7 @@
 // The element type of activations and working weights: this directory is compiled once with float
 // and once with bfloat16 (CPU_BF16), which is the upper half of a float. Arithmetic is in float
-// either way; a store to bfloat16 rounds to nearest, ties to even.
+// either way; a store to bfloat16 rounds to nearest, ties to even. The processor's own instruction
+// (AVX512_BF16) makes denormals zero, elem_put() and the other vector code keep them.
 #ifndef KERNELS_CPU_ELEMENT_H
 #define KERNELS_CPU_ELEMENT_H
 
