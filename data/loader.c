@@ -222,7 +222,9 @@ int loader_next(Loader *l, Batch *b, Error *e)
     if (l->holding) {
         l->taken++;
         l->holding = false;
-        pthread_cond_broadcast(&l->changed);
+        // The thread sleeps when all slots are filled. It is woken when half are free: each waking
+        // takes a processor from the threads that train.
+        if (l->filled - l->taken <= SLOTS / 2) pthread_cond_broadcast(&l->changed);
     }
     while (l->filled == l->taken && !l->ended && !l->status)
         pthread_cond_wait(&l->changed, &l->mutex);
