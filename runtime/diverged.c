@@ -26,7 +26,7 @@ static bool is_finite(const Session *s, const void *device, int64_t n, size_t by
 {
     const size_t bytes = (size_t)n * bytes_each;
     void *host = malloc(bytes);
-    if (!host) return true; // telemetry
+    if (!host) return true; // as far as one can tell
     s->kernels->download(host, device, bytes);
     const bool finite = bytes_each == 2 ? finite_bf16(host, n) : finite_f32(host, n);
     free(host);

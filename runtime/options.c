@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/os.h"
+
 const char *const dtype_names[] = {"auto", "fp32", "tf32", "bf16", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "triangle", "cosine", NULL};
 static const char *const optimizer_names[] = {"sgd", "adamw", "muon", NULL};
@@ -86,6 +88,19 @@ static ArgResume resume_kind(const char *name)
     return is_one_of(name, free_options) ? ARG_FREE : ARG_FIXED;
 }
 
+// Under the run's lock: a run that is alive would move its checkpoints away meanwhile.
+static int open_checkpoint(Checkpoint *c, const char *dir, Error *e)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/.lock", dir) >= PATH_MAX || !os_exists(path))
+        return checkpoint_open(c, dir, e);
+    int lock;
+    if (os_lock(&lock, dir, e)) return e->status;
+    const int status = checkpoint_open(c, dir, e);
+    os_close(lock);
+    return status;
+}
+
 static void restore(CommandLine *line)
 {
     Error e;
@@ -96,7 +111,7 @@ static void restore(CommandLine *line)
             : o->init      ? "--init"
             : o->eval_only ? "--eval-only"
                            : "--selftest");
-    check(checkpoint_open(&line->checkpoint, o->resume, &e), &e);
+    check(open_checkpoint(&line->checkpoint, o->resume, &e), &e);
     const JsonNode *options = json_get(line->checkpoint.record.root, "options");
     if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
     check(args_restore(line->table, line->count, options, resume_kind, o->resume, &e), &e);

@@ -187,6 +187,57 @@ static void json_holds_every_option(void **state)
     json_free(&j);
 }
 
+static ArgResume resume_kind(const char *name)
+{
+    if (strcmp(name, "out") == 0) return ARG_ASIDE;
+    return strcmp(name, "quiet") == 0 ? ARG_FREE : ARG_FIXED;
+}
+
+// The options `line` for a run that was begun with `run`.
+static int restore(const char *run, const char *line, Error *e)
+{
+    static JsonDocument d; // the options' strings point into it
+    reset(NULL);
+    json_document_free(&d);
+    assert_int_equal(parse(line, e), 0);
+    assert_int_equal(json_parse(&d, run, strlen(run), e), 0);
+    return args_restore(table, COUNT(table), d.root, resume_kind, "runs/x", e);
+}
+
+static void continues_with_a_runs_options(void **state)
+{
+    (void)state;
+    static const char run[] = "{\"batch_size\":7,\"seed\":9007199254740993,\"lr\":1e-05,"
+                              "\"out\":\"old\",\"schedule\":\"cosine\",\"quiet\":false,"
+                              "\"ema\":false}";
+    Error e;
+    assert_int_equal(restore(run, "--lr 0.00001 --quiet --ema off", &e), 0);
+    assert_true(o.batch_size == 7 && o.seed == 9007199254740993 && o.lr == 1e-5);
+    assert_true(o.schedule == 2 && o.quiet && !o.ema);
+    assert_null(o.out);
+    assert_true(args_given(table, COUNT(table), &o.batch_size));
+    assert_false(args_given(table, COUNT(table), &o.smoothing)); // the run did not know it
+    assert_int_equal(restore(run, "--batch-size 8 --lr 0.00001 --ema=on", &e), STATUS_DATA);
+    assert_string_equal(e.message, "runs/x was begun with --batch-size 7 --ema off: it cannot go on "
+                                   "with --batch-size 8 --ema on; leave that out");
+}
+
+static void refuses_a_runs_impossible_values(void **state)
+{
+    (void)state;
+    static const char *const runs[] = {
+        "{\"batch_size\":0}",        "{\"batch_size\":\"7\"}", "{\"batch_size\":1.5}",
+        "{\"lr\":-1}",               "{\"lr\":null}",          "{\"label_smoothing\":0.6}",
+        "{\"schedule\":\"step\"}",   "{\"schedule\":1}",       "{\"quiet\":1}",
+        "{\"ema\":null}",
+    };
+    Error e;
+    for (size_t i = 0; i < COUNT(runs); i++) {
+        assert_int_equal(restore(runs[i], "", &e), STATUS_DATA);
+        assert_non_null(strstr(e.message, "is none it can have"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +247,8 @@ int main(void)
         cmocka_unit_test(positionals_fill_in_order),
         cmocka_unit_test_setup(help_shows_live_values, reset),
         cmocka_unit_test_setup(json_holds_every_option, reset),
+        cmocka_unit_test(continues_with_a_runs_options),
+        cmocka_unit_test(refuses_a_runs_impossible_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,6 +51,16 @@ ok "muon, average and augmentation continued" continued muon "$train_cnn" --data
 ok "simple continued" continued simple "$train_cnn" --data grey --batch-size 8 --net simple --width 0.25 \
     --augment brightness=0.1,contrast=0.2
 
+# A run of 1,200 steps logs every second one.
+between() {
+    "$train_mlp" --data grey --batch-size 2 --hidden 8 --steps 1200 --save-every 601 --quiet --threads 1 --out between || return 1
+    cp -r between between-lines
+    rm -r between-lines/checkpoints/step_00001200 between-lines/model.safetensors
+    "$train_mlp" --resume between-lines --quiet || return 1
+    same_run between between-lines
+}
+ok "continued between two lines of the log" between
+
 # ---- what is refused, with the difference ----
 fails "another rate" 3 "begun with --lr 1: it cannot go on with --lr 2" "$train_mlp" --resume run --lr 2
 fails "resume with another model" 3 "--hidden 12" "$train_mlp" --resume run --hidden 13
@@ -113,11 +123,11 @@ for signal in INT TERM; do
     ok "SIG$signal: the same run" same_run stopped-$signal whole
 done
 large=$([ -n "$SANITIZE" ] && echo 500 || echo 20000) # a step of a second
-"$train_mlp" --batch-size $large --hidden 500,500 --steps 100 --threads 1 --out twice >/dev/null &
+"$train_mlp" --batch-size $large --hidden 1000,1000 --steps 100 --threads 1 --out twice >/dev/null &
 pid=$!
 started twice
 kill -INT $pid
-sleep 0.2
+while caught=$(sed -n 's/^SigCgt:\s*//p' /proc/$pid/status) && ((0x$caught & 2)); do :; done # until it came
 kill -TERM $pid
 wait $pid
 status=$?
