@@ -15,7 +15,8 @@ enum {
     IMAGE_MAX_PIXELS = 64 << 20,
 };
 
-// Sets bytes (IMAGE_MAX_BYTES) to the contents of a regular file. Fails with STATUS_DATA for what is
+// Sets bytes (IMAGE_MAX_BYTES) to the contents of a regular file. Fails with STATUS_DATA for what
+// is
 // wrong with the file. As below, the message is the reason alone, without the path.
 int image_read(const char *path, uint8_t *bytes, size_t *size, Error *e);
 

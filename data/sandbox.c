@@ -368,9 +368,9 @@ static int make_room(Sandbox *s, Error *e)
     s->slot_bytes = s->out_at + round_up(s->batch * c->out_bytes, 4096);
     const size_t workers = (size_t)c->workers;
     s->workers = calloc(workers, sizeof *s->workers);
+    for (size_t k = 0; s->workers && k < workers; k++) s->workers[k].fd = -1; // not started
     s->batches = calloc(workers * SLOTS, sizeof *s->batches);
     if (!s->workers || !s->batches) return fail(e, STATUS_IO, "no memory");
-    for (size_t k = 0; k < workers; k++) s->workers[k].fd = -1;
     for (size_t k = 0; k < workers; k++) {
         void *shared = mmap(NULL, SLOTS * s->slot_bytes, PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -260,7 +260,7 @@ char *scan_left_out(Scan *f, Error *e)
         fputc('\n', out);
     }
     const bool failed = !out || ferror(out);
-    if ((!out || fclose(out) == 0) && !failed) return text;
+    if ((!out || fclose(out) == 0) && !failed && text) return text; // glibc may lose it in fclose()
     free(text);
     fail(e, STATUS_IO, "no memory for the list of files that were left out");
     return NULL;

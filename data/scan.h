@@ -1,5 +1,6 @@
 // The images below a directory, one directory a class: DIR/CLASS/*.{jpg,jpeg,png,bmp}, or
-// DIR/train/CLASS/* and DIR/test/CLASS/*. Nothing is opened but directories, links are not followed,
+// DIR/train/CLASS/* and DIR/test/CLASS/*. Nothing is opened but directories, links are not
+// followed,
 // and names are not trusted.
 //
 // Images come in an order keyed by the hash of their path, not class by class: whoever looks at the

@@ -1,5 +1,6 @@
 #include "data/shard.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -386,6 +387,7 @@ static int split_section_of_names(Shard *s, Error *e)
     if (next != end)
         return fail(e, STATUS_DATA, "%s: section names is longer than its %u names", s->path,
                     classes);
+    assert(classes > 0); // the header was checked
     char **sorted = malloc(classes * sizeof *sorted);
     if (!sorted) return fail(e, STATUS_IO, "%s: no memory for the class names", s->path);
     memcpy(sorted, s->names, classes * sizeof *sorted);

@@ -99,7 +99,8 @@ int shard_verify(const Shard *s, Error *e);
 // Non-empty UTF-8 without control characters, as class names must be.
 bool class_name_valid(const char *name, size_t length);
 
-// The status of a file of the user's that cannot be opened: STATUS_DATA if that is the path's or the
+// The status of a file of the user's that cannot be opened: STATUS_DATA if that is the path's or
+// the
 // file's fault, STATUS_IO if the system's.
 int open_status(int error);
 

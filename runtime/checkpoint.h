@@ -36,7 +36,8 @@ typedef struct Checkpoint {
 // that is not. STATUS_DATA if there is none, STATUS_IO if one cannot be read.
 int checkpoint_open(Checkpoint *c, const char *dir, Error *e);
 
-// Copies everything to the device and to `s`. STATUS_DATA if names or shapes are not this network's.
+// Copies everything to the device and to `s`. STATUS_DATA if names or shapes are not this
+// network's.
 int checkpoint_read(const Checkpoint *c, const Snapshot *s, const Tensors *t, const Kernels *k,
                     float *ema, Error *e);
 

@@ -89,7 +89,7 @@ typedef struct PatchSums {
 // One image's sums fit 32 bits (255 * 255 * 33,000 patches), which vectorises well.
 static void add_image(PatchSums *s, const uint8_t *image, int h, int w, int c)
 {
-    int32_t patch[PATCH_MAX], first[PATCH_MAX] = {0}, second[PATCH_MAX][PATCH_MAX] = {{0}};
+    int32_t patch[PATCH_MAX] = {0}, first[PATCH_MAX] = {0}, second[PATCH_MAX][PATCH_MAX] = {{0}};
     const int run = s->size * c; // contiguous values of one row of a patch
     assert(h * w <= 33000);
     for (int y = 0; y + s->size <= h; y++)
@@ -186,7 +186,7 @@ int init_whitening(const Tensor *weight, const Kernels *k, const Dataset *d, int
     enum { CHUNK = 256 }; // images, which an embedded set draws in parallel
     const int size = (int)weight->shape[1];
     sums = (PatchSums){.size = size, .p = size * size * d->c};
-    assert(sums.p <= PATCH_MAX && weight->shape[0] == 2 * sums.p);
+    assert(sums.p <= PATCH_MAX && weight->shape[0] == 2 * (int64_t)sums.p);
 
     const size_t stride = (size_t)d->h * (size_t)d->w * (size_t)d->c;
     uint8_t *buffer = malloc(CHUNK * stride);

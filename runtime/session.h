@@ -38,10 +38,10 @@ typedef struct Program {
 // The current batch on the device.
 typedef struct Feed {
     const DeviceData *set; // the split whose rows `ids` are; NULL: images and labels are those here
-    Tensor *images; // (batch,H,W,C) uint8
-    Tensor *labels; // (batch) int32
-    Tensor *ids;    // (batch) uint32, global sample indices
-    int64_t n;      // images in it now
+    Tensor *images;        // (batch,H,W,C) uint8
+    Tensor *labels;        // (batch) int32
+    Tensor *ids;           // (batch) uint32, global sample indices
+    int64_t n;             // images in it now
 } Feed;
 
 typedef struct Evaluation {
@@ -60,10 +60,10 @@ typedef struct Session {
     Tensors tensors;
     Feed feed;
     DeviceData sets[2]; // the splits that stay on the device
-    Tensor *metrics;   // (METRICS) loss and correct count since they were last read
-    Tensor *grad_norm; // (1) of --clip-norm
-    Plan plan;         // of a training step's forward and backward
-    char network[128]; // what it is, for the banner and the model file
+    Tensor *metrics;    // (METRICS) loss and correct count since they were last read
+    Tensor *grad_norm;  // (1) of --clip-norm
+    Plan plan;          // of a training step's forward and backward
+    char network[128];  // what it is, for the banner and the model file
 
     int64_t steps, steps_per_epoch;
     int64_t step; // that session_next() has loaded the batch of

@@ -1,5 +1,6 @@
 // Preloaded into a program: makes the n-th call of one function fail.
-//     FAULT_CALL=write FAULT_AT=3 FAULT_ERRNO=28 LD_PRELOAD=build/native/tests/fault_shim.so PROGRAM
+//     FAULT_CALL=write FAULT_AT=3 FAULT_ERRNO=28 LD_PRELOAD=build/native/tests/fault_shim.so
+// PROGRAM
 //   FAULT_CALL    alloc, open, read, write, fsync, rename, close, mkdir, fork, mmap, socketpair:
 //                 each with its relatives, as pread, openat and posix_memalign; seccomp, always and
 //                 in all processes
@@ -45,7 +46,7 @@ static bool fails(const char *name)
     return true;
 }
 
-// ---- arming, at the start of main() ---------------------------------------------------------------
+// ---- arming, at the start of main() -------------------------------------------------------------
 
 typedef int Main(int, char **, char **);
 static Main *real_main;
@@ -73,7 +74,7 @@ int __libc_start_main(Main *main, int argc, char **argv, void (*init)(void), voi
     return real(counted_main, argc, argv, init, fini, rtld_fini, stack_end);
 }
 
-// ---- memory: under glibc's other names, as dlsym() itself allocates -------------------------------
+// ---- memory: under glibc's other names, as dlsym() itself allocates -----------------------------
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
@@ -107,7 +108,7 @@ void *aligned_alloc(size_t alignment, size_t size)
     return fails("alloc") ? NULL : __libc_memalign(alignment, size);
 }
 
-// ---- files and processes ----------------------------------------------------------------------------
+// ---- files and processes ------------------------------------------------------------------------
 
 #define WRAP(kind, type, name, failed, parameters, arguments)                                      \
     type name parameters                                                                           \

@@ -218,18 +218,20 @@ static void continues_with_a_runs_options(void **state)
     assert_true(args_given(table, COUNT(table), &o.batch_size));
     assert_false(args_given(table, COUNT(table), &o.smoothing)); // the run did not know it
     assert_int_equal(restore(run, "--batch-size 8 --lr 0.00001 --ema=on", &e), STATUS_DATA);
-    assert_string_equal(e.message, "runs/x was begun with --batch-size 7 --ema off: it cannot go on "
-                                   "with --batch-size 8 --ema on; leave that out");
+    assert_string_equal(e.message,
+                        "runs/x was begun with --batch-size 7 --ema off: it cannot go on "
+                        "with --batch-size 8 --ema on; leave that out");
 }
 
 static void refuses_a_runs_impossible_values(void **state)
 {
     (void)state;
     static const char *const runs[] = {
-        "{\"batch_size\":0}",        "{\"batch_size\":\"7\"}", "{\"batch_size\":1.5}",
-        "{\"lr\":-1}",               "{\"lr\":null}",          "{\"label_smoothing\":0.6}",
-        "{\"schedule\":\"step\"}",   "{\"schedule\":1}",       "{\"quiet\":1}",
-        "{\"ema\":null}",
+        "{\"batch_size\":0}",      "{\"batch_size\":\"7\"}",
+        "{\"batch_size\":1.5}",    "{\"lr\":-1}",
+        "{\"lr\":null}",           "{\"label_smoothing\":0.6}",
+        "{\"schedule\":\"step\"}", "{\"schedule\":1}",
+        "{\"quiet\":1}",           "{\"ema\":null}",
     };
     Error e;
     for (size_t i = 0; i < COUNT(runs); i++) {

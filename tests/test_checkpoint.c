@@ -51,7 +51,8 @@ static int tear_down(void **state)
 }
 
 static const float values[6] = {1, 2, 3, 4, 5, 6}, moments[6] = {7, 8, 9, 10, 11, 12};
-static const float squares[6] = {13, 14, 15, 16, 17, 18}, means[2] = {19, 20}, averages[2] = {21, 22};
+static const float squares[6] = {13, 14, 15, 16, 17, 18}, means[2] = {19, 20},
+                   averages[2] = {21, 22};
 
 static void fill_device(void)
 {
@@ -147,9 +148,9 @@ static void falls_back(void **state)
         const char *record;
         void (*damage)(void);
     } cases[] = {
-        {NULL, cut_model},        {NULL, remove_state}, {NULL, make_file}, {"", NULL},
-        {"{\"step\":2", NULL},    {"[]", NULL},         {"{}", NULL},      {"{\"step\":3}", NULL},
-        {"{\"step\":\"2\"}", NULL},
+        {NULL, cut_model}, {NULL, remove_state},   {NULL, make_file},
+        {"", NULL},        {"{\"step\":2", NULL},  {"[]", NULL},
+        {"{}", NULL},      {"{\"step\":3}", NULL}, {"{\"step\":\"2\"}", NULL},
     };
     Error e;
     Checkpoint c;

@@ -1,4 +1,5 @@
-// What the files of the CPU backend share. Vectors are GCC's vector types, so that one source serves
+// What the files of the CPU backend share. Vectors are GCC's vector types, so that one source
+// serves
 // AVX-512, AVX2 and plain C. The Makefile compiles the directory once for each instruction set and
 // element type, with CPU_OPEN the name of that variant's cpu_open and CPU_BF16 0 or 1.
 #ifndef KERNELS_CPU_CPU_H

@@ -58,7 +58,8 @@ void gemm_pack_transposed(Element *panel, const Element *b, int64_t ldb, int64_t
 
 // ---- sums over rows of both matrices (weight gradients), by element type -----------------------
 
-// fp32, gemm_f32.c: C (m,GEMM_NR) = or += A^T B for m <= GEMM_MR: A has k rows of m values, row i at
+// fp32, gemm_f32.c: C (m,GEMM_NR) = or += A^T B for m <= GEMM_MR: A has k rows of m values, row i
+// at
 // a + row[i]. It prefetches GEMM_AHEAD rows ahead, so that row[] has as many readable entries past
 // its end.
 #if defined(__AVX512F__)

@@ -21,8 +21,8 @@ bool winograd_wins(WinoUse use, int kernel, int stride, int64_t n, int from, int
 
 // Slides a 3x3 kernel over `map`, for rows x width outputs an image. w (cout,3,3,cin); flipped: a
 // data gradient, w flipped and its channels exchanged.
-void winograd_slide(const ConvOutput *o, const ConvMap *map, const Element *w, bool flipped, int rows,
-                    int width, bool pool, ConvDims d);
+void winograd_slide(const ConvOutput *o, const ConvMap *map, const Element *w, bool flipped,
+                    int rows, int width, bool pool, ConvDims d);
 
 void winograd_backward_weight(float *dw, const Element *dy, const Element *x, GradMode mode,
                               ConvDims d); // winograd_weight_f32.c

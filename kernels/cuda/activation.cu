@@ -49,7 +49,8 @@ static void activation_backward(void *dx, const void *dy, const void *saved, Act
                          (T *)dx, (const T *)dy, (const T *)saved, act, n));
 }
 
-// dz (NULL: not stored) and, a block, the sums over its rows: sums (runs,channels), set or added to.
+// dz (NULL: not stored) and, a block, the sums over its rows: sums (runs,channels), set or added
+// to.
 template <class T>
 static __global__ void __launch_bounds__(THREADS)
     bias_backward_kernel(T *dz, float *sums, const T *dy, const T *saved, Activation act, bool add,

@@ -141,7 +141,8 @@ __device__ __forceinline__ void windows_of(int *first, int *last, int i, int ker
     *last = i / stride < windows - 1 ? i / stride : windows - 1;
 }
 
-// argmax NULL: an average pool's. Three blocks a multiprocessor leave enough registers: for sm_100 ptxas
+// argmax NULL: an average pool's. Three blocks a multiprocessor leave enough registers: for sm_100
+// ptxas
 // spills two of them otherwise.
 template <class T>
 static __global__ void __launch_bounds__(THREADS, 3)

@@ -1,4 +1,5 @@
-// The binary CIFAR files. Byte 0: CIFAR-100 (bit 0). For each of the six files three bytes: how many
+// The binary CIFAR files. Byte 0: CIFAR-100 (bit 0). For each of the six files three bytes: how
+// many
 // records, how many bytes too many, the labels of all; then the text of the class names.
 #include "tests/fuzz/source.h"
 
