@@ -31,13 +31,13 @@ static Work work_of(float *scratch, GatherDims d)
 
 static void prepare(Work w, const AugmentDraw *draw, GatherDims d)
 {
-    for (int x = 0; x < d.w; x++) {
+    for (int x = 0; x < d.w; x++)
         w.column[x] = draw_reflect((draw->mirror ? d.w - 1 - x : x) + draw->dx, d.w);
-        for (int c = 0; c < d.c; c++) {
-            const double factor = draw->factor, mean = d.mean[c], std = d.std[c];
-            w.scale[x * d.c + c] = (float)(factor / (255 * std));
-            w.shift[x * d.c + c] = (float)((factor * (double)draw->offset - mean) / std);
-        }
+    for (int c = 0; c < d.c; c++) {
+        const double factor = draw->factor, mean = d.mean[c], std = d.std[c];
+        const float scale = (float)(factor / (255 * std)),
+                    shift = (float)((factor * (double)draw->offset - mean) / std);
+        for (int x = c; x < d.w * d.c; x += d.c) w.scale[x] = scale, w.shift[x] = shift;
     }
 }
 
@@ -59,11 +59,13 @@ typedef uint8_t VecByte __attribute__((vector_size(VEC)));
 static void normalize_row(Element *to, const uint8_t *bytes, Work w, int size)
 {
     for (int i = 0; i < size; i += VEC) {
-        const int count = size - i < VEC ? size - i : VEC;
         VecByte b = {0};
-        memcpy(&b, bytes + i, (size_t)count);
+        if (size - i >= VEC)
+            memcpy(&b, bytes + i, VEC); // of constant size: one load
+        else
+            memcpy(&b, bytes + i, (size_t)(size - i));
         const Vec v = __builtin_convertvector(b, Vec);
-        elem_store_up_to(to + i, v * vec_load(w.scale + i) + vec_load(w.shift + i), count);
+        elem_store_up_to(to + i, v * vec_load(w.scale + i) + vec_load(w.shift + i), size - i);
     }
 }
 
