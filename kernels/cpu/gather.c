@@ -29,9 +29,15 @@ static Work work_of(float *scratch, GatherDims d)
     return w;
 }
 
+// Whether its columns are.
+static bool is_moved(const AugmentDraw *draw)
+{
+    return draw->mirror || draw->dx != 0;
+}
+
 static void prepare(Work w, const AugmentDraw *draw, GatherDims d)
 {
-    for (int x = 0; x < d.w; x++)
+    for (int x = 0; x < d.w && is_moved(draw); x++)
         w.column[x] = draw_reflect((draw->mirror ? d.w - 1 - x : x) + draw->dx, d.w);
     for (int c = 0; c < d.c; c++) {
         const double factor = draw->factor, mean = d.mean[c], std = d.std[c];
@@ -43,7 +49,7 @@ static void prepare(Work w, const AugmentDraw *draw, GatherDims d)
 
 static const uint8_t *moved_row(Work w, const uint8_t *row, const AugmentDraw *draw, GatherDims d)
 {
-    if (!draw->mirror && draw->dx == 0) return row;
+    if (!is_moved(draw)) return row;
     for (int x = 0; x < d.w; x++)
         for (int c = 0; c < d.c; c++) w.bytes[x * d.c + c] = row[w.column[x] * d.c + c];
     return w.bytes;
@@ -54,18 +60,22 @@ static int within(int i, int size)
     return i < 0 ? 0 : i > size ? size : i;
 }
 
-typedef uint8_t VecByte __attribute__((vector_size(VEC)));
+static Vec normalized(const uint8_t *bytes, Work w, int i, int count)
+{
+    const Vec v = __builtin_convertvector(vec_load_bytes_up_to(bytes + i, count), Vec);
+    return v * vec_load(w.scale + i) + vec_load(w.shift + i);
+}
 
+// The last vector of a row overlaps the one before.
 static void normalize_row(Element *to, const uint8_t *bytes, Work w, int size)
 {
-    for (int i = 0; i < size; i += VEC) {
-        VecByte b = {0};
-        if (size - i >= VEC)
-            memcpy(&b, bytes + i, VEC); // of constant size: one load
-        else
-            memcpy(&b, bytes + i, (size_t)(size - i));
-        const Vec v = __builtin_convertvector(b, Vec);
-        elem_store_up_to(to + i, v * vec_load(w.scale + i) + vec_load(w.shift + i), size - i);
+    if (size < VEC) {
+        elem_store_part(to, normalized(bytes, w, 0, size), size);
+        return;
+    }
+    for (int next = 0; next < size; next += VEC) {
+        const int i = next < size - VEC ? next : size - VEC;
+        elem_store(to + i, normalized(bytes, w, i, VEC));
     }
 }
 
