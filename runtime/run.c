@@ -151,15 +151,16 @@ void run_path(const Run *r, const char *name, char path[static PATH_MAX])
     (void)n;
 }
 
-static void begin_record(Run *r, int64_t step, double epoch)
+Json *run_log_begin(Run *r, int64_t step, double epoch)
 {
     r->line.size = 0;
     json_object(&r->line, NULL);
     json_int(&r->line, "step", step);
     json_rounded(&r->line, "epoch", epoch, 9);
+    return &r->line;
 }
 
-static void end_record(Run *r)
+void run_log_end(Run *r)
 {
     Error e = {0};
     json_end(&r->line);
@@ -181,12 +182,14 @@ void run_sync(Run *r)
 
 void run_log_step(Run *r, const StepLog *s)
 {
-    begin_record(r, s->step, s->epoch);
+    run_log_begin(r, s->step, s->epoch);
     json_double(&r->line, "loss", s->loss);
     json_double(&r->line, "lr", s->lr);
+    json_rounded(&r->line, "train_accuracy", s->train_accuracy, 9);
     json_rounded(&r->line, "step_ms", s->step_ms, 6);
     json_rounded(&r->line, "images_per_s", s->images_per_s, 6);
-    end_record(r);
+    json_rounded(&r->line, "data_wait_ms", s->data_wait_ms, 6);
+    run_log_end(r);
 }
 
 static void format_seconds(double seconds, char *text, size_t size)
@@ -275,10 +278,10 @@ void run_progress(Run *r, const Progress *p)
 
 void run_log_eval(Run *r, const EvalLog *s)
 {
-    begin_record(r, s->step, s->epoch);
+    run_log_begin(r, s->step, s->epoch);
     json_double(&r->line, "test_loss", s->test_loss);
     json_double(&r->line, "test_accuracy", s->test_accuracy);
-    end_record(r);
+    run_log_end(r);
     r->epoch_end_waits = false;
     r->test_accuracy = s->test_accuracy;
     print_lasting(r, &r->last, s->test_accuracy);

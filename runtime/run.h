@@ -20,8 +20,10 @@ typedef struct StepLog {
     double epoch; // passes over the training data done
     double loss;  // mean per image
     double lr;
+    double train_accuracy; // 0..1, over the same images as loss
     double step_ms;
     double images_per_s;
+    double data_wait_ms; // of step_ms: waiting for the loader
 } StepLog;
 
 typedef struct EvalLog {
@@ -57,6 +59,10 @@ void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DI
 // evaluation is also shown, with what run_progress() was told last.
 void run_log_step(Run *r, const StepLog *s);
 void run_log_eval(Run *r, const EvalLog *s);
+
+// Another record of the log: what is written to the object between the two calls.
+Json *run_log_begin(Run *r, int64_t step, double epoch);
+void run_log_end(Run *r);
 
 // Makes the log so far survive a power loss, as far as the file system can.
 void run_sync(Run *r);

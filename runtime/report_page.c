@@ -1,0 +1,474 @@
+#include "runtime/report_page.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/chart.h"
+#include "runtime/os.h"
+
+enum { REFRESH_SECONDS = 5, MISTAKES = 50, MATRIX_CLASSES = 20, CONFUSIONS = 20, BARS_MAX = 40 };
+enum { INPUT_COLUMNS = 8, FILTER_COLUMNS = 8, CURVES_MAX = 12, ROWS_MAX = 100 };
+
+// ---- the summary --------------------------------------------------------------------------------
+
+static double number(const JsonNode *object, const char *key)
+{
+    const JsonNode *v = json_get(object, key);
+    if (!v) return NAN;
+    return v->type == JSON_INT ? (double)v->integer : v->type == JSON_DOUBLE ? v->number : NAN;
+}
+
+static const char *text(const JsonNode *object, const char *key)
+{
+    const JsonNode *v = json_get(object, key);
+    return v && v->type == JSON_STRING ? v->string : "";
+}
+
+// A result with its name, for people as `format` has it.
+__attribute__((format(printf, 4, 5))) static void result(Html *h, const char *name, double value,
+                                                         const char *format, ...)
+{
+    char shown[64];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(shown, sizeof shown, format, args);
+    va_end(args);
+    html_raw(h, "<div><dt>");
+    html_text(h, "%s", name);
+    html_raw(h, "</dt><dd><data value=\"%.9g\">", value);
+    html_text(h, "%s", isfinite(value) ? shown : "–");
+    html_raw(h, "</data></dd></div>\n");
+}
+
+static void results(Html *h, const ReportPage *p)
+{
+    const JsonNode *s = p->summary;
+    const double accuracy = number(s, "test_accuracy"), best = number(s, "best_test_accuracy");
+    const double seconds = number(s, "train_seconds"), speed = number(s, "images_per_s");
+    const double weights = number(s, "parameters"), flop = number(s, "flop_per_image");
+    html_raw(h, "<dl class=\"results\">\n");
+    result(h, "Test accuracy", accuracy, "%.2f%%", 100 * accuracy);
+    result(h, "Test loss", number(s, "test_loss"), "%.4f", number(s, "test_loss"));
+    if (isfinite(best)) result(h, "Best epoch's accuracy", best, "%.2f%%", 100 * best);
+    result(h, "Training time", seconds, "%.1f s", seconds);
+    result(h, "Images a second", speed, "%.0f", speed);
+    result(h, "Parameters", weights, "%.3g M", weights / 1e6);
+    result(h, "FLOP an image", flop, "%.3g M", flop / 1e6);
+    html_raw(h, "</dl>\n");
+}
+
+static void head(Html *h, const ReportPage *p)
+{
+    const JsonNode *s = p->summary;
+    const Dataset *d = p->data;
+    char time[OS_TIMESTAMP_SIZE];
+    os_timestamp(time);
+    html_raw(h, "<p><strong>");
+    html_text(h, "%s", p->state);
+    html_raw(h, "</strong>%s</p>\n",
+             p->live ? ". The page is loaded again every few seconds until the run ends." : "");
+    html_note(h, "%s, %d classes, %lld + %lld images of %dx%dx%d; %s, %s. Written %s.",
+              d->embedded ? "Embedded drawings" : d->source, d->classes,
+              (long long)d->n[SPLIT_TRAIN], (long long)d->n[SPLIT_TEST], d->h, d->w, d->c,
+              text(s, "device"), text(s, "dtype"), time);
+    results(h, p);
+}
+
+// ---- curves -------------------------------------------------------------------------------------
+
+enum { POINTS_AT_ONCE = 32 };
+
+// Columns of the log that charts point to; freed together.
+typedef struct Columns {
+    const LogFile *log;
+    double *list[POINTS_AT_ONCE];
+    int count;
+} Columns;
+
+static const double *column(Columns *c, const char *kind, bool inside, const char *key, size_t *n)
+{
+    double *values = log_file_column(c->log, kind, inside, key, n);
+    if (values && c->count < POINTS_AT_ONCE) c->list[c->count++] = values;
+    return values;
+}
+
+static void free_columns(Columns *c)
+{
+    while (c->count > 0) free(c->list[--c->count]);
+}
+
+// A member of the log's records of a kind over the epochs.
+static Series curve(Columns *c, const char *name, const char *kind, bool inside, const char *key)
+{
+    size_t nx, ny;
+    Series s = {.name = name};
+    s.x = column(c, kind, false, "epoch", &nx);
+    s.y = column(c, kind, inside, key, &ny);
+    s.count = s.x && s.y ? nx : 0;
+    return s;
+}
+
+static void curves(Html *h, const ReportPage *p)
+{
+    Columns c = {.log = p->log};
+    const Series loss[] = {
+        curve(&c, "train", "loss", false, "loss"),
+        curve(&c, "test", "test_loss", false, "test_loss"),
+    };
+    const Series accuracy[] = {
+        curve(&c, "train", "loss", false, "train_accuracy"),
+        curve(&c, "test", "test_accuracy", false, "test_accuracy"),
+    };
+    const Series rate = curve(&c, "learning rate", "loss", false, "lr");
+    const Series time[] = {
+        curve(&c, "step", "loss", false, "step_ms"),
+        curve(&c, "of it waiting for data", "loss", false, "data_wait_ms"),
+    };
+    html_section(h, "Learning");
+    chart_lines(h, &(LineChart){"Loss, mean per image", "epoch", loss, 2, NAN, NAN});
+    chart_lines(h, &(LineChart){"Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1});
+    chart_lines(h, &(LineChart){"Learning rate", "epoch", &rate, 1, 0, NAN});
+    chart_lines(h, &(LineChart){"Time of a step, ms", "epoch", time, 2, 0, NAN});
+    html_end_section(h);
+    free_columns(&c);
+}
+
+static void evaluations(Html *h, const ReportPage *p)
+{
+    Columns c = {.log = p->log};
+    const char *const columns[] = {"epoch", "step", "test loss", "test accuracy", NULL};
+    const Series loss = curve(&c, "", "test_loss", false, "test_loss");
+    const Series accuracy = curve(&c, "", "test_loss", false, "test_accuracy");
+    const Series step = curve(&c, "", "test_loss", false, "step");
+    const size_t n = loss.count < accuracy.count ? loss.count : accuracy.count;
+    html_raw(h, "<details><summary>Evaluations as numbers</summary>\n");
+    html_table(h, "Evaluations", columns);
+    for (size_t i = n > ROWS_MAX ? n - ROWS_MAX : 0; i < n; i++) {
+        char epoch[32];
+        snprintf(epoch, sizeof epoch, "%.4g", loss.x[i]);
+        html_row(h, epoch);
+        html_number(h, "%.0f", step.count ? step.y[i] : NAN);
+        html_raw(h, "<td class=\"number\"><data value=\"%.9g\">%.4f</data></td>", loss.y[i],
+                 loss.y[i]);
+        html_raw(h, "<td class=\"number\"><data value=\"%.9g\">%.2f%%</data></td>", accuracy.y[i],
+                 100 * accuracy.y[i]);
+        html_end_row(h);
+    }
+    html_end_table(h);
+    html_raw(h, "</details>\n");
+    free_columns(&c);
+}
+
+static void times(Html *h, const ReportPage *p)
+{
+    const JsonNode *seconds = json_get(p->summary, "seconds");
+    static const struct {
+        const char *key, *name;
+    } parts[] = {
+        {"start", "starting"},      {"compute", "training"}, {"data_wait", "waiting for data"},
+        {"evaluate", "evaluating"}, {"save", "saving"},      {"report", "this page"}};
+    enum { PARTS = sizeof parts / sizeof *parts };
+    Bar bars[PARTS];
+    for (int i = 0; i < PARTS; i++)
+        bars[i] = (Bar){.name = parts[i].name, .value = number(seconds, parts[i].key)};
+    html_section(h, "Time and machine");
+    chart_bars(h, &(BarChart){"Where the time went", " s", bars, PARTS, NAN});
+}
+
+// ---- the test images ----------------------------------------------------------------------------
+
+static void matrix_row(Html *h, const ReportPage *p, const int64_t *row, int class)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < p->data->classes; i++) sum += row[i];
+    html_row(h, p->data->class_names[class]);
+    for (int i = 0; i < p->data->classes; i++) {
+        const double share = sum > 0 ? (double)row[i] / (double)sum : 0;
+        html_raw(h, "<td%s", i == class ? " class=\"right\"" : "");
+        if (row[i] > 0)
+            html_raw(h, " style=\"--share:%.3f\">%lld</td>", share, (long long)row[i]);
+        else
+            html_raw(h, "></td>");
+    }
+    html_end_row(h);
+}
+
+static void matrix(Html *h, const ReportPage *p, const int64_t *confusion)
+{
+    const char *columns[MATRIX_CLASSES + 2] = {"is / taken for"};
+    for (int i = 0; i < p->data->classes; i++) columns[i + 1] = p->data->class_names[i];
+    html_raw(h, "<div class=\"matrix\">\n");
+    html_table(h, "Confusion: images of a row's class taken for a column's", columns);
+    for (int i = 0; i < p->data->classes; i++)
+        matrix_row(h, p, confusion + i * p->data->classes, i);
+    html_end_table(h);
+    html_raw(h, "</div>\n");
+}
+
+typedef struct Confusion {
+    int is, taken_for;
+    int64_t count;
+} Confusion;
+
+// The most frequent ones, where a matrix has no room.
+static void confusions(Html *h, const ReportPage *p, const int64_t *confusion)
+{
+    const int classes = p->data->classes;
+    const char *const columns[] = {"is", "taken for", "images", NULL};
+    Confusion top[CONFUSIONS + 1];
+    int n = 0;
+    for (int i = 0; i < classes * classes; i++) {
+        const Confusion c = {i / classes, i % classes, confusion[i]};
+        if (c.is == c.taken_for || c.count == 0) continue;
+        int place = n;
+        for (; place > 0 && top[place - 1].count < c.count; place--) top[place] = top[place - 1];
+        top[place] = c;
+        if (n < CONFUSIONS) n++;
+    }
+    html_table(h, "Most frequent confusions", columns);
+    for (int i = 0; i < n; i++) {
+        html_row(h, p->data->class_names[top[i].is]);
+        html_cell(h, "%s", p->data->class_names[top[i].taken_for]);
+        html_number(h, "%lld", (long long)top[i].count);
+        html_end_row(h);
+    }
+    html_end_table(h);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = ((const Bar *)a)->value, y = ((const Bar *)b)->value;
+    return (x > y) - (x < y);
+}
+
+// Per class; of many classes the worst.
+static void class_accuracies(Html *h, const ReportPage *p, const int64_t *confusion)
+{
+    const int classes = p->data->classes;
+    Bar *bars = calloc((size_t)classes, sizeof *bars);
+    if (!bars) return;
+    for (int i = 0; i < classes; i++) {
+        int64_t sum = 0;
+        for (int j = 0; j < classes; j++) sum += confusion[i * classes + j];
+        const double right = (double)confusion[i * classes + i];
+        bars[i].name = p->data->class_names[i];
+        bars[i].value = sum > 0 ? 100 * right / (double)sum : NAN;
+    }
+    if (classes > BARS_MAX) qsort(bars, (size_t)classes, sizeof *bars, by_value);
+    const size_t n = (size_t)(classes > BARS_MAX ? BARS_MAX : classes);
+    chart_bars(h, &(BarChart){classes > BARS_MAX ? "Accuracy of the worst classes"
+                                                 : "Accuracy of each class",
+                              "%", bars, n, 100});
+    free(bars);
+}
+
+static void mistake(Html *h, const ReportPage *p, const Pictures *pictures, int i, uint32_t id)
+{
+    char alt[256];
+    const Prediction *image = &p->predictions->image[id];
+    const char *is = p->data->class_names[image->label];
+    const char *taken_for = p->data->class_names[image->predicted];
+    snprintf(alt, sizeof alt, "test image %u: %.100s", id, is);
+    html_raw(h, "<figure>");
+    picture_write(h, pictures, i, alt);
+    html_raw(h, "<figcaption>");
+    html_text(h, "%s", is);
+    html_raw(h, "<small>");
+    html_text(h, "taken for %s, %.0f%%", taken_for, 100 * (double)image->probability);
+    html_raw(h, "</small></figcaption></figure>\n");
+}
+
+// The pixels of the worst mistakes; returns how many could be read.
+static int read_mistakes(const ReportPage *p, const uint32_t *ids, int n, Pictures *pictures)
+{
+    Error e;
+    const Dataset *d = p->data;
+    const size_t bytes = (size_t)d->h * (size_t)d->w * (size_t)d->c;
+    int32_t labels[MISTAKES];
+    uint8_t *images = malloc(bytes * (size_t)n + 1);
+    if (!images || pictures_allocate(pictures, n, d->h, d->w, d->c, &e)) {
+        free(images);
+        return 0;
+    }
+    const int status = dataset_gather(d, SPLIT_TEST, ids, n, images, labels, &e);
+    for (int i = 0; status == STATUS_OK && i < n; i++)
+        pictures_set(pictures, i, images + (size_t)i * bytes);
+    free(images);
+    return status == STATUS_OK ? n : 0;
+}
+
+static void mistakes(Html *h, const ReportPage *p)
+{
+    uint32_t ids[MISTAKES];
+    Pictures pictures = {0};
+    int n = predictions_worst(p->predictions, ids, MISTAKES);
+    html_section(h, "Worst mistakes");
+    if (n == 0)
+        html_note(h, "None: every test image was recognised.");
+    else
+        html_note(h,
+                  "The %d wrong answers that the network was surest of, with the probability it "
+                  "gave them.",
+                  n);
+    n = read_mistakes(p, ids, n, &pictures);
+    html_raw(h, "<div class=\"pictures wide\">\n");
+    for (int i = 0; i < n; i++) mistake(h, p, &pictures, i, ids[i]);
+    html_raw(h, "</div>\n");
+    html_end_section(h);
+    pictures_free(&pictures);
+}
+
+static void test_images(Html *h, const ReportPage *p)
+{
+    const int classes = p->data->classes;
+    if (!p->predictions || p->predictions->done == 0) return;
+    int64_t *confusion = calloc((size_t)classes * (size_t)classes, sizeof *confusion);
+    if (!confusion) return;
+    predictions_confusion(p->predictions, confusion);
+    html_section(h, "Test images");
+    if (classes <= MATRIX_CLASSES)
+        matrix(h, p, confusion);
+    else
+        confusions(h, p, confusion);
+    class_accuracies(h, p, confusion);
+    evaluations(h, p);
+    html_end_section(h);
+    free(confusion);
+    mistakes(h, p);
+}
+
+// ---- inputs, filters, norms ---------------------------------------------------------------------
+
+static void sheet(Html *h, const char *caption, const char *note, const Pictures *p, int columns)
+{
+    if (p->count == 0) return;
+    html_figure(h, caption, "pictures");
+    pictures_write(h, p, columns, caption);
+    html_note(h, "%s", note);
+    html_end_figure(h);
+}
+
+static void seen(Html *h, const ReportPage *p)
+{
+    char filters[256];
+    if (p->inputs->count + p->filters->count == 0) return;
+    snprintf(filters, sizeof filters, "%s, each scaled to its own largest weight; grey is 0.",
+             p->filters_name);
+    html_section(h, "What the network sees");
+    sheet(h, "Training images as they go in",
+          "Of the last batch: moved, mirrored, cut as "
+          "--augment says, normalised and back.",
+          p->inputs, INPUT_COLUMNS);
+    sheet(h, "First layer's filters", filters, p->filters, FILTER_COLUMNS);
+    html_end_section(h);
+}
+
+// One curve for each member of the log's last object `kind` that belongs to a matrix, not a bias.
+static void norm_chart(Html *h, const ReportPage *p, const char *title, const char *kind)
+{
+    Columns c = {.log = p->log};
+    Series series[CURVES_MAX];
+    size_t n = 0;
+    const JsonNode *norms = json_get(log_file_last(p->log, "weight_norm"), kind);
+    if (!norms || norms->type != JSON_OBJECT) return;
+    const JsonNode *v = json_first(norms);
+    for (size_t i = 0; i < norms->count && n < CURVES_MAX; i++, v = json_next(v))
+        if (strstr(v->key, ".weight")) series[n++] = curve(&c, v->key, kind, true, v->key);
+    chart_lines(h, &(LineChart){title, "epoch", series, n, 0, NAN});
+    free_columns(&c);
+}
+
+static void norms(Html *h, const ReportPage *p)
+{
+    const JsonNode *record = log_file_last(p->log, "weight_norm");
+    const JsonNode *weights = record ? json_get(record, "weight_norm") : NULL;
+    const char *const columns[] = {"tensor", "weights", "gradient", NULL};
+    if (!weights || weights->type != JSON_OBJECT) return;
+    html_section(h, "Weights and gradients");
+    norm_chart(h, p, "Norm of the weights", "weight_norm");
+    norm_chart(h, p, "Norm of the last gradient", "grad_norm");
+    html_raw(h, "<details><summary>Norms of all tensors now</summary>\n");
+    html_table(h, "Norms", columns);
+    const JsonNode *v = json_first(weights);
+    for (size_t i = 0; i < weights->count; i++, v = json_next(v)) {
+        html_row(h, v->key);
+        html_number(h, "%.4g", number(weights, v->key));
+        html_number(h, "%.4g", number(json_get(record, "grad_norm"), v->key));
+        html_end_row(h);
+    }
+    html_end_table(h);
+    html_raw(h, "</details>\n");
+    html_end_section(h);
+}
+
+// ---- how it was run -----------------------------------------------------------------------------
+
+static void value_row(Html *h, const JsonNode *v, const char *name)
+{
+    html_row(h, name);
+    if (v->type == JSON_STRING)
+        html_cell(h, "%s", v->string);
+    else if (v->type == JSON_INT)
+        html_cell(h, "%lld", (long long)v->integer);
+    else if (v->type == JSON_DOUBLE)
+        html_cell(h, "%.6g", v->number);
+    else if (v->type == JSON_BOOL)
+        html_cell(h, "%s", v->boolean ? "on" : "off");
+    else
+        html_cell(h, "–");
+    html_end_row(h);
+}
+
+static void machine(Html *h, const ReportPage *p)
+{
+    static const char *const keys[] = {
+        "device", "dtype",   "platform", "compiler", "peak_memory_bytes", "first_step_seconds",
+        "data",   "network", NULL};
+    const char *const columns[] = {"what", "value", NULL};
+    html_table(h, "Environment", columns);
+    for (const char *const *key = keys; *key; key++) {
+        const JsonNode *v = json_get(p->summary, *key);
+        if (v) value_row(h, v, *key);
+    }
+    html_end_table(h);
+    html_end_section(h);
+}
+
+static void options(Html *h, const ReportPage *p)
+{
+    const JsonNode *all = json_get(p->summary, "options");
+    const char *const columns[] = {"option", "value", NULL};
+    if (!all || all->type != JSON_OBJECT) return;
+    html_section(h, "Options");
+    html_table(h, "As given, and the defaults", columns);
+    const JsonNode *v = json_first(all);
+    for (size_t i = 0; i < all->count; i++, v = json_next(v)) {
+        char name[64] = "--";
+        for (size_t j = 0; v->key[j] && j < sizeof name - 3; j++)
+            name[j + 2] = v->key[j] == '_' ? '-' : v->key[j];
+        value_row(h, v, name);
+    }
+    html_end_table(h);
+    html_end_section(h);
+}
+
+int report_page_write(const ReportPage *p, Error *e)
+{
+    Html h;
+    char title[256];
+    snprintf(title, sizeof title, "%s: %s", text(p->summary, "trainer"),
+             text(p->summary, "network"));
+    if (html_open(&h, title, p->live ? REFRESH_SECONDS : 0, e)) return e->status;
+    head(&h, p);
+    curves(&h, p);
+    test_images(&h, p);
+    seen(&h, p);
+    norms(&h, p);
+    times(&h, p);
+    machine(&h, p);
+    options(&h, p);
+    return html_save(&h, p->path, e);
+}
