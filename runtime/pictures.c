@@ -12,7 +12,7 @@
 #include <stb/stb_image_write.h>
 #pragma GCC diagnostic pop
 
-enum { MAX_SIDE = 64, GAP = 2 };
+enum { MAX_SIDE = 64, GAP = 2, MIN_SIDE = 16 }; // MIN_SIDE: in a sheet
 
 int pictures_allocate(Pictures *p, int count, int h, int w, int c, Error *e)
 {
@@ -91,17 +91,18 @@ void picture_write(Html *h, const Pictures *p, int i, const char *text)
 
 void pictures_write(Html *h, const Pictures *p, int columns, const char *text)
 {
+    const int side = p->h > p->w ? p->h : p->w, zoom = side < MIN_SIDE ? MIN_SIDE / side : 1;
+    const int step_y = zoom * p->h + GAP, step_x = zoom * p->w + GAP;
     const int rows = (p->count + columns - 1) / columns, c = p->c + 1; // the gaps are transparent
-    const int height = rows * (p->h + GAP) - GAP, width = columns * (p->w + GAP) - GAP;
+    const int height = rows * step_y - GAP, width = columns * step_x - GAP;
     uint8_t *sheet = p->count > 0 ? calloc((size_t)(height * width * c), 1) : NULL;
     if (!sheet) return;
     for (int i = 0; i < p->count; i++)
-        for (int y = 0; y < p->h; y++)
-            for (int x = 0; x < p->w; x++) {
-                const int row = i / columns * (p->h + GAP) + y;
-                const int column = i % columns * (p->w + GAP) + x;
+        for (int y = 0; y < zoom * p->h; y++)
+            for (int x = 0; x < zoom * p->w; x++) {
+                const int row = i / columns * step_y + y, column = i % columns * step_x + x;
                 uint8_t *to = sheet + (row * width + column) * c;
-                memcpy(to, pixel(p, i, y, x), (size_t)p->c);
+                memcpy(to, pixel(p, i, y / zoom, x / zoom), (size_t)p->c);
                 to[p->c] = 255;
             }
     write_image(h, sheet, height, width, c, text);

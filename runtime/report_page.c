@@ -10,7 +10,7 @@
 #include "runtime/os.h"
 
 enum { REFRESH_SECONDS = 5, MISTAKES = 50, MATRIX_CLASSES = 20, CONFUSIONS = 20, BARS_MAX = 40 };
-enum { INPUT_COLUMNS = 8, FILTER_COLUMNS = 8, CURVES_MAX = 12, ROWS_MAX = 100 };
+enum { INPUT_COLUMNS = 8, FILTER_COLUMNS = 8, CURVES_MAX = 12, ROWS_MAX = 100, WIDE_MATRIX = 13 };
 
 // ---- the summary --------------------------------------------------------------------------------
 
@@ -128,10 +128,11 @@ static void curves(Html *h, const ReportPage *p)
         curve(&c, "of it waiting for data", "loss", false, "data_wait_ms"),
     };
     html_section(h, "Learning");
-    chart_lines(h, &(LineChart){"Loss, mean per image", "epoch", loss, 2, NAN, NAN});
-    chart_lines(h, &(LineChart){"Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1});
-    chart_lines(h, &(LineChart){"Learning rate", "epoch", &rate, 1, 0, NAN});
-    chart_lines(h, &(LineChart){"Time of a step, ms", "epoch", time, 2, 0, NAN});
+    chart_lines(h, &(LineChart){"Loss, mean per image", "epoch", loss, 2, NAN, NAN, false});
+    chart_lines(h,
+                &(LineChart){"Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1, false});
+    chart_lines(h, &(LineChart){"Learning rate", "epoch", &rate, 1, 0, NAN, false});
+    chart_lines(h, &(LineChart){"Time of a step, ms", "epoch", time, 2, 0, NAN, false});
     html_end_section(h);
     free_columns(&c);
 }
@@ -200,7 +201,7 @@ static void matrix(Html *h, const ReportPage *p, const int64_t *confusion)
 {
     const char *columns[MATRIX_CLASSES + 2] = {"is / taken for"};
     for (int i = 0; i < p->data->classes; i++) columns[i + 1] = p->data->class_names[i];
-    html_raw(h, "<div class=\"matrix\">\n");
+    html_raw(h, "<div class=\"matrix%s\">\n", p->data->classes >= WIDE_MATRIX ? " wide" : "");
     html_table(h, "Confusion: images of a row's class taken for a column's", columns);
     for (int i = 0; i < p->data->classes; i++)
         matrix_row(h, p, confusion + i * p->data->classes, i);
@@ -377,7 +378,7 @@ static void norm_chart(Html *h, const ReportPage *p, const char *title, const ch
     const JsonNode *v = json_first(norms);
     for (size_t i = 0; i < norms->count && n < CURVES_MAX; i++, v = json_next(v))
         if (strstr(v->key, ".weight")) series[n++] = curve(&c, v->key, kind, true, v->key);
-    chart_lines(h, &(LineChart){title, "epoch", series, n, 0, NAN});
+    chart_lines(h, &(LineChart){title, "epoch", series, n, NAN, NAN, true});
     free_columns(&c);
 }
 
@@ -406,33 +407,49 @@ static void norms(Html *h, const ReportPage *p)
 
 // ---- how it was run -----------------------------------------------------------------------------
 
-static void value_row(Html *h, const JsonNode *v, const char *name)
+static void value(Html *h, const JsonNode *v)
 {
-    html_row(h, name);
     if (v->type == JSON_STRING)
-        html_cell(h, "%s", v->string);
+        html_text(h, "%s", v->string);
     else if (v->type == JSON_INT)
-        html_cell(h, "%lld", (long long)v->integer);
+        html_text(h, "%lld", (long long)v->integer);
     else if (v->type == JSON_DOUBLE)
-        html_cell(h, "%.6g", v->number);
-    else if (v->type == JSON_BOOL)
-        html_cell(h, "%s", v->boolean ? "on" : "off");
+        html_text(h, "%.6g", v->number);
     else
-        html_cell(h, "–");
-    html_end_row(h);
+        html_text(h, "%s", v->type == JSON_NULL ? "–" : v->boolean ? "on" : "off");
+}
+
+static const char *platform_name(const char *platform)
+{
+    if (strcmp(platform, "wsl2") == 0) return "WSL 2";
+    if (strcmp(platform, "wsl1") == 0) return "WSL 1";
+    return strcmp(platform, "container") == 0 ? "container on Linux" : "native Linux";
 }
 
 static void machine(Html *h, const ReportPage *p)
 {
-    static const char *const keys[] = {
-        "device", "dtype",   "platform", "compiler", "peak_memory_bytes", "first_step_seconds",
-        "data",   "network", NULL};
-    const char *const columns[] = {"what", "value", NULL};
-    html_table(h, "Environment", columns);
-    for (const char *const *key = keys; *key; key++) {
-        const JsonNode *v = json_get(p->summary, *key);
-        if (v) value_row(h, v, *key);
+    const JsonNode *s = p->summary;
+    const struct {
+        const char *name, *value;
+    } rows[] = {
+        {"Device", text(s, "device")},
+        {"Type of numbers", text(s, "dtype")},
+        {"Platform", platform_name(text(s, "platform"))},
+        {"Compiler", text(s, "compiler")},
+        {"Data", text(s, "data")},
+    };
+    html_table(h, "Environment", (const char *[]){"what", "value", NULL});
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        html_row(h, rows[i].name);
+        html_cell(h, "%s", rows[i].value);
+        html_end_row(h);
     }
+    html_row(h, "Memory, at most");
+    html_cell(h, "%.0f MB", number(s, "peak_memory_bytes") / 1e6);
+    html_end_row(h);
+    html_row(h, "First step done after");
+    html_cell(h, "%.2f s", number(s, "first_step_seconds"));
+    html_end_row(h);
     html_end_table(h);
     html_end_section(h);
 }
@@ -440,18 +457,19 @@ static void machine(Html *h, const ReportPage *p)
 static void options(Html *h, const ReportPage *p)
 {
     const JsonNode *all = json_get(p->summary, "options");
-    const char *const columns[] = {"option", "value", NULL};
     if (!all || all->type != JSON_OBJECT) return;
     html_section(h, "Options");
-    html_table(h, "As given, and the defaults", columns);
+    html_raw(h, "<dl class=\"options\">\n");
     const JsonNode *v = json_first(all);
     for (size_t i = 0; i < all->count; i++, v = json_next(v)) {
-        char name[64] = "--";
-        for (size_t j = 0; v->key[j] && j < sizeof name - 3; j++)
-            name[j + 2] = v->key[j] == '_' ? '-' : v->key[j];
-        value_row(h, v, name);
+        html_raw(h, "<div><dt>--");
+        for (const char *letter = v->key; *letter; letter++)
+            html_text(h, "%c", *letter == '_' ? '-' : *letter);
+        html_raw(h, "</dt><dd>");
+        value(h, v);
+        html_raw(h, "</dd></div>\n");
     }
-    html_end_table(h);
+    html_raw(h, "</dl>\n");
     html_end_section(h);
 }
 
