@@ -310,10 +310,7 @@ static void mistakes(Html *h, const ReportPage *p)
     if (n == 0)
         html_note(h, "None: every test image was recognised.");
     else
-        html_note(h,
-                  "The %d wrong answers that the network was surest of, with the probability it "
-                  "gave them.",
-                  n);
+        html_note(h, "The %d with the highest loss first, and the probability they were given.", n);
     n = read_mistakes(p, ids, n, &pictures);
     html_raw(h, "<div class=\"pictures wide\">\n");
     for (int i = 0; i < n; i++) mistake(h, p, &pictures, i, ids[i]);

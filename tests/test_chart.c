@@ -90,8 +90,8 @@ static void draws_points_in_their_places(void **state)
     begin(&h, 0);
     chart_lines(&h, &(LineChart){"Loss", "epoch", series, 2, NAN, NAN, false});
     char *text = page(&h);
-    // x: 0..4 at 46..410; y: 1..4 at 204..10; the gap starts a new stretch
-    assert_has(text, "d=\"M137.0 10.0L228.0 204.0M410.0 139.3\"/>");
+    // x: 0..4 at 52..410; y: 1..4 at 204..10; the gap starts a new stretch
+    assert_has(text, "d=\"M141.5 10.0L231.0 204.0M410.0 139.3\"/>");
     assert_has(text, "te&amp;st: 3 at 3</title></circle>");
     assert_int_equal(count(text, "</circle>"), 7);
     assert_has(text, "<desc>train: first 4, last 2, lowest 1, highest 4. te&amp;st: first 1");
@@ -108,7 +108,7 @@ static void has_a_logarithmic_axis(void **state)
     chart_lines(&h, &(LineChart){"Norm", "epoch", &series, 1, NAN, NAN, true});
     char *text = page(&h);
     // three decades over 204..10; 0 is a gap
-    assert_has(text, "d=\"M137.0 204.0M319.0 74.7L410.0 10.0\"/>");
+    assert_has(text, "d=\"M141.5 204.0M320.5 74.7L410.0 10.0\"/>");
     assert_has(text, ">0.01</text>");
     assert_has(text, ">10</text>");
     free(text);

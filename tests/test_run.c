@@ -260,8 +260,10 @@ static void writes_log_and_summary(void **state)
                                .epoch = 0.25,
                                .loss = 2.5,
                                .lr = 0.1,
+                               .train_accuracy = 0.125,
                                .step_ms = 1.25,
-                               .images_per_s = 1e5});
+                               .images_per_s = 1e5,
+                               .data_wait_ms = 0.5});
     run_log_step(r, &(StepLog){.step = 2, .epoch = 0.5, .loss = NAN});
     run_progress(r, &step4);
     run_log_eval(r, &(EvalLog){.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5});
@@ -272,10 +274,10 @@ static void writes_log_and_summary(void **state)
     assert_int_equal(run_finish(r, &j, &e), 0);
     json_free(&j);
     assert_contents("out/run/log.jsonl",
-                    "{\"step\":1,\"epoch\":0.25,\"loss\":2.5,\"lr\":0.1,\"step_ms\":1.25,"
-                    "\"images_per_s\":100000}\n"
-                    "{\"step\":2,\"epoch\":0.5,\"loss\":null,\"lr\":0,\"step_ms\":0,"
-                    "\"images_per_s\":0}\n"
+                    "{\"step\":1,\"epoch\":0.25,\"loss\":2.5,\"lr\":0.1,\"train_accuracy\":0.125,"
+                    "\"step_ms\":1.25,\"images_per_s\":100000,\"data_wait_ms\":0.5}\n"
+                    "{\"step\":2,\"epoch\":0.5,\"loss\":null,\"lr\":0,\"train_accuracy\":0,"
+                    "\"step_ms\":0,\"images_per_s\":0,\"data_wait_ms\":0}\n"
                     "{\"step\":4,\"epoch\":1,\"test_loss\":2,\"test_accuracy\":0.5}\n");
     assert_contents("out/run/summary.json", "{\"test_accuracy\":0.5}\n");
     assert_int_equal(count_entries("out/run"), 3); // and the lock
