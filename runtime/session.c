@@ -258,6 +258,12 @@ bool session_next(Session *s)
 
 // ---- the run ------------------------------------------------------------------------------------
 
+// Of the arenas.
+static double device_bytes(const Session *s)
+{
+    return (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 4);
+}
+
 static void print_banner(const Session *s)
 {
     const Dataset *d = &s->data;
@@ -272,9 +278,10 @@ static void print_banner(const Session *s)
     if (d->embedded)
         printf("         (for real ones: make data/prepare && ./data/prepare --help)\n");
     printf("device   %s, %s, %.0f MB\n", k->description, k->element == F32 ? "fp32" : "bf16",
-           (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 4) / 1e6);
+           device_bytes(s) / 1e6);
     printf("run      %s: %lld steps of %lld images, %.4g epochs\n", run_dir(s->run),
            (long long)s->steps, (long long)s->options->batch_size, s->epochs);
+    if (s->options->report) printf("report   %s/report.html, as it goes\n", run_dir(s->run));
     if (s->options->resume) printf("resume   after step %lld\n", (long long)s->step + 1);
 }
 
@@ -310,8 +317,16 @@ void session_begin(Session *s)
     report_open(s);
     s->resumed_seconds = s->train_seconds;
     s->start_seconds = os_seconds() - s->started;
+    s->first_step = s->step + 1;
+    s->progress = (Progress){
+        .steps = s->steps,
+        .epochs = s->epochs,
+        .loss = NAN,
+        .train_accuracy = NAN,
+        .images_per_s = NAN,
+        .data_wait = NAN,
+    };
     s->log_time += os_seconds(); // since the last log before the checkpoint
-    s->train_accuracy = NAN;
     const bool stopped_before = s->step >= 0 && session_epoch_done(s) && !s->evaluated;
     if (stopped_before) session_test(s, s->infer, s->model);
 }
@@ -352,6 +367,18 @@ static void read_metrics(Session *s, double *loss, double *accuracy, int64_t ima
     *accuracy = (double)m[METRIC_CORRECT] / (double)images;
 }
 
+// With the loss and the rates of the last line of the log.
+static void show_progress(Session *s)
+{
+    Progress *p = &s->progress;
+    const double seconds = os_seconds() - s->started - s->start_seconds;
+    p->step = s->step + 1;
+    p->epoch = session_epoch(s);
+    p->seconds_left = seconds / (double)(p->step - s->first_step) * (double)(s->steps - p->step);
+    p->memory_bytes = s->kernels->own_memory ? device_bytes(s) : (double)os_memory_peak();
+    run_progress(s->run, p);
+}
+
 void session_step_done(Session *s, double lr)
 {
     if (s->search_end) {
@@ -363,9 +390,12 @@ void session_step_done(Session *s, double lr)
         s->kernels->synchronize();
         s->first_step_seconds = os_seconds() - s->started;
     }
-    if (!logs_now(s)) return;
+    if (!logs_now(s)) {
+        show_progress(s);
+        return;
+    }
     double loss;
-    read_metrics(s, &loss, &s->train_accuracy, s->images_since_log);
+    read_metrics(s, &loss, &s->progress.train_accuracy, s->images_since_log);
     const int64_t done = s->step + 1;
     if (!isfinite(loss)) {
         diverged(s, "the loss is not finite");
@@ -374,30 +404,22 @@ void session_step_done(Session *s, double lr)
     const double seconds = os_seconds() - s->log_time;
     const int64_t steps = s->images_since_log / s->options->batch_size;
     s->train_seconds += seconds;
-    s->images_per_s = (double)s->images_since_log / seconds;
+    s->progress.images_per_s = (double)s->images_since_log / seconds;
     const double wait = loader_wait_seconds(s->loader) - s->wait_at_log;
     const StepLog log = {
         .step = done,
         .epoch = session_epoch(s),
         .loss = loss,
         .lr = lr,
-        .train_accuracy = s->train_accuracy,
+        .train_accuracy = s->progress.train_accuracy,
         .step_ms = 1e3 * seconds / (double)steps,
-        .images_per_s = s->images_per_s,
+        .images_per_s = s->progress.images_per_s,
         .data_wait_ms = 1e3 * wait / (double)steps,
     };
     run_log_step(s->run, &log);
-    const Progress progress = {
-        .step = done,
-        .steps = s->steps,
-        .epoch = log.epoch,
-        .epochs = s->epochs,
-        .loss = loss,
-        .train_accuracy = s->train_accuracy,
-        .images_per_s = s->images_per_s,
-        .seconds_left = s->train_seconds / (double)done * (double)(s->steps - done),
-    };
-    run_progress(s->run, &progress);
+    s->progress.loss = loss;
+    s->progress.data_wait = wait / seconds;
+    show_progress(s);
     report_update(s, false);
     s->images_since_log = 0;
     s->wait_at_log = loader_wait_seconds(s->loader);
@@ -614,6 +636,14 @@ static int meets_target(const Session *s)
     return STATUS_FAILED;
 }
 
+// Commands for what one wants next.
+static void print_next(const Session *s)
+{
+    const char *dir = run_dir(s->run);
+    if (s->report) printf("look     scripts/open_report.sh %s\n", dir);
+    if (s->step + 1 < s->steps) printf("go on    ./%s --resume %s\n", s->program->name, dir);
+}
+
 static void print_result(const Session *s, const char *path)
 {
     if (os_stop_signal())
@@ -624,6 +654,7 @@ static void print_result(const Session *s, const char *path)
                100.0 * s->last.accuracy, s->train_seconds,
                (double)((s->step + 1) * s->options->batch_size) / s->train_seconds);
     printf("weights  %s\n", path);
+    if (!s->options->quiet) print_next(s);
     fflush(stdout);
 }
 

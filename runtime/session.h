@@ -83,6 +83,8 @@ typedef struct Session {
     void (*infer)(void *model);
     void *model;
     Evaluation last;
+    Progress progress;
+    int64_t first_step;   // of this process
     bool evaluated;       // after `step`
     double best_accuracy; // of best.safetensors; -1: none yet
     int64_t best_step;
@@ -90,7 +92,6 @@ typedef struct Session {
     int64_t saved_step; // of the snapshot; -1: the start
     int64_t search_end; // while the steps up to here run again: runtime/diverged.h
     int64_t images_since_log;
-    double train_accuracy, images_per_s;
     double started, log_time, train_seconds, first_step_seconds;
     double wait_at_log;                    // loader_wait_seconds() at log_time
     double start_seconds;                  // until the first step began
