@@ -255,7 +255,7 @@ void report_step(Session *s)
 
 void report_test_begins(Session *s)
 {
-    if (s->report) s->report->predictions.done = 0;
+    if (s->report && !os_stop_signal()) s->report->predictions.done = 0;
 }
 
 void report_test_batch(Session *s, int64_t n)

@@ -15,7 +15,8 @@ void report_open(Session *s);
 // keeps some of the step's inputs.
 void report_step(Session *s);
 
-// In an evaluation: forgets the last one's predictions; takes those of a batch.
+// In an evaluation: forgets the last one's predictions, which a stopped run keeps; takes those of a
+// batch.
 void report_test_begins(Session *s);
 void report_test_batch(Session *s, int64_t n);
 

@@ -111,32 +111,6 @@ static Series curve(Columns *c, const char *name, const char *kind, bool inside,
     return s;
 }
 
-static void curves(Html *h, const ReportPage *p)
-{
-    Columns c = {.log = p->log};
-    const Series loss[] = {
-        curve(&c, "train", "loss", false, "loss"),
-        curve(&c, "test", "test_loss", false, "test_loss"),
-    };
-    const Series accuracy[] = {
-        curve(&c, "train", "loss", false, "train_accuracy"),
-        curve(&c, "test", "test_accuracy", false, "test_accuracy"),
-    };
-    const Series rate = curve(&c, "learning rate", "loss", false, "lr");
-    const Series time[] = {
-        curve(&c, "step", "loss", false, "step_ms"),
-        curve(&c, "of it waiting for data", "loss", false, "data_wait_ms"),
-    };
-    html_section(h, "Learning");
-    chart_lines(h, &(LineChart){"Loss, mean per image", "epoch", loss, 2, NAN, NAN, false});
-    chart_lines(h,
-                &(LineChart){"Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1, false});
-    chart_lines(h, &(LineChart){"Learning rate", "epoch", &rate, 1, 0, NAN, false});
-    chart_lines(h, &(LineChart){"Time of a step, ms", "epoch", time, 2, 0, NAN, false});
-    html_end_section(h);
-    free_columns(&c);
-}
-
 static void evaluations(Html *h, const ReportPage *p)
 {
     Columns c = {.log = p->log};
@@ -160,6 +134,33 @@ static void evaluations(Html *h, const ReportPage *p)
     }
     html_end_table(h);
     html_raw(h, "</details>\n");
+    free_columns(&c);
+}
+
+static void curves(Html *h, const ReportPage *p)
+{
+    Columns c = {.log = p->log};
+    const Series loss[] = {
+        curve(&c, "train", "loss", false, "loss"),
+        curve(&c, "test", "test_loss", false, "test_loss"),
+    };
+    const Series accuracy[] = {
+        curve(&c, "train", "loss", false, "train_accuracy"),
+        curve(&c, "test", "test_accuracy", false, "test_accuracy"),
+    };
+    const Series rate = curve(&c, "learning rate", "loss", false, "lr");
+    const Series time[] = {
+        curve(&c, "step", "loss", false, "step_ms"),
+        curve(&c, "of it waiting for data", "loss", false, "data_wait_ms"),
+    };
+    html_section(h, "Learning");
+    chart_lines(h, &(LineChart){"Loss, mean per image", "epoch", loss, 2, NAN, NAN, false});
+    chart_lines(h,
+                &(LineChart){"Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1, false});
+    chart_lines(h, &(LineChart){"Learning rate", "epoch", &rate, 1, 0, NAN, false});
+    chart_lines(h, &(LineChart){"Time of a step, ms", "epoch", time, 2, 0, NAN, false});
+    evaluations(h, p);
+    html_end_section(h);
     free_columns(&c);
 }
 
@@ -327,12 +328,14 @@ static void test_images(Html *h, const ReportPage *p)
     if (!confusion) return;
     predictions_confusion(p->predictions, confusion);
     html_section(h, "Test images");
+    if (p->predictions->done < p->predictions->n)
+        html_note(h, "The run was stopped in an evaluation: these are %lld of %lld images.",
+                  (long long)p->predictions->done, (long long)p->predictions->n);
     if (classes <= MATRIX_CLASSES)
         matrix(h, p, confusion);
     else
         confusions(h, p, confusion);
     class_accuracies(h, p, confusion);
-    evaluations(h, p);
     html_end_section(h);
     free(confusion);
     mistakes(h, p);
