@@ -10,7 +10,7 @@ enum { COLORS = 6, POINTS_MAX = 1000, DOTS_MAX = 40 };
 enum { WIDTH = 420, HEIGHT = 240, LEFT = 52, RIGHT = 10, TOP = 10, BOTTOM = 36 }; // of line charts
 enum { BAR_STEP = 24, BAR_HEIGHT = 14, NAME_LETTERS = 20, VALUE_WIDTH = 70 };
 enum { NAME_BYTES = 4 * NAME_LETTERS + sizeof "…" };
-static const double LETTER = 6.6; // about a letter's width at the style's size
+static const double LETTER = 7.2; // about a letter's width on a phone, where the style has larger ones
 
 // Every sixth curve has its colour again, with other dashes.
 static const char *const DASHES[] = {"", "6 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2"};

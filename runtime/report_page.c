@@ -153,7 +153,11 @@ static void curves(Html *h, const ReportPage *p)
         curve(&c, "step", "loss", false, "step_ms"),
         curve(&c, "of it waiting for data", "loss", false, "data_wait_ms"),
     };
+    const double smoothing = number(json_get(p->summary, "options"), "label_smoothing");
     html_section(h, "Learning");
+    if (smoothing > 0)
+        html_note(h, "The train loss has label smoothing of %g, the test loss has none.",
+                  smoothing);
     chart_lines(h, &(LineChart){"Loss, mean per image", "epoch", loss, 2, NAN, NAN, false});
     chart_lines(h,
                 &(LineChart){"Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1, false});
@@ -189,11 +193,10 @@ static void matrix_row(Html *h, const ReportPage *p, const int64_t *row, int cla
     html_row(h, p->data->class_names[class]);
     for (int i = 0; i < p->data->classes; i++) {
         const double share = sum > 0 ? (double)row[i] / (double)sum : 0;
-        html_raw(h, "<td%s", i == class ? " class=\"right\"" : "");
         if (row[i] > 0)
-            html_raw(h, " style=\"--share:%.3f\">%lld</td>", share, (long long)row[i]);
+            html_raw(h, "<td style=\"--share:%.3f\">%lld</td>", sqrt(share), (long long)row[i]);
         else
-            html_raw(h, "></td>");
+            html_raw(h, "<td></td>");
     }
     html_end_row(h);
 }

@@ -169,8 +169,8 @@ static void draws_bars_with_intervals(void **state)
     assert_has(text, ">a name of more than …</text>");
     assert_int_equal(count(text, "<rect"), 2);
     assert_int_equal(count(text, "class=\"interval\""), 1);
-    // 20 of the axis are 206 wide: 420 - 70 - (20 letters * 6.6 + 12)
-    assert_has(text, "width=\"103.0\"");
+    // 20 of the axis are 194 wide: 420 - 70 - (20 letters * 7.2 + 12)
+    assert_has(text, "width=\"97.0\"");
     free(text);
 }
 
