@@ -210,16 +210,21 @@ static int write_page(Session *s, const Json *summary, const char *state, bool l
     return status;
 }
 
-static int write_live_page(Session *s, Error *e)
+static int write_page_now(Session *s, const char *state, bool live, Error *e)
 {
     Json summary = {0};
+    int status = session_summary(s, &summary, e);
+    if (status == STATUS_OK) status = write_page(s, &summary, state, live, e);
+    json_free(&summary);
+    return status;
+}
+
+static int write_live_page(Session *s, Error *e)
+{
     char state[128];
     snprintf(state, sizeof state, "Running: step %lld of %lld, epoch %.3g of %.4g",
              (long long)s->step + 1, (long long)s->steps, session_epoch(s), s->epochs);
-    int status = session_summary(s, &summary, e);
-    if (status == STATUS_OK) status = write_page(s, &summary, state, true, e);
-    json_free(&summary);
-    return status;
+    return write_page_now(s, state, true, e);
 }
 
 void report_open(Session *s)
@@ -288,7 +293,9 @@ void report_finish(Session *s, const Json *summary, const char *state)
 {
     Error e;
     if (!s->report) return;
-    if (write_page(s, summary, state, false, &e))
+    const int status =
+        summary ? write_page(s, summary, state, false, &e) : write_page_now(s, state, false, &e);
+    if (status)
         give_up(s, &e);
     else
         release(s);

@@ -26,7 +26,8 @@ void report_update(Session *s, bool evaluated);
 // Seconds spent so far.
 double report_seconds(const Session *s);
 
-// The last page, from the finished object `summary`; `state` says how the run ended. Frees all.
+// The last page, from the finished object `summary` or, if that is NULL, what it would hold now;
+// `state` says how the run ended. Frees all.
 void report_finish(Session *s, const Json *summary, const char *state);
 
 #endif

@@ -70,6 +70,9 @@ ok "continued" "$train_mlp" --resume half --quiet
 right "continued" half
 ok "continued: the whole curve" test "$(grep -c '"loss"' half/log.jsonl)" -eq 24
 
+"$train_mlp" --steps 40 --optimizer sgd --lr 1e6 --quiet --out diverged 2>/dev/null
+ok "diverged: opens" browse diverged
+ok "diverged: says so, and does not reload" bash -c 'grep -q "the loss diverged: not finite first in step" dom.html && ! grep -q http-equiv=.refresh dom.html'
 ok "off" "$train_mlp" --data grey --batch-size 8 --steps 8 --report off --quiet --out none
 ok "off: no page" test ! -e none/report.html
 ok "off: no norms in the log" bash -c '! grep -q norm none/log.jsonl'
