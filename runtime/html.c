@@ -133,10 +133,14 @@ void html_raw(Html *h, const char *format, ...)
 
 static void escaped(Html *h, const char *format, va_list args)
 {
-    char *text;
-    if (vasprintf(&text, format, args) < 0) return; // the page is as short of memory
-    escape(h->out, text);
-    free(text);
+    char buffer[512], *text = buffer;
+    va_list again;
+    va_copy(again, args);
+    const int length = vsnprintf(buffer, sizeof buffer, format, args);
+    if (length >= (int)sizeof buffer && vasprintf(&text, format, again) < 0) text = NULL;
+    va_end(again);
+    if (text) escape(h->out, text); // else the page itself is short of memory
+    if (text != buffer) free(text);
 }
 
 void html_text(Html *h, const char *format, ...)
