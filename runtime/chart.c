@@ -10,7 +10,8 @@ enum { COLORS = 6, POINTS_MAX = 1000, DOTS_MAX = 40 };
 enum { WIDTH = 420, HEIGHT = 240, LEFT = 52, RIGHT = 10, TOP = 10, BOTTOM = 36 }; // of line charts
 enum { BAR_STEP = 24, BAR_HEIGHT = 14, NAME_LETTERS = 20, VALUE_WIDTH = 70 };
 enum { NAME_BYTES = 4 * NAME_LETTERS + sizeof "…" };
-static const double LETTER = 7.2; // about a letter's width on a phone, where the style has larger ones
+static const double LETTER =
+    7.2; // about a letter's width on a phone, where the style has larger ones
 
 // Every sixth curve has its colour again, with other dashes.
 static const char *const DASHES[] = {"", "6 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2"};
@@ -195,7 +196,7 @@ void chart_lines(Html *h, const LineChart *c)
     y = c->log_y ? log_axis_around(y.min, y.max) : axis_around(y.min, y.max, 5);
     x.tick = x.max > x.min ? chart_tick(x.max - x.min, 8) : 1;
     if (!(x.max > x.min)) x.max = x.min + 1;
-    draw_legend(h, c);
+    if (c->count > 1) draw_legend(h, c);
     html_raw(h, "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\">", WIDTH, HEIGHT);
     title_and_description(h, c);
     draw_axes(h, &x, &y, c->x_label);
@@ -243,7 +244,7 @@ static void draw_bar(Html *h, const BarChart *c, const Bar *b, size_t row, doubl
                      left + scale * b->low, middle, left + scale * b->high, left + scale * b->low,
                      middle - 4);
         html_raw(h, "<text class=\"value\" x=\"%.1f\" y=\"%.1f\">", end + 6, middle + 4);
-        html_text(h, "%.4g%s", b->value, c->unit);
+        html_text(h, b->value < 100 ? "%.3g%s" : "%.0f%s", b->value, c->unit);
         html_raw(h, "</text>");
     }
     html_raw(h, "</g>\n");

@@ -56,7 +56,7 @@ static void results(Html *h, const ReportPage *p)
     result(h, "Training time", seconds, "%.1f s", seconds);
     result(h, "Images a second", speed, "%.0f", speed);
     result(h, "Parameters", weights, "%.3g M", weights / 1e6);
-    result(h, "FLOP an image", flop, "%.3g M", flop / 1e6);
+    result(h, "FLOP to train an image", flop, "%.3g M", flop / 1e6);
     html_raw(h, "</dl>\n");
 }
 

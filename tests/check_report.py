@@ -79,7 +79,7 @@ def check_results(tree, summary):
     keys = {"Test accuracy": "test_accuracy", "Test loss": "test_loss",
             "Best epoch's accuracy": "best_test_accuracy", "Training time": "train_seconds",
             "Images a second": "images_per_s", "Parameters": "parameters",
-            "FLOP an image": "flop_per_image"}
+            "FLOP to train an image": "flop_per_image"}
     results = {d.first("dt").text(): d.first("data").attributes["value"]
                for d in tree.first("dl", **{"class": "results"}).children}
     check(len(results) >= len(keys) - 1, f"results: {results}")

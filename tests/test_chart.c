@@ -1,4 +1,4 @@
-// runtime/html and runtime/chart: what is escaped, and that charts show the numbers they were given.
+// runtime/html and runtime/chart: what is escaped, and that charts show the numbers given.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
