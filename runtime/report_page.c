@@ -137,6 +137,38 @@ static void evaluations(Html *h, const ReportPage *p)
     free_columns(&c);
 }
 
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Time of a step. A process that was stopped for a while would leave nothing to see of the others.
+static void step_times(Html *h, const ReportPage *p)
+{
+    Columns c = {.log = p->log};
+    size_t n, left_out = 0;
+    double *ms = log_file_column(p->log, "loss", false, "step_ms", &n);
+    double *const sorted = log_file_column(p->log, "loss", false, "step_ms", &n);
+    Series time[] = {
+        curve(&c, "step", "loss", false, "step_ms"),
+        curve(&c, "of it waiting for data", "loss", false, "data_wait_ms"),
+    };
+    if (ms && sorted && n > 0) {
+        qsort(sorted, n, sizeof *sorted, ascending);
+        const double most = 4 * sorted[n * 9 / 10];
+        for (size_t i = 0; i < n; i++)
+            if (ms[i] > most) ms[i] = NAN, left_out++;
+        time[0].y = ms;
+    }
+    chart_lines(
+        h, &(LineChart){left_out ? "Time of a step, ms, without the slowest" : "Time of a step, ms",
+                        "epoch", time, 2, 0, NAN, false});
+    free(ms);
+    free(sorted);
+    free_columns(&c);
+}
+
 static void curves(Html *h, const ReportPage *p)
 {
     Columns c = {.log = p->log};
@@ -149,10 +181,6 @@ static void curves(Html *h, const ReportPage *p)
         curve(&c, "test", "test_accuracy", false, "test_accuracy"),
     };
     const Series rate = curve(&c, "learning rate", "loss", false, "lr");
-    const Series time[] = {
-        curve(&c, "step", "loss", false, "step_ms"),
-        curve(&c, "of it waiting for data", "loss", false, "data_wait_ms"),
-    };
     const double smoothing = number(json_get(p->summary, "options"), "label_smoothing");
     html_section(h, "Learning");
     if (smoothing > 0)
@@ -162,7 +190,7 @@ static void curves(Html *h, const ReportPage *p)
     chart_lines(h,
                 &(LineChart){"Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1, false});
     chart_lines(h, &(LineChart){"Learning rate", "epoch", &rate, 1, 0, NAN, false});
-    chart_lines(h, &(LineChart){"Time of a step, ms", "epoch", time, 2, 0, NAN, false});
+    step_times(h, p);
     evaluations(h, p);
     html_end_section(h);
     free_columns(&c);
