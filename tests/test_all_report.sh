@@ -77,12 +77,15 @@ ok "off" "$train_mlp" --data grey --batch-size 8 --steps 8 --report off --quiet 
 ok "off: no page" test ! -e none/report.html
 ok "off: no norms in the log" bash -c '! grep -q norm none/log.jsonl'
 
-cuda=$OLDPWD/build/emulated-fast
-if [ -x "$cuda/train_cnn" ]; then
-    ok "emulated CUDA" "$cuda/train_cnn" --device cuda --data colour --batch-size 8 --width 0.125 --steps 8 --quiet --out cuda
+emulated=$train_cnn
+for how in asan fast; do
+    [ ! -x "${train_cnn%/*}/emulated/$how/train_cnn" ] || emulated=${train_cnn%/*}/emulated/$how/train_cnn
+done
+if [ "$emulated" != "$train_cnn" ]; then
+    ok "emulated CUDA" env ASAN_OPTIONS=detect_stack_use_after_return=0 OMP_NUM_THREADS=1 "$emulated" --device cuda --data colour --batch-size 8 --width 0.125 --steps 8 --quiet --out cuda
     right "emulated CUDA" cuda
 else
-    skip "emulated CUDA" "no build/emulated-fast (make emulated-fast, which needs nvcc)"
+    skip "emulated CUDA" "it is not built: docs/cuda.md"
 fi
 
 # The page's share of a run, without the last page's.
