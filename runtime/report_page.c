@@ -156,7 +156,7 @@ static void step_times(Html *h, const ReportPage *p)
     };
     if (ms && sorted && n > 0) {
         qsort(sorted, n, sizeof *sorted, ascending);
-        const double most = 4 * sorted[n * 9 / 10];
+        const double most = 4 * sorted[n / 2];
         for (size_t i = 0; i < n; i++)
             if (ms[i] > most) ms[i] = NAN, left_out++;
         time[0].y = ms;
