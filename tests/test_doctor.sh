@@ -416,6 +416,16 @@ expect 'warn docker' 'ready for CUDA' 'nvidia-container-toolkit'
 system 'healthy container' native_container
 expect '' 'ready for CUDA' 'a container in native Linux'
 
+system 'container with programs alone' native_container
+gone /usr/local /bin/g++
+trainer ''
+expect '' 'ready for CUDA' 'not installed; nn.c is built already'
+
+system 'a step was trained whatever it looks like' native_container
+gone /dev/nvidia-uvm
+trainer ''
+expect 'warn devices' 'ready for CUDA' 'trained a step'
+
 system 'container without the GPU' native_container
 no_driver
 expect 'FAIL container' "$cpu this container was started without the GPU" 'docker run --gpus all'
