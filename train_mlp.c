@@ -112,8 +112,8 @@ static void declare(Model *m, Session *s)
     const Dataset *d = &s->data;
     const int64_t batch = s->options->batch_size;
     m->s = s;
-    m->x = activation(t, SHAPE(batch, d->h, d->w, d->c));
-    m->labels = workspace(t, SHAPE(batch), sizeof(int32_t));
+    m->x = activation(t, SHAPE(batch, d->h, d->w, d->c), "input.x");
+    m->labels = workspace(t, SHAPE(batch), sizeof(int32_t), "input.labels");
     m->layers = config.hidden_layers + 1;
     int64_t in = (int64_t)d->h * d->w * d->c, largest = 1;
     for (int i = 0; i < m->layers; i++) {
@@ -126,14 +126,14 @@ static void declare(Model *m, Session *s)
         l->weight->flatten = true;
         l->bias =
             parameter(t, SHAPE(l->out), BIASES, uniform_fan_in((double)in), "layers.%d.bias", i);
-        if (!last) l->act = activation(t, SHAPE(batch, l->out));
+        if (!last) l->act = activation(t, SHAPE(batch, l->out), "layers.%d.act", i);
         if (!last && l->out > largest) largest = l->out;
         in = l->out;
     }
-    m->logits = workspace(t, SHAPE(batch, d->classes), sizeof(float));
-    m->dlogits = activation(t, SHAPE(batch, d->classes));
-    m->da = activation(t, SHAPE(batch, largest));
-    m->db = activation(t, SHAPE(batch, largest));
+    m->logits = workspace(t, SHAPE(batch, d->classes), sizeof(float), "head.logits");
+    m->dlogits = activation(t, SHAPE(batch, d->classes), "loss.dlogits");
+    m->da = activation(t, SHAPE(batch, largest), "backward.da");
+    m->db = activation(t, SHAPE(batch, largest), "backward.db");
     snprintf(s->network, sizeof s->network, "mlp hidden=%s", config.hidden);
 }
 

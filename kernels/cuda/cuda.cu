@@ -343,6 +343,7 @@ static void close_cuda()
 {
     synchronize();
     forget_graphs();
+    cuda_timer_close();
     cuda_linear_close();
     for (int i = 0; i < 2; i++) {
         if (scratch[i].memory) release(scratch[i].memory);
@@ -412,6 +413,7 @@ static void set_operations(Kernels *k)
     cuda_optimizer_ops(k);
     cuda_muon_ops(k);
     cuda_vector_ops(k);
+    cuda_timer_ops(k);
 }
 
 static void set_control(Kernels *k)
