@@ -150,7 +150,15 @@ expect() {
 cpu='CPU only, because'
 
 system 'healthy WSL 2' wsl
+directory=/home/me/nn.c
+file /proc/cpuinfo "$(printf 'processor	: %s\n' {0..11})"
 expect '' 'ready for CUDA' 'WSL 2: Ubuntu 24.04.3 LTS, kernel 6.6.87.2' 'compute capability 8.9'
+
+shown() {
+    diff <(awk '/test_doctor.sh compares this/ {here = 1} /^```/ {fences += here; next} here && fences == 1' docs/wsl.md) \
+        <(sed "s|$here||" "$here.sh")
+}
+ok "docs/wsl.md shows what is printed" shown
 
 system 'WSL 1' machine WSL_DISTRO_NAME=Ubuntu
 kernel 4.4.0-19041-Microsoft
