@@ -130,7 +130,8 @@ static void declare(Model *m, Session *s)
         if (!last && l->out > largest) largest = l->out;
         in = l->out;
     }
-    m->logits = workspace(t, SHAPE(batch, d->classes), sizeof(float), "head.logits");
+    m->logits =
+        workspace(t, SHAPE(batch, d->classes), sizeof(float), "layers.%d.logits", m->layers - 1);
     m->dlogits = activation(t, SHAPE(batch, d->classes), "loss.dlogits");
     m->da = activation(t, SHAPE(batch, largest), "backward.da");
     m->db = activation(t, SHAPE(batch, largest), "backward.db");

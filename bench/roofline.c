@@ -1,7 +1,8 @@
 // How near each operation of a training step is to what this machine can do:
 //     ./train_cnn --profile --threads 2 --out RUN ... && bench/roofline 2 fp32 RUN/profile.json
-// The ceilings that --profile measures are those of our own operations; these are the machine's. An operation's floor is the longer of its arithmetic at the peak rate and its
-// bytes at the bandwidth of a working set as large as they are.
+// The ceilings that --profile measures are those of our own operations; these are the machine's. An
+// operation's floor is the longer of its arithmetic at the peak rate and its bytes at the bandwidth
+// of a working set as large as they are.
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -59,7 +59,8 @@ static void add_shared(CommandLine *line)
         ARG_FLAG("eval-only", &o->eval_only, "test the weights of --init and leave"),
         ARG_DOUBLE("target-accuracy", &o->target_accuracy, 0, 1, "exit status 1 below it"),
         ARG_FLAG("selftest", &o->selftest, "check kernels and every gradient of the network"),
-        ARG_FLAG("profile", &o->profile, "print the time of each operation and layer of a step at the end"),
+        ARG_FLAG("profile", &o->profile,
+                 "print the time of each operation and layer of a step at the end"),
         ARG_FLAG("quiet", &o->quiet, "print the result only"),
     };
     add_args(line, shared, sizeof shared / sizeof *shared);

@@ -1,4 +1,5 @@
-// What --profile shows: each operation of a step, by layer, against ceilings that are measured here.
+// What --profile shows: each operation of a step, by layer, and how near it is to ceilings that are
+// measured here.
 #ifndef RUNTIME_PROFILE_H
 #define RUNTIME_PROFILE_H
 
