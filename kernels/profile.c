@@ -10,8 +10,6 @@ static const Kernels *device;
 
 #include "kernels/cost.h"
 
-enum { ENTRIES_MAX = 512 };
-
 static struct {
     ProfileLayer *layer;
     const void *context;
@@ -20,7 +18,7 @@ static struct {
     int64_t gaps;            // between steps, without an evaluation
     double time;             // when the last step began or ended
     double step_seconds, gap_seconds;
-    ProfileEntry entries[ENTRIES_MAX];
+    ProfileEntry entries[PROFILE_ENTRIES_MAX];
     int count;
     ProfileEntry *calls[TIMES_MAX]; // of this step
     int call_count;
@@ -35,7 +33,7 @@ static ProfileEntry *find(const ProfileEntry *wanted)
             strcmp(e->layer, wanted->layer) == 0)
             return e;
     }
-    assert(profile.count < ENTRIES_MAX);
+    assert(profile.count < PROFILE_ENTRIES_MAX);
     profile.entries[profile.count] = *wanted;
     return &profile.entries[profile.count++];
 }

@@ -4,7 +4,7 @@
 
 #include "kernels/kernels.h"
 
-enum { PROFILE_LAYER_MAX = 64, PROFILE_SHAPE_MAX = 40 };
+enum { PROFILE_LAYER_MAX = 64, PROFILE_SHAPE_MAX = 40, PROFILE_ENTRIES_MAX = 512 };
 
 // The layer that a device tensor belongs to, as a user would name it; "update" for NULL.
 typedef void ProfileLayer(const void *context, const void *tensor,

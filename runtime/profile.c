@@ -147,6 +147,22 @@ double profile_floor(const ProfileReport *r, const ProfileEntry *entry, bool *ar
     return *arithmetic ? of_flop : of_bytes;
 }
 
+int profile_layers(const ProfileReport *r, LayerTime times[static PROFILE_ENTRIES_MAX])
+{
+    int count = 0;
+    for (int i = 0; i < r->profile.count; i++) {
+        const ProfileEntry *e = &r->profile.entries[i];
+        bool arithmetic;
+        int t = 0;
+        while (t < count && strcmp(times[t].layer, e->layer) != 0) t++;
+        if (t == count) times[count++] = (LayerTime){.layer = e->layer};
+        times[t].seconds += e->seconds / (double)r->profile.steps;
+        times[t].least +=
+            profile_floor(r, e, &arithmetic) * (double)e->calls / (double)r->profile.steps;
+    }
+    return count;
+}
+
 // ---- the tables ---------------------------------------------------------------------------------
 
 enum { NARROWEST = 80, NARROW_COLUMNS = 41, WIDE_COLUMNS = 70, RATE_TEXT = 24 };
@@ -234,25 +250,15 @@ static void print_head(FILE *f, const Layout *l)
         fprintf(f, " %5s %7s %5s %12s %6s\n", "calls", "ms/step", "share", "rate", "ceil.");
 }
 
-// Layers in the order in which they are first used.
 static void print_layers(const ProfileReport *r, FILE *f, const Layout *l)
 {
-    const Profile *p = &r->profile;
+    LayerTime times[PROFILE_ENTRIES_MAX];
+    const int count = profile_layers(r, times);
     fprintf(f, "\n%-*s %7s %5s %6s\n", l->layer, "layer", "ms/step", "share", "ceil.");
-    for (int i = 0; i < p->count; i++) {
-        double seconds = 0, least = 0;
-        bool first = true, arithmetic;
-        for (int j = 0; j < p->count; j++) {
-            const ProfileEntry *e = &p->entries[j];
-            if (strcmp(e->layer, p->entries[i].layer) != 0) continue;
-            if (j < i) first = false;
-            seconds += e->seconds / (double)p->steps;
-            least += profile_floor(r, e, &arithmetic) * (double)e->calls / (double)p->steps;
-        }
-        if (first)
-            fprintf(f, "%-*s %7.3f %4.1f%% %5.0f%%\n", l->layer, p->entries[i].layer, 1e3 * seconds,
-                    100 * seconds / p->step_seconds, 100 * least / seconds);
-    }
+    for (int i = 0; i < count; i++)
+        fprintf(f, "%-*s %7.3f %4.1f%% %5.0f%%\n", l->layer, times[i].layer, 1e3 * times[i].seconds,
+                100 * times[i].seconds / r->profile.step_seconds,
+                100 * times[i].least / times[i].seconds);
 }
 
 static void print_sum(FILE *f, const Layout *l, const char *name, double seconds, double step)

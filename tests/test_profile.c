@@ -10,7 +10,7 @@
 
 #include "runtime/json.h"
 #include "runtime/os.h"
-#include "runtime/profile.h"
+#include "runtime/profile_page.h"
 #include "runtime/tensor.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
@@ -193,6 +193,30 @@ static void json_file(void **state)
     unlink(path);
 }
 
+static void page(void **state)
+{
+    (void)state;
+    Error e;
+    Html h;
+    const ProfileReport r = report_of(1e11), none = {0};
+    assert_int_equal(html_open(&h, "a run", 0, &e), 0);
+    profile_page(&h, &none);
+    fflush(h.out);
+    const size_t before = h.size;
+    profile_page(&h, &r);
+    fflush(h.out);
+    assert_null(strstr(h.text, "<td>6x5->4,relu"));
+    const char *section = strstr(h.text, "Where a step goes");
+    assert_non_null(section);
+    assert_true(section > h.text + before - 1);
+    assert_non_null(strstr(section, "6x5-&gt;4,relu"));
+    assert_non_null(strstr(section, "a.layer.with.a.very.long.name"));
+    char path[] = "/tmp/nn-profile-XXXXXX";
+    close(mkstemp(path));
+    assert_int_equal(html_save(&h, path, &e), 0);
+    unlink(path);
+}
+
 // On this machine, whatever it is: they are measured, and of a plausible size.
 static void ceilings(void **state)
 {
@@ -215,6 +239,7 @@ int main(void)
         cmocka_unit_test(floors),
         cmocka_unit_test(tables_fit),
         cmocka_unit_test(json_file),
+        cmocka_unit_test(page),
         cmocka_unit_test(ceilings),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
