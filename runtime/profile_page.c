@@ -13,7 +13,7 @@ static void layers(Html *h, const ProfileReport *r)
         between -= times[i].seconds;
     }
     bars[count] =
-        (Bar){.name = "between them", .value = between > 0 ? 1e3 * between : 0, .color = 1};
+        (Bar){.name = "between", .value = between > 0 ? 1e3 * between : 0, .color = 1};
     chart_bars(h, &(BarChart){"Time of a step by layer", " ms", bars, (size_t)count + 1, NAN});
 }
 
