@@ -229,6 +229,9 @@ static void declare(Model *m, Session *s)
     const int64_t largest = tensors_largest_activation(t);
     m->grad = activation(t, SHAPE(largest), "backward.grad");
     m->spare = activation(t, SHAPE(largest), "backward.spare");
+    s->input = m->x;
+    s->logits = m->view_logits;
+    s->logit_scale = m->logit_scale;
     m->train_whitening = true;
     m->norm_eps = s->options->selftest ? SELFTEST_NORM_EPS : NORM_EPS;
     snprintf(s->network, sizeof s->network, "cnn-%s width=%g", net_names[config.net], config.width);

@@ -135,6 +135,9 @@ static void declare(Model *m, Session *s)
     m->dlogits = activation(t, SHAPE(batch, d->classes), "loss.dlogits");
     m->da = activation(t, SHAPE(batch, largest), "backward.da");
     m->db = activation(t, SHAPE(batch, largest), "backward.db");
+    s->input = m->x;
+    s->logits = m->logits;
+    s->logit_scale = 1.0f;
     snprintf(s->network, sizeof s->network, "mlp hidden=%s", config.hidden);
 }
 
