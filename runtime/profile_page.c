@@ -12,8 +12,7 @@ static void layers(Html *h, const ProfileReport *r)
         bars[i] = (Bar){.name = times[i].layer, .value = 1e3 * times[i].seconds};
         between -= times[i].seconds;
     }
-    bars[count] =
-        (Bar){.name = "between", .value = between > 0 ? 1e3 * between : 0, .color = 1};
+    bars[count] = (Bar){.name = "between", .value = between > 0 ? 1e3 * between : 0, .color = 1};
     chart_bars(h, &(BarChart){"Time of a step by layer", " ms", bars, (size_t)count + 1, NAN});
 }
 

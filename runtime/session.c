@@ -11,7 +11,6 @@
 #include "runtime/model_file.h"
 #include "runtime/mounts.h"
 #include "runtime/os.h"
-#include "runtime/profile.h"
 #include "runtime/report.h"
 #include "runtime/resume.h"
 
@@ -660,17 +659,16 @@ static void print_result(const Session *s, const char *path)
 }
 
 // The table has the terminal's width; in a file, all columns.
-static void finish_profile(const Session *s)
+static void finish_profile(Session *s)
 {
     enum { STDOUT = 1, ALL_COLUMNS = 1000 };
     Error e;
     char path[PATH_MAX];
-    ProfileReport report;
-    check(profile_report(&report, s->kernels, &e), &e);
-    profile_print(&report, stdout,
+    check(profile_report(&s->profile, s->kernels, &e), &e);
+    profile_print(&s->profile, stdout,
                   os_is_terminal(STDOUT) ? os_terminal_width(STDOUT) : ALL_COLUMNS);
     run_path(s->run, "profile.json", path);
-    if (report.profile.steps > 0) check(profile_write(&report, path, &e), &e);
+    if (s->profile.profile.steps > 0) check(profile_write(&s->profile, path, &e), &e);
 }
 
 int session_end(Session *s, ModelFunction infer, void *model)

@@ -24,6 +24,7 @@
 #include "data/loader.h"
 #include "runtime/device_data.h"
 #include "runtime/options.h"
+#include "runtime/profile.h"
 #include "runtime/run.h"
 #include "runtime/tensor.h"
 
@@ -70,7 +71,8 @@ typedef struct Session {
     const Tensor *input;  // (batch,h,w,c)
     const Tensor *logits; // (batch,classes) of `infer`, fp32; the network's are `logit_scale` times
     float logit_scale;
-    Report *report; // runtime/report.h; NULL: none
+    Report *report;        // runtime/report.h; NULL: none
+    ProfileReport profile; // of --profile, after the last step
 
     int64_t steps, steps_per_epoch;
     int64_t step; // that session_next() has loaded the batch of
