@@ -44,7 +44,7 @@ ARCH_v1 := -march=x86-64
 
 # Everything but the programs' own files.
 PROGRAMS := train_mlp train_cnn data/prepare
-SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*.c \
+SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c timing/*.c kernels/*.c \
 	kernels/reference/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
