@@ -12,18 +12,6 @@ static void upload(void *device_dst, const void *host_src, size_t bytes)
     device->upload(device_dst, host_src, bytes);
 }
 
-static void download(void *host_dst, const void *device_src, size_t bytes)
-{
-    counts.waits++;
-    device->download(host_dst, device_src, bytes);
-}
-
-static void synchronize(void)
-{
-    counts.waits++;
-    device->synchronize();
-}
-
 static bool step_begin(int variant, const StepValues *values)
 {
     counts.uploaded += (int64_t)sizeof *values;
@@ -37,8 +25,6 @@ const Kernels *timing_count(const Kernels *k)
     device = k;
     table = *k;
     table.upload = upload;
-    table.download = download;
-    table.synchronize = synchronize;
     table.step_begin = step_begin;
     return &table;
 }

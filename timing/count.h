@@ -6,8 +6,7 @@
 #include "kernels/kernels.h"
 
 typedef struct Counts {
-    int64_t launches; // of kernels and graphs; on the CPU: operations
-    int64_t waits;    // downloads and synchronize()
+    int64_t launches; // of kernels and graphs; 0 on a device that does not count them
     int64_t uploaded; // bytes
 } Counts;
 

@@ -165,7 +165,7 @@ static void step_json(const Timing *r, Json *j)
     json_object(j, "step");
     json_rounded(j, "mean_ms", r->mean_ms, 6);
     json_rounded(j, "launches", r->launches, 6);
-    json_int(j, "waits", 1); // that a reader of the loss makes, and the row "step"
+    json_rounded(j, "waits", 1.0 / CHUNK, 6);
     json_rounded(j, "uploaded_bytes", r->uploaded, 9);
     json_rounded(j, "loader_wait_ms", r->loader_wait_ms, 4);
     json_rounded(j, "processor_ms", r->processor_ms, 6);
