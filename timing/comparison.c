@@ -9,7 +9,7 @@
 #include "kernels/philox.h"
 #include "runtime/os.h"
 
-const double EQUIVALENCE_MARGIN = 0.05, CONTROL_TOLERANCE = 0.10;
+const double EQUIVALENCE_MARGIN = 0.05, CONTROL_TOLERANCE = 0.10, OTHERS_MAX = 0.2;
 const char *const verdict_names[] = {"-",      "equivalent",     "slower",
                                      "faster", "too noisy here", "undecided"};
 
@@ -72,9 +72,11 @@ static double row_median(const JsonDocument *d, const char *name)
     return row ? number(json_get(row, "median")) : NAN;
 }
 
-static double member(const JsonDocument *d, const char *object, const char *key)
+// A member of an object in the report, or of the report itself for "". NULL: there is none.
+static const JsonNode *member(const JsonDocument *d, const char *object, const char *key)
 {
-    return number(json_get(json_get(d->root, object), key));
+    const JsonNode *in = *object ? json_get(d->root, object) : d->root;
+    return in ? json_get(in, key) : NULL;
 }
 
 // ---- what makes a comparison void ---------------------------------------------------------------
@@ -108,9 +110,8 @@ static void check_equal(Comparison *c, const Side *sides, const char *object, co
     char first[48], other[48];
     for (int side = A; side < SIDES; side++)
         for (int i = 0; i < sides[side].count; i++) {
-            const JsonNode *a = sides[A].reports[0].root, *b = sides[side].reports[i].root;
-            value_text(json_get(*object ? json_get(a, object) : a, key), first);
-            value_text(json_get(*object ? json_get(b, object) : b, key), other);
+            value_text(member(&sides[A].reports[0], object, key), first);
+            value_text(member(&sides[side].reports[i], object, key), other);
             if (strcmp(first, other) == 0) continue;
             invalid(c, "not the same %s: %s, and %s in %.80s", meaning, first, other,
                     sides[side].names[i]);
@@ -135,17 +136,29 @@ static void check_comparable(Comparison *c, const Side *sides, bool commits)
     check_equal(c, sides, "work", "loss", "loss");
 }
 
+// What other programs did is not what is compared.
+static void check_quiet(Comparison *c, const Side *sides)
+{
+    for (int side = A; side < SIDES; side++)
+        for (int i = 0; i < sides[side].count; i++) {
+            const double others = number(member(&sides[side].reports[i], "", "others"));
+            if (others > OTHERS_MAX)
+                invalid(c, "other programs used %.2f processors during %.80s of %c", others,
+                        sides[side].names[i], "AB"[side]);
+        }
+}
+
+// With intervals a control must lie wholly beyond the tolerance.
 static void check_controls(Comparison *c)
 {
+    const double tolerance = log1p(CONTROL_TOLERANCE);
     for (int i = 0; i < c->count; i++) {
         const ComparedRow *r = &c->rows[i];
-        if (r->row.kind != ROW_CONTROL || fabs(log(r->ratio)) <= log1p(CONTROL_TOLERANCE)) continue;
-        invalid(c, "the control %s differs by %+.0f%%", r->row.name, 100 * (r->ratio - 1));
+        const bool one = isnan(r->low);
+        const double low = log(one ? r->ratio : r->low), high = log(one ? r->ratio : r->high);
+        if (r->row.kind == ROW_CONTROL && (low > tolerance || high < -tolerance))
+            invalid(c, "the control %s differs by %+.0f%%", r->row.name, 100 * (r->ratio - 1));
     }
-    const double difference = c->others[B] - c->others[A];
-    if (c->invalid[0] && fabs(difference) > 0.25)
-        invalid(c, "other programs used %.2f processors beside A and %.2f beside B", c->others[A],
-                c->others[B]);
 }
 
 // ---- rows ---------------------------------------------------------------------------------------
@@ -288,7 +301,7 @@ static Verdict judge_all(const Comparison *c)
     Verdict step = UNDECIDED, all = EQUIVALENT;
     for (int i = 0; i < c->count; i++) {
         const Verdict v = c->rows[i].verdict;
-        if (strcmp(c->rows[i].row.name, "step") == 0) step = v;
+        if (strcmp(c->rows[i].row.name, "step_pipelined") == 0) step = v;
         if (v == SLOWER || v == FASTER) all = v;
     }
     if (step == SLOWER || step == FASTER) return step;
@@ -301,7 +314,7 @@ static Verdict judge_all(const Comparison *c)
 static double mean_of(const Side *s, const char *key)
 {
     double sum = 0;
-    for (int i = 0; i < s->count; i++) sum += member(&s->reports[i], "step", key);
+    for (int i = 0; i < s->count; i++) sum += number(member(&s->reports[i], "step", key));
     return sum / s->count;
 }
 
@@ -366,10 +379,12 @@ int comparison_make(Comparison *c, const Side sides[static SIDES], bool commits,
     if (c->count == 0) return fail(e, STATUS_DATA, "the reports have no row in common");
     for (int side = A; side < SIDES; side++) c->others[side] = mean_others(&sides[side]);
     check_comparable(c, sides, commits);
-    check_controls(c);
+    check_quiet(c, sides);
     explain(c, sides);
-    if (c->processes[A] < PROCESSES_MIN || c->processes[B] < PROCESSES_MIN) return STATUS_OK;
-    if (make_intervals(c, logs, e)) return e->status;
+    const bool enough = c->processes[A] >= PROCESSES_MIN && c->processes[B] >= PROCESSES_MIN;
+    if (enough && make_intervals(c, logs, e)) return e->status;
+    check_controls(c);
+    if (!enough) return STATUS_OK;
     for (int i = 0; c->invalid[0] && i < c->count; i++) c->rows[i].verdict = NO_VERDICT;
     if (!c->invalid[0]) c->verdict = judge_all(c);
     return STATUS_OK;

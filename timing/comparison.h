@@ -13,7 +13,8 @@ enum {
     PROCESSES_MIN = 5,  // of a verdict
 };
 extern const double EQUIVALENCE_MARGIN; // of a ratio, 0.05
-extern const double CONTROL_TOLERANCE;  // of the controls' ratios
+extern const double CONTROL_TOLERANCE;  // of the controls' ratios, 0.1
+extern const double OTHERS_MAX;         // processors that others may use meanwhile, 0.2
 
 typedef struct Side {
     const char *names[PROCESSES_MAX];
@@ -54,7 +55,7 @@ typedef struct Comparison {
     ComparedRow rows[ROWS_MAX];
     int count;
     int processes[SIDES];
-    char invalid[512];    // why the comparison is void; empty: it is not
+    char invalid[1024];   // why the comparison is void; empty: it is not
     Verdict verdict;      // of all rows together
     double step[SIDES];   // mean ms of a step
     Part parts[PARTS];    // their sum is step[B] - step[A]

@@ -85,8 +85,8 @@ static void environment_table(Html *h, const Side *sides)
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         html_row(h, keys[i]);
         for (int side = A; side < SIDES; side++) {
-            const JsonNode *value =
-                json_get(json_get(sides[side].reports[0].root, "environment"), keys[i]);
+            const JsonNode *all = json_get(sides[side].reports[0].root, "environment");
+            const JsonNode *value = all ? json_get(all, keys[i]) : NULL;
             html_cell(h, "%s", value && value->type == JSON_STRING ? value->string : "");
         }
         html_end_row(h);

@@ -227,6 +227,7 @@ int timing_report(Session *s, double (*step)(void *model), void *model)
         .epoch_seconds = quick ? 5 : 60,
         .rows = {.batches = quick ? 30 : 100,
                  .batch_seconds = quick ? 2e-3 : 1e-2,
+                 .row_seconds = quick ? 1 : 5,
                  .warmup_seconds = quick ? 0.05 : 0.5},
     };
     session_begin(s);

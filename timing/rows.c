@@ -10,7 +10,7 @@
 
 const char *const row_kinds[] = {"micro", "control", "macro", NULL};
 
-enum { BATCHES_MAX = 200 };
+enum { BATCHES_MIN = 3, BATCHES_MAX = 200 };
 
 static int ascending(const void *a, const void *b)
 {
@@ -66,12 +66,13 @@ void rows_measure(Rows *r, Row row, double amount, void (*work)(void *), void (*
         warm += calls;
         if (seconds < r->batch_seconds) calls *= 2;
     }
-    for (int i = 0; i < r->batches; i++) {
+    int count = 0;
+    while (count < r->batches && (count < BATCHES_MIN || os_seconds() - began < r->row_seconds)) {
         const double one = time_calls(calls, work, after, context) / calls;
-        values[i] = amount > 0 ? amount / one : one * units_a_second(row.unit);
+        values[count++] = amount > 0 ? amount / one : one * units_a_second(row.unit);
     }
     row.higher_is_better = amount > 0;
-    rows_add(r, row, values, r->batches);
+    rows_add(r, row, values, count);
 }
 
 const Row *rows_find(const Rows *r, const char *name)

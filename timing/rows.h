@@ -28,6 +28,7 @@ typedef struct Rows {
     int count;
     int batches;           // of timed calls that a row is made from
     double batch_seconds;  // that one of them lasts at least
+    double row_seconds;    // a row that takes longer is made from fewer, 3 at least
     double warmup_seconds; // of calls before them, besides the first WARMUP_CALLS
 } Rows;
 enum { WARMUP_CALLS = 200 };
