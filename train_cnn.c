@@ -19,6 +19,7 @@
 #include "runtime/init.h"
 #include "runtime/selftest.h"
 #include "runtime/session.h"
+#include "timing/report.h"
 
 static const Kernels *k; // the device
 
@@ -556,6 +557,16 @@ static void train_step(void *model)
     update(model);
 }
 
+// Of the batch that is loaded; returns the learning rate in force.
+static double run_step(void *model)
+{
+    Model *m = model;
+    const StepValues values = schedule(m);
+    if (k->step_begin(m->train_whitening, &values)) train_step(m);
+    k->step_end();
+    return (double)values.hyper[FILTERS];
+}
+
 // ---- evaluate -----------------------------------------------------------------------------------
 
 // view_logits += weight * logits of the batch moved by (dy,dx) and mirrored or not
@@ -625,13 +636,12 @@ int main(int argc, char **argv)
         status = selftest(&s, forward_loss, gradient, &m, (double)grad_scale(&s));
     } else if (s.options->eval_only) {
         status = session_eval_only(&s, infer_tta, &m);
+    } else if (s.options->bench) {
+        status = timing_report(&s, run_step, &m);
     } else {
         session_begin(&s);
         while (session_next(&s)) {
-            const StepValues values = schedule(&m);
-            if (k->step_begin(m.train_whitening, &values)) train_step(&m);
-            k->step_end();
-            session_step_done(&s, (double)values.hyper[FILTERS]);
+            session_step_done(&s, run_step(&m));
             if (session_epoch_done(&s)) session_test(&s, infer, &m);
         }
         status = session_end(&s, infer_tta, &m);

@@ -18,6 +18,7 @@
 #include "runtime/init.h"
 #include "runtime/selftest.h"
 #include "runtime/session.h"
+#include "timing/report.h"
 
 static const Kernels *k; // the device
 
@@ -255,6 +256,16 @@ static void train_step(void *model)
     update(model);
 }
 
+// Of the batch that is loaded; returns the learning rate in force.
+static double run_step(void *model)
+{
+    const Model *m = model;
+    const StepValues values = schedule(m->s);
+    if (k->step_begin(0, &values)) train_step(model);
+    k->step_end();
+    return (double)values.hyper[WEIGHTS];
+}
+
 // ---- evaluate -----------------------------------------------------------------------------------
 
 static void infer(void *model)
@@ -289,13 +300,12 @@ int main(int argc, char **argv)
         status = selftest(&s, forward_loss, gradient, &m, 1.0 / (double)s.options->batch_size);
     } else if (s.options->eval_only) {
         status = session_eval_only(&s, infer, &m);
+    } else if (s.options->bench) {
+        status = timing_report(&s, run_step, &m);
     } else {
         session_begin(&s);
         while (session_next(&s)) {
-            const StepValues values = schedule(&s);
-            if (k->step_begin(0, &values)) train_step(&m);
-            k->step_end();
-            session_step_done(&s, (double)values.hyper[WEIGHTS]);
+            session_step_done(&s, run_step(&m));
             if (session_epoch_done(&s)) session_test(&s, infer, &m);
         }
         status = session_end(&s, infer, &m);

@@ -143,6 +143,10 @@ typedef struct Muon {
 
 enum { TIMES_MAX = 1024 };
 
+// Takes a row of a backend's own micro-benchmarks; it may sort the values.
+typedef void MicroRow(void *context, const char *name, const char *unit, bool higher_is_better,
+                      double *values, int count);
+
 typedef struct Kernels {
     const char *device;    // "cpu", "cuda:0"
     char description[128]; // for a person: "Intel Xeon, 2 threads, AVX-512"
@@ -174,6 +178,10 @@ typedef struct Kernels {
     void (*time_begin)(const char *range);
     void (*time_end)(void);
     void (*times)(double *seconds, int count);
+    // For --bench (docs/timing.md): launches of kernels and graphs so far, and rows of `samples`
+    // values about what this backend alone has. Both are NULL on the CPU.
+    const int64_t *launches;
+    void (*micro)(MicroRow *row, void *context, int samples);
     void (*close)(void);
 
     // ---- conversion --------------------------------------------------------------------------

@@ -13,6 +13,8 @@
 #include "runtime/os.h"
 #include "runtime/report.h"
 #include "runtime/resume.h"
+#include "timing/count.h"
+#include "timing/report.h"
 
 // ---- opening ------------------------------------------------------------------------------------
 
@@ -106,6 +108,7 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
     if (s->options->resume) resume_check(s);
     open_kernels(s);
     if (s->options->profile) s->kernels = kernels_profile(s->kernels, tensors_layer, &s->tensors);
+    if (s->options->bench) s->kernels = timing_count(s->kernels);
     declare_feed(s);
 }
 
@@ -129,7 +132,9 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
     s->infer = infer;
     s->model = model;
     s->plan = plan_one(s, k, gradient, model, batch);
-    plan_one(s, k, step, model, batch);
+    s->operations = plan_one(s, k, step, model, batch).calls;
+    for (int i = 0; s->options->bench && i < TIMING_BATCHES; i++)
+        if (timing_batches[i] < batch) plan_one(s, k, step, model, timing_batches[i]);
     plan_one(s, k, infer, model, batch);
     if (last > 0) plan_one(s, k, infer, model, last);
     check(tensors_allocate(&s->tensors, s->kernels, &e), &e);

@@ -66,6 +66,7 @@ typedef struct Session {
     Tensor *metrics;    // (METRICS) loss and correct count since they were last read
     Tensor *grad_norm;  // (1) of --clip-norm
     Plan plan;          // of a training step's forward and backward
+    int operations;     // of a whole step
     char network[128];  // what it is, for the banner and the model file
     // For the report, set by the trainer where it declares them; NULL: not shown.
     const Tensor *input;  // (batch,h,w,c)

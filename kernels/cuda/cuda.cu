@@ -16,6 +16,7 @@ extern "C" {
 
 CudaDevice cuda_device;
 cudaStream_t cuda_stream;
+int64_t cuda_launches;
 const StepValues *cuda_step;
 
 // ---- errors that open() reports ----------------------------------------------------------------
@@ -250,6 +251,7 @@ static void step_end()
         CUDA_CHECK(cudaGraphDestroy(graph));
     }
     CUDA_CHECK(cudaGraphLaunch(*exec, cuda_stream));
+    cuda_launches++;
     graphs.mode = PLAIN;
 }
 
@@ -414,6 +416,7 @@ static void set_operations(Kernels *k)
     cuda_muon_ops(k);
     cuda_vector_ops(k);
     cuda_timer_ops(k);
+    cuda_micro_ops(k);
 }
 
 static void set_control(Kernels *k)

@@ -61,6 +61,7 @@ void cuda_loss_ops(Kernels *k);       // loss.cu
 void cuda_optimizer_ops(Kernels *k);  // optimizer.cu
 void cuda_muon_ops(Kernels *k);       // muon.cu
 void cuda_vector_ops(Kernels *k);     // vector.cu
+void cuda_micro_ops(Kernels *k);      // micro.cu
 void cuda_timer_ops(Kernels *k);      // timer.cu
 
 // Called once by open, after the table is complete: compares the tensor-core kernels with the plain
