@@ -12,6 +12,7 @@ script "$tree/train_cnn" 'options=() && while [ $# -gt 0 ]; do
     if [ "$1" = --steps ]; then shift; else options+=("$1"); fi
     shift
 done
+case " ${options[*]} " in *" --bench "*) exit ;; esac # minutes: tests/test_bench.sh
 exec '"$train_cnn"' "${options[@]}" --steps 2 --width 0.03 --tta 0'
 ln -s "$prepare" "$tree/data/prepare"
 for name in setup doctor; do script "$tree/scripts/$name.sh" "test -x $PWD/scripts/$name.sh"; done
