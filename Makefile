@@ -44,13 +44,13 @@ ARCH_v1 := -march=x86-64
 
 # Everything but the programs' own files.
 PROGRAMS := train_mlp train_cnn data/prepare
-SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*.c \
+SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c timing/*.c kernels/*.c \
 	kernels/reference/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
 DEVICE_TOOLS := $(BUILD)/check_kernels $(BUILD)/time_kernels
-TOOLS := $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
+TOOLS := $(BUILD)/bench/compare_runs $(BUILD)/tests/slow_train_mlp $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
 # oneDNN is compared where its header is installed.
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
 	/usr/include/oneapi/dnnl/dnnl.h),,bench/dnnl.c),$(wildcard bench/*.c)))
@@ -67,7 +67,7 @@ help:
 	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, under an hour'
-	@echo 'make bench         kernels against other libraries (bench/setup.sh; docs/performance.md)'
+	@echo 'make bench         kernels against other libraries, and --bench (docs/performance.md, timing.md)'
 	@echo 'make fuzz          fuzzers of everything that reads files, TIME=60 seconds each (setup.sh --dev)'
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
@@ -83,6 +83,11 @@ $(PROGRAMS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/%.o
 $(PROGRAMS:%=$(BUILD)/%) $(DEVICE_TOOLS): $(OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
+
+# Of tests/test_bench.sh.
+$(BUILD)/tests/slow_train_mlp: $(BUILD)/tests/slow_step.o $(BUILD)/train_mlp.o $(OBJECTS)
+	@echo "LD $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--wrap=session_next -o $@ $^ $(LDLIBS)
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS)
 	@echo "LD $@"
@@ -157,8 +162,9 @@ test: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULAT
 test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULATED_TESTS)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test-all
 
-bench: $(BENCHES)
-	$(Q)for b in $(filter-out %/roofline,$(BENCHES)); do $$b; done
+bench: $(BENCHES) $(filter train_%,$(PROGRAMS))
+	$(Q)for b in $(filter-out %/roofline %/compare_runs,$(BENCHES)); do $$b; done
+	$(Q)for p in $(filter train_%,$(PROGRAMS)); do $(BUILD)/$$p --bench; done
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')

@@ -19,6 +19,7 @@
 #include "runtime/init.h"
 #include "runtime/selftest.h"
 #include "runtime/session.h"
+#include "timing/report.h"
 
 static const Kernels *k; // the device
 
@@ -160,11 +161,11 @@ static Block declare_block(Tensors *t, int number, int64_t n, int h, int w, int 
     b.norm1 = norm_tensors(t, cout, NORM_BIASES, "block%d.norm1", number);
     b.conv2 = parameter(t, SHAPE(cout, 3, 3, cout), FILTERS, DIRAC, "block%d.conv2.weight", number);
     b.norm2 = norm_tensors(t, cout, NORM_BIASES, "block%d.norm2", number);
-    b.pool = activation(t, map);
-    b.argmax = workspace(t, map, sizeof(uint8_t));
-    b.act1 = activation(t, map);
-    b.conv = activation(t, map);
-    b.act2 = activation(t, map);
+    b.pool = activation(t, map, "block%d.conv1.pooled", number);
+    b.argmax = workspace(t, map, sizeof(uint8_t), "block%d.conv1.argmax", number);
+    b.act1 = activation(t, map, "block%d.norm1.act", number);
+    b.conv = activation(t, map, "block%d.conv2.out", number);
+    b.act2 = activation(t, map, "block%d.norm2.act", number);
     return b;
 }
 
@@ -174,8 +175,8 @@ static Stage declare_stage(Tensors *t, const char *name, int64_t n, int h, int w
     const Shape map = SHAPE(n, h / 2, w / 2, cout);
     s.conv = parameter(t, SHAPE(cout, 3, 3, cin), FILTERS, UNIFORM, "%s.weight", name);
     s.bias = parameter(t, SHAPE(cout), NORM_BIASES, uniform_fan_in(9 * cin), "%s.bias", name);
-    s.y = activation(t, map);
-    s.argmax = workspace(t, map, sizeof(uint8_t));
+    s.y = activation(t, map, "%s.y", name);
+    s.argmax = workspace(t, map, sizeof(uint8_t), "%s.argmax", name);
     return s;
 }
 
@@ -186,14 +187,14 @@ static void declare_airbench(Model *m, Tensors *t, int64_t n)
     m->whiten = buffer(t, "whiten.weight", SHAPE(c, 2, 2, d->c), 0);
     m->whiten_bias =
         parameter(t, SHAPE(c), WHITENING_BIAS, uniform_fan_in(4 * d->c), "whiten.bias");
-    m->whiten_z = activation(t, SHAPE(n, h, w, c));
-    m->whiten_act = activation(t, SHAPE(n, h, w, c));
+    m->whiten_z = activation(t, SHAPE(n, h, w, c), "whiten.z");
+    m->whiten_act = activation(t, SHAPE(n, h, w, c), "whiten.act");
     const int c1 = channels(64), c2 = channels(256), c3 = channels(256);
     m->block1 = declare_block(t, 1, n, h, w, c, c1);
     m->block2 = declare_block(t, 2, n, h / 2, w / 2, c1, c2);
     m->block3 = declare_block(t, 3, n, h / 4, w / 4, c2, c3);
-    m->features = activation(t, SHAPE(n, c3));
-    m->features_argmax = workspace(t, SHAPE(n, c3), sizeof(uint8_t));
+    m->features = activation(t, SHAPE(n, c3), "features.max");
+    m->features_argmax = workspace(t, SHAPE(n, c3), sizeof(uint8_t), "features.argmax");
     m->head = parameter(t, SHAPE(d->classes, c3), HEAD, UNIFORM, "head.weight");
     m->logit_scale = 1.0f / sqrtf(256.0f * (float)c3); // the recipe's 1/256 at full width
 }
@@ -217,20 +218,20 @@ static void declare(Model *m, Session *s)
     const int64_t n = s->options->batch_size;
     const int classes = s->data.classes;
     m->s = s;
-    m->x = activation(t, SHAPE(n, s->data.h, s->data.w, s->data.c));
-    m->labels = workspace(t, SHAPE(n), sizeof(int32_t));
-    m->logits = workspace(t, SHAPE(n, classes), sizeof(float));
-    m->view_logits = workspace(t, SHAPE(n, classes), sizeof(float));
-    m->dlogits = activation(t, SHAPE(n, classes));
-    s->input = m->x;
-    s->logits = m->view_logits;
+    m->x = activation(t, SHAPE(n, s->data.h, s->data.w, s->data.c), "input.x");
+    m->labels = workspace(t, SHAPE(n), sizeof(int32_t), "input.labels");
     if (config.net == NET_AIRBENCH)
         declare_airbench(m, t, n);
     else
         declare_simple(m, t, n);
+    m->logits = workspace(t, SHAPE(n, classes), sizeof(float), "head.logits");
+    m->view_logits = workspace(t, SHAPE(n, classes), sizeof(float), "head.view_logits");
+    m->dlogits = activation(t, SHAPE(n, classes), "loss.dlogits");
     const int64_t largest = tensors_largest_activation(t);
-    m->grad = activation(t, SHAPE(largest));
-    m->spare = activation(t, SHAPE(largest));
+    m->grad = activation(t, SHAPE(largest), "backward.grad");
+    m->spare = activation(t, SHAPE(largest), "backward.spare");
+    s->input = m->x;
+    s->logits = m->view_logits;
     s->logit_scale = m->logit_scale;
     m->train_whitening = true;
     m->norm_eps = s->options->selftest ? SELFTEST_NORM_EPS : NORM_EPS;
@@ -556,6 +557,16 @@ static void train_step(void *model)
     update(model);
 }
 
+// Of the batch that is loaded; returns the learning rate in force.
+static double run_step(void *model)
+{
+    Model *m = model;
+    const StepValues values = schedule(m);
+    if (k->step_begin(m->train_whitening, &values)) train_step(m);
+    k->step_end();
+    return (double)values.hyper[FILTERS];
+}
+
 // ---- evaluate -----------------------------------------------------------------------------------
 
 // view_logits += weight * logits of the batch moved by (dy,dx) and mirrored or not
@@ -625,13 +636,12 @@ int main(int argc, char **argv)
         status = selftest(&s, forward_loss, gradient, &m, (double)grad_scale(&s));
     } else if (s.options->eval_only) {
         status = session_eval_only(&s, infer_tta, &m);
+    } else if (s.options->bench) {
+        status = timing_report(&s, run_step, &m);
     } else {
         session_begin(&s);
         while (session_next(&s)) {
-            const StepValues values = schedule(&m);
-            if (k->step_begin(m.train_whitening, &values)) train_step(&m);
-            k->step_end();
-            session_step_done(&s, (double)values.hyper[FILTERS]);
+            session_step_done(&s, run_step(&m));
             if (session_epoch_done(&s)) session_test(&s, infer, &m);
         }
         status = session_end(&s, infer_tta, &m);

@@ -18,6 +18,7 @@
 #include "runtime/init.h"
 #include "runtime/selftest.h"
 #include "runtime/session.h"
+#include "timing/report.h"
 
 static const Kernels *k; // the device
 
@@ -112,8 +113,8 @@ static void declare(Model *m, Session *s)
     const Dataset *d = &s->data;
     const int64_t batch = s->options->batch_size;
     m->s = s;
-    m->x = activation(t, SHAPE(batch, d->h, d->w, d->c));
-    m->labels = workspace(t, SHAPE(batch), sizeof(int32_t));
+    m->x = activation(t, SHAPE(batch, d->h, d->w, d->c), "input.x");
+    m->labels = workspace(t, SHAPE(batch), sizeof(int32_t), "input.labels");
     m->layers = config.hidden_layers + 1;
     int64_t in = (int64_t)d->h * d->w * d->c, largest = 1;
     for (int i = 0; i < m->layers; i++) {
@@ -126,17 +127,18 @@ static void declare(Model *m, Session *s)
         l->weight->flatten = true;
         l->bias =
             parameter(t, SHAPE(l->out), BIASES, uniform_fan_in((double)in), "layers.%d.bias", i);
-        if (!last) l->act = activation(t, SHAPE(batch, l->out));
+        if (!last) l->act = activation(t, SHAPE(batch, l->out), "layers.%d.act", i);
         if (!last && l->out > largest) largest = l->out;
         in = l->out;
     }
-    m->logits = workspace(t, SHAPE(batch, d->classes), sizeof(float));
-    m->dlogits = activation(t, SHAPE(batch, d->classes));
+    m->logits =
+        workspace(t, SHAPE(batch, d->classes), sizeof(float), "layers.%d.logits", m->layers - 1);
+    m->dlogits = activation(t, SHAPE(batch, d->classes), "loss.dlogits");
+    m->da = activation(t, SHAPE(batch, largest), "backward.da");
+    m->db = activation(t, SHAPE(batch, largest), "backward.db");
     s->input = m->x;
     s->logits = m->logits;
     s->logit_scale = 1.0f;
-    m->da = activation(t, SHAPE(batch, largest));
-    m->db = activation(t, SHAPE(batch, largest));
     snprintf(s->network, sizeof s->network, "mlp hidden=%s", config.hidden);
 }
 
@@ -254,6 +256,16 @@ static void train_step(void *model)
     update(model);
 }
 
+// Of the batch that is loaded; returns the learning rate in force.
+static double run_step(void *model)
+{
+    const Model *m = model;
+    const StepValues values = schedule(m->s);
+    if (k->step_begin(0, &values)) train_step(model);
+    k->step_end();
+    return (double)values.hyper[WEIGHTS];
+}
+
 // ---- evaluate -----------------------------------------------------------------------------------
 
 static void infer(void *model)
@@ -288,13 +300,12 @@ int main(int argc, char **argv)
         status = selftest(&s, forward_loss, gradient, &m, 1.0 / (double)s.options->batch_size);
     } else if (s.options->eval_only) {
         status = session_eval_only(&s, infer, &m);
+    } else if (s.options->bench) {
+        status = timing_report(&s, run_step, &m);
     } else {
         session_begin(&s);
         while (session_next(&s)) {
-            const StepValues values = schedule(&s);
-            if (k->step_begin(0, &values)) train_step(&m);
-            k->step_end();
-            session_step_done(&s, (double)values.hyper[WEIGHTS]);
+            session_step_done(&s, run_step(&m));
             if (session_epoch_done(&s)) session_test(&s, infer, &m);
         }
         status = session_end(&s, infer, &m);

@@ -1,13 +1,15 @@
 // How near each operation of a training step is to what this machine can do:
-//     ./train_cnn --profile --threads 2 ... | bench/roofline 2 fp32
-// Reads what --profile prints (kernels/profile.h), then measures the ceilings, so that nothing else
-// runs meanwhile. An operation's floor is the longer of its arithmetic at the peak rate and its
-// bytes at the bandwidth of a working set as large as they are.
+//     ./train_cnn --profile --threads 2 --out RUN ... && bench/roofline 2 fp32 RUN/profile.json
+// The ceilings that --profile measures are those of our own operations; these are the machine's. An
+// operation's floor is the longer of its arithmetic at the peak rate and its bytes at the bandwidth
+// of a working set as large as they are.
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "runtime/json.h"
+#include "runtime/os.h"
 
 // ---- ceilings -----------------------------------------------------------------------------------
 
@@ -142,17 +144,16 @@ static Ceilings measure_ceilings(int threads, bool bf16)
 // ---- the operations -----------------------------------------------------------------------------
 
 typedef struct Operation {
-    char name[48], shape[48];
-    double calls, ms, fastest, share, gflops, gbs; // a step; rates of the mean time
+    const char *name, *layer, *shape;
+    double calls, ms, fastest, share, flop, bytes; // a step; flop and bytes of a call
 } Operation;
 
 static double floor_ms(const Operation *o, const Ceilings *c, const char **bound)
 {
-    const double bytes = o->gbs * o->ms * 1e6, a_call = bytes / o->calls;
     int size = 0;
-    while (size < SIZES - 1 && sizes[size] < a_call) size++;
-    const double arithmetic = o->gflops * o->ms * 1e9 / c->flop;
-    const double memory = 1e3 * bytes / c->bandwidth[size];
+    while (size < SIZES - 1 && sizes[size] < o->bytes) size++;
+    const double arithmetic = 1e3 * o->calls * o->flop / c->flop;
+    const double memory = 1e3 * o->calls * o->bytes / c->bandwidth[size];
     *bound = arithmetic > memory ? "flop" : "bytes";
     return bench_larger(arithmetic, memory);
 }
@@ -161,40 +162,71 @@ static double floor_ms(const Operation *o, const Ceilings *c, const char **bound
 static void print_table(const Operation *o, int count, double step_ms, const Ceilings *c)
 {
     double sum = 0;
-    printf("%-27s %-27s %8s %6s %8s %6s %-5s %6s %7s\n", "operation", "shape", "ms/step", "share",
-           "GFLOP/s", "GB/s", "bound", "floor", "fastest");
+    printf("%-27s %-12s %-27s %8s %6s %8s %6s %-5s %6s %7s\n", "operation", "layer", "shape",
+           "ms/step", "share", "GFLOP/s", "GB/s", "bound", "floor", "fastest");
     for (int i = 0; i < count; i++) {
         const char *bound;
         const double least = floor_ms(&o[i], c, &bound);
         sum += least;
-        printf("%-27s %-27s %8.3f %5.1f%% %8.1f %6.1f %-5s %5.0f%% %6.0f%%%s\n", o[i].name,
-               o[i].shape, o[i].ms, o[i].share, o[i].gflops, o[i].gbs, bound, 100 * least / o[i].ms,
-               100 * least / o[i].fastest,
-               o[i].share > 5 && least < 0.5 * o[i].fastest ? " <" : "");
+        const double giga = 1e-6 * o[i].calls / o[i].ms;
+        printf("%-27s %-12s %-27s %8.3f %5.1f%% %8.1f %6.1f %-5s %5.0f%% %6.0f%%%s\n", o[i].name,
+               o[i].layer, o[i].shape, o[i].ms, 100 * o[i].share, giga * o[i].flop,
+               giga * o[i].bytes, bound, 100 * least / o[i].ms, 100 * least / o[i].fastest,
+               o[i].share > 0.05 && least < 0.5 * o[i].fastest ? " <" : "");
     }
-    printf("%-27s %-27s %8.3f %5.0f%% of the step's floor, %.3f ms\n", "the step", "-", step_ms,
-           100 * sum / step_ms, sum);
+    printf("%-27s %-12s %-27s %8.3f %5.0f%% of the step's floor, %.3f ms\n", "the step", "-", "-",
+           step_ms, 100 * sum / step_ms, sum);
+}
+
+static double number(const JsonNode *object, const char *key)
+{
+    const JsonNode *n = json_get(object, key);
+    if (!n) fprintf(stderr, "roofline: no %s\n", key), exit(STATUS_DATA);
+    return n->type == JSON_INT ? (double)n->integer : n->number;
+}
+
+static const char *text(const JsonNode *object, const char *key)
+{
+    const JsonNode *n = json_get(object, key);
+    return n && n->type == JSON_STRING ? n->string : "-";
+}
+
+static Operation read_operation(const JsonNode *n)
+{
+    return (Operation){
+        .name = text(n, "operation"),
+        .layer = text(n, "layer"),
+        .shape = text(n, "shape"),
+        .calls = number(n, "calls"),
+        .ms = number(n, "ms"),
+        .fastest = number(n, "fastest_ms"),
+        .share = number(n, "share"),
+        .flop = number(n, "flop"),
+        .bytes = number(n, "bytes"),
+    };
 }
 
 int main(int argc, char **argv)
 {
     enum { OPERATIONS_MAX = 512 };
     static Operation operations[OPERATIONS_MAX];
-    const int threads = argc == 3 ? atoi(argv[1]) : 0;
+    const int threads = argc == 4 ? atoi(argv[1]) : 0;
     int count = 0;
-    double step_ms = 0;
-    char line[512];
-    if (threads < 1) return fprintf(stderr, "usage: roofline THREADS fp32|bf16 <PROFILE\n"), 2;
-    while (fgets(line, sizeof line, stdin)) {
-        Operation *o = &operations[count];
-        sscanf(line, "profile %*d steps of %lf ms", &step_ms);
-        if (step_ms > 0 && count < OPERATIONS_MAX - 1 &&
-            sscanf(line, "%47s %47s %lf %lf %lf %lf%% %lf %lf", o->name, o->shape, &o->calls,
-                   &o->ms, &o->fastest, &o->share, &o->gflops, &o->gbs) == 8)
-            count++;
-    }
-    if (count == 0) return fprintf(stderr, "roofline: no profile on standard input\n"), 2;
+    size_t size;
+    void *data;
+    JsonDocument d;
+    Error e;
+    if (threads < 1) return fprintf(stderr, "usage: roofline THREADS fp32|bf16 PROFILE.json\n"), 2;
+    check(os_read_file(argv[3], &data, &size, &e), &e);
+    check(json_parse(&d, data, size, &e), &e);
+    const JsonNode *list = json_get(d.root, "operations");
+    if (!list || list->type != JSON_ARRAY || list->count > OPERATIONS_MAX)
+        return fprintf(stderr, "roofline: %s is no profile\n", argv[3]), 2;
+    const JsonNode *n = json_first(list);
+    for (; count < (int)list->count; n = json_next(n)) operations[count++] = read_operation(n);
     const Ceilings c = measure_ceilings(threads, strcmp(argv[2], "bf16") == 0);
-    print_table(operations, count, step_ms, &c);
+    print_table(operations, count, number(d.root, "step_ms"), &c);
+    json_document_free(&d);
+    free(data);
     return 0;
 }

@@ -17,8 +17,8 @@ row() { # row TITLE THREADS DTYPE COMMAND...
     echo
     echo "== $title, $threads threads, $dtype: $* --threads $threads --dtype $dtype --profile"
     if "$@" --threads "$threads" --dtype "$dtype" --profile --quiet --out "$work/run" \
-        >"$work/profile" 2>"$work/error"; then
-        build/native/bench/roofline "$threads" "$dtype" <"$work/profile"
+        >/dev/null 2>"$work/error"; then
+        build/native/bench/roofline "$threads" "$dtype" "$work/run/profile.json"
     else
         echo "skipped: $(cat "$work/error")"
     fi

@@ -141,6 +141,12 @@ typedef struct Muon {
     bool renormalize; // first scale every weight to a Frobenius norm of sqrt(rows)
 } Muon;
 
+enum { TIMES_MAX = 1024 };
+
+// Takes a row of a backend's own micro-benchmarks; it may sort the values.
+typedef void MicroRow(void *context, const char *name, const char *unit, bool higher_is_better,
+                      double *values, int count);
+
 typedef struct Kernels {
     const char *device;    // "cpu", "cuda:0"
     char description[128]; // for a person: "Intel Xeon, 2 threads, AVX-512"
@@ -166,6 +172,16 @@ typedef struct Kernels {
     // different sequence of calls (frozen layers, say); a negative one is never captured.
     bool (*step_begin)(int variant, const StepValues *values);
     void (*step_end)(void);
+    // Between time_begin() and time_end() the device's own time is taken, and a range is named for
+    // its profilers (CUDA: NVTX). Not in a step that may be captured, at most TIMES_MAX times
+    // until times(), which waits and tells how long each of the `count` took, in seconds.
+    void (*time_begin)(const char *range);
+    void (*time_end)(void);
+    void (*times)(double *seconds, int count);
+    // For --bench (docs/timing.md): launches of kernels and graphs so far, and rows of `samples`
+    // values about what this backend alone has. Both are NULL on the CPU.
+    const int64_t *launches;
+    void (*micro)(MicroRow *row, void *context, int samples);
     void (*close)(void);
 
     // ---- conversion --------------------------------------------------------------------------

@@ -18,12 +18,12 @@ static void record(double flop, double bytes)
 
 // The backend is asked for the operations that need scratch memory: it is planning, notes what it
 // will need and returns.
-#define OPERATION(name, parameters, arguments, shape, flop, bytes)                                 \
+#define OPERATION(name, parameters, arguments, tensor, shape, flop, bytes)                         \
     static void plan_##name parameters                                                             \
     {                                                                                              \
         record(flop, bytes);                                                                       \
     }
-#define SCRATCH_OPERATION(name, parameters, arguments, shape, flop, bytes)                         \
+#define SCRATCH_OPERATION(name, parameters, arguments, tensor, shape, flop, bytes)                 \
     static void plan_##name parameters                                                             \
     {                                                                                              \
         record(flop, bytes);                                                                       \

@@ -78,37 +78,21 @@ static const Tensor *first_activation(const Session *s)
 
 enum { PLACE_TEXT = 256 };
 
-// The layer of a tensor's name: all but the last part.
-static void layer_of(const char *name, char text[static TENSOR_NAME_MAX])
+static void describe_activation(const Tensor *t, char text[static PLACE_TEXT])
 {
-    const char *dot = strrchr(name, '.');
-    snprintf(text, TENSOR_NAME_MAX, "%.*s", (int)(dot ? dot - name : (long)strlen(name)), name);
-}
-
-// Activations have no names: they are declared after the parameters of their layer.
-static void describe_activation(const Session *s, const Tensor *t, char text[static PLACE_TEXT])
-{
-    char layer[TENSOR_NAME_MAX] = "", shape[64] = "";
-    int number = 1;
+    char layer[TENSOR_NAME_MAX], shape[64] = "";
     for (int i = 0; i < t->rank; i++) {
         const size_t used = strlen(shape);
         snprintf(shape + used, sizeof shape - used, i ? ",%lld" : "%lld", (long long)t->shape[i]);
     }
-    const Tensor *before = t - 1;
-    for (; before > s->grad_norm && before->kind == ACTIVATION; before--)
-        number += is_map(s, before);
-    if (before > s->grad_norm) layer_of(before->name, layer);
-    if (layer[0])
-        snprintf(text, PLACE_TEXT, "layer %s, activation %d declared after it (%s)", layer, number,
-                 shape);
-    else
-        snprintf(text, PLACE_TEXT, "the input, activation %d declared (%s)", number, shape);
+    tensor_layer(t, layer);
+    snprintf(text, PLACE_TEXT, "layer %s, activation %s (%s)", layer, t->name, shape);
 }
 
 static void describe(const Tensor *t, const char *what, char text[static PLACE_TEXT])
 {
     char layer[TENSOR_NAME_MAX];
-    layer_of(t->name, layer);
+    tensor_layer(t, layer);
     snprintf(text, PLACE_TEXT, "layer %s, %s %s", layer, what, t->name);
 }
 
@@ -118,7 +102,7 @@ static bool find_first(const Session *s, double loss, char text[static PLACE_TEX
     const Tensor *t;
     if (!isfinite(loss)) {
         if ((t = first_activation(s)))
-            describe_activation(s, t, text);
+            describe_activation(t, text);
         else
             snprintf(text, PLACE_TEXT, "the loss itself");
         return true;

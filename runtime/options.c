@@ -60,8 +60,11 @@ static void add_shared(CommandLine *line)
         ARG_FLAG("eval-only", &o->eval_only, "test the weights of --init and leave"),
         ARG_DOUBLE("target-accuracy", &o->target_accuracy, 0, 1, "exit status 1 below it"),
         ARG_FLAG("selftest", &o->selftest, "check kernels and every gradient of the network"),
-        ARG_FLAG("profile", &o->profile, "print the time of each operation of a step at the end"),
+        ARG_FLAG("profile", &o->profile,
+                 "print the time of each operation and layer of a step at the end"),
         ARG_ONOFF("report", &o->report, "write report.html in the run directory"),
+        ARG_FLAG("bench", &o->bench, "measure machine, device and steps; docs/timing.md"),
+        ARG_FLAG("quick", &o->quick, "with --bench: in under two minutes"),
         ARG_FLAG("quiet", &o->quiet, "print the result only"),
     };
     add_args(line, shared, sizeof shared / sizeof *shared);
@@ -81,8 +84,8 @@ static bool is_one_of(const char *name, const char *const *list)
 
 static ArgResume resume_kind(const char *name)
 {
-    static const char *const aside[] = {"verify",    "out",      "init",  "resume",
-                                        "eval-only", "selftest", "quiet", NULL};
+    static const char *const aside[] = {"verify",   "out",   "init",  "resume", "eval-only",
+                                        "selftest", "bench", "quick", "quiet",  NULL};
     // The data set is compared by what it holds; threads and devices change no result by much.
     static const char *const free_options[] = {"data", "device",          "threads", "save-every",
                                                "keep", "target-accuracy", "report",  NULL};
@@ -107,12 +110,13 @@ static void restore(CommandLine *line)
 {
     Error e;
     const Options *o = &line->options;
-    if (o->out || o->init || o->eval_only || o->selftest)
+    if (o->out || o->init || o->eval_only || o->selftest || o->bench)
         die(STATUS_USAGE, "--resume continues a run in its directory; leave out %s",
             o->out         ? "--out"
             : o->init      ? "--init"
             : o->eval_only ? "--eval-only"
-                           : "--selftest");
+            : o->selftest  ? "--selftest"
+                           : "--bench");
     check(open_checkpoint(&line->checkpoint, o->resume, &e), &e);
     const JsonNode *options = json_get(line->checkpoint.record.root, "options");
     if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
@@ -126,6 +130,12 @@ static void check_together(const CommandLine *line)
         die(STATUS_USAGE, "--steps and --epochs both set the length; give one of them");
     if (o->eval_only && o->selftest)
         die(STATUS_USAGE, "--eval-only and --selftest are two things; give one of them");
+    if (o->bench && (o->eval_only || o->selftest || o->profile))
+        die(STATUS_USAGE, "--bench measures alone; leave out %s",
+            o->eval_only  ? "--eval-only"
+            : o->selftest ? "--selftest"
+                          : "--profile");
+    if (o->quick && !o->bench) die(STATUS_USAGE, "--quick shortens --bench; add that");
     if (o->eval_only && !o->init)
         die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
 }

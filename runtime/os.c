@@ -378,7 +378,7 @@ int os_terminal_width(int fd)
 }
 
 // The start of a small file, zero-terminated; empty if it cannot be read.
-static void read_text(const char *path, char *text, size_t size)
+void os_read_text(const char *path, char *text, size_t size)
 {
     text[0] = '\0';
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -403,7 +403,7 @@ static bool in_container(void)
     if (os_exists("/.dockerenv") || os_exists("/run/.containerenv")) return true;
     static const char *const names[] = {"docker", "containerd", "kubepods", "libpod", "/lxc"};
     char text[4096];
-    read_text("/proc/1/cgroup", text, sizeof text);
+    os_read_text("/proc/1/cgroup", text, sizeof text);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strstr(text, names[i])) return true;
     return false;
@@ -412,7 +412,7 @@ static bool in_container(void)
 const char *os_platform(void)
 {
     char version[1024];
-    read_text("/proc/version", version, sizeof version);
+    os_read_text("/proc/version", version, sizeof version);
     return os_platform_from(version, in_container());
 }
 
@@ -421,7 +421,7 @@ const char *os_cpu_model(void)
     static char model[128];
     if (model[0]) return model;
     char text[4096];
-    read_text("/proc/cpuinfo", text, sizeof text);
+    os_read_text("/proc/cpuinfo", text, sizeof text);
     const char *line = strstr(text, "model name");
     const char *colon = line ? strchr(line, ':') : NULL;
     if (colon) {
@@ -438,7 +438,7 @@ static void visit_cgroups(const char *file, void (*visit)(const char *text, doub
                           double *limit)
 {
     char membership[4096];
-    read_text("/proc/self/cgroup", membership, sizeof membership);
+    os_read_text("/proc/self/cgroup", membership, sizeof membership);
     const char *line =
         strncmp(membership, "0::", 3) == 0 ? membership : strstr(membership, "\n0::");
     if (!line) return;
@@ -449,7 +449,7 @@ static void visit_cgroups(const char *file, void (*visit)(const char *text, doub
         *slash = '\0';
         char path[PATH_MAX], text[128];
         snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", group, file);
-        read_text(path, text, sizeof text);
+        os_read_text(path, text, sizeof text);
         visit(text, limit);
     }
 }
@@ -543,4 +543,21 @@ void os_catch_stop_signals(void)
 int os_stop_signal(void)
 {
     return stop_signal;
+}
+
+double os_cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double os_ticks_a_second(void)
+{
+    return (double)sysconf(_SC_CLK_TCK);
+}
+
+void os_program(char path[static PATH_MAX])
+{
+    if (!realpath("/proc/self/exe", path)) strcpy(path, "/proc/self/exe");
 }

@@ -3,6 +3,7 @@
 #ifndef RUNTIME_OS_H
 #define RUNTIME_OS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -109,5 +110,15 @@ int os_cpu_count(void);
 // process has held so far.
 int64_t os_memory_total(void);
 int64_t os_memory_peak(void);
+
+// Processor seconds that all threads of this process have used, and the ticks of /proc's times.
+double os_cpu_seconds(void);
+double os_ticks_a_second(void);
+
+// The file of this program.
+void os_program(char path[static PATH_MAX]);
+
+// As much of a file of /proc or /sys as there is room for; empty if it cannot be read.
+void os_read_text(const char *path, char *text, size_t size);
 
 #endif

@@ -198,6 +198,7 @@ static int write_page(Session *s, const Json *summary, const char *state, bool l
             .predictions = r->logits ? &r->predictions : NULL,
             .inputs = &r->inputs,
             .filters = &r->filters,
+            .profile = &s->profile,
             .filters_name = r->first ? r->first->name : "",
         };
         status = take_filters(s, e);

@@ -8,6 +8,7 @@
 
 #include "runtime/chart.h"
 #include "runtime/os.h"
+#include "runtime/profile_page.h"
 #include "runtime/report_images.h"
 
 enum { REFRESH_SECONDS = 5, CURVES_MAX = 12, ROWS_MAX = 100 };
@@ -332,6 +333,7 @@ int report_page_write(const ReportPage *p, Error *e)
     report_test_images(&h, p);
     report_inputs(&h, p);
     norms(&h, p);
+    profile_page(&h, p->profile);
     times(&h, p);
     machine(&h, p);
     options(&h, p);

@@ -7,6 +7,7 @@
 #include "runtime/log_file.h"
 #include "runtime/pictures.h"
 #include "runtime/predictions.h"
+#include "runtime/profile.h"
 
 typedef struct ReportPage {
     const char *path;        // of the page
@@ -19,6 +20,7 @@ typedef struct ReportPage {
     const Pictures *inputs;         // as the network sees them; count 0: none
     const Pictures *filters;        // of the first layer; count 0: none
     const char *filters_name;       // their tensor
+    const ProfileReport *profile;   // no steps: no such section
 } ReportPage;
 
 int report_page_write(const ReportPage *p, Error *e);

@@ -7,13 +7,14 @@
 #include <string.h>
 
 #include "kernels/check.h"
-#include "kernels/profile.h"
 #include "runtime/diverged.h"
 #include "runtime/model_file.h"
 #include "runtime/mounts.h"
 #include "runtime/os.h"
 #include "runtime/report.h"
 #include "runtime/resume.h"
+#include "timing/count.h"
+#include "timing/report.h"
 
 // ---- opening ------------------------------------------------------------------------------------
 
@@ -64,12 +65,13 @@ static void declare_feed(Session *s)
 {
     const int64_t batch = s->options->batch_size;
     Tensors *t = &s->tensors;
-    s->feed.images = workspace(t, SHAPE(batch, s->data.h, s->data.w, s->data.c), sizeof(uint8_t));
-    s->feed.labels = workspace(t, SHAPE(batch), sizeof(int32_t));
-    s->feed.ids = workspace(t, SHAPE(batch), sizeof(uint32_t));
+    s->feed.images =
+        workspace(t, SHAPE(batch, s->data.h, s->data.w, s->data.c), sizeof(uint8_t), "feed.images");
+    s->feed.labels = workspace(t, SHAPE(batch), sizeof(int32_t), "feed.labels");
+    s->feed.ids = workspace(t, SHAPE(batch), sizeof(uint32_t), "feed.ids");
     s->feed.n = batch;
-    s->metrics = workspace(t, SHAPE(METRICS), sizeof(float));
-    s->grad_norm = workspace(t, SHAPE(1), sizeof(float));
+    s->metrics = workspace(t, SHAPE(METRICS), sizeof(float), "loss.metrics");
+    s->grad_norm = workspace(t, SHAPE(1), sizeof(float), "update.grad_norm");
 }
 
 // Finite differences need fp32: the self-test checks the operations of another type, and goes on in
@@ -105,7 +107,8 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
     set_length(s);
     if (s->options->resume) resume_check(s);
     open_kernels(s);
-    if (s->options->profile) s->kernels = kernels_profile(s->kernels);
+    if (s->options->profile) s->kernels = kernels_profile(s->kernels, tensors_layer, &s->tensors);
+    if (s->options->bench) s->kernels = timing_count(s->kernels);
     declare_feed(s);
 }
 
@@ -129,7 +132,9 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
     s->infer = infer;
     s->model = model;
     s->plan = plan_one(s, k, gradient, model, batch);
-    plan_one(s, k, step, model, batch);
+    s->operations = plan_one(s, k, step, model, batch).calls;
+    for (int i = 0; s->options->bench && i < TIMING_BATCHES; i++)
+        if (timing_batches[i] < batch) plan_one(s, k, step, model, timing_batches[i]);
     plan_one(s, k, infer, model, batch);
     if (last > 0) plan_one(s, k, infer, model, last);
     check(tensors_allocate(&s->tensors, s->kernels, &e), &e);
@@ -658,6 +663,19 @@ static void print_result(const Session *s, const char *path)
     fflush(stdout);
 }
 
+// The table has the terminal's width; in a file, all columns.
+static void finish_profile(Session *s)
+{
+    enum { STDOUT = 1, ALL_COLUMNS = 1000 };
+    Error e;
+    char path[PATH_MAX];
+    check(profile_report(&s->profile, s->kernels, &e), &e);
+    profile_print(&s->profile, stdout,
+                  os_is_terminal(STDOUT) ? os_terminal_width(STDOUT) : ALL_COLUMNS);
+    run_path(s->run, "profile.json", path);
+    if (s->profile.profile.steps > 0) check(profile_write(&s->profile, path, &e), &e);
+}
+
 int session_end(Session *s, ModelFunction infer, void *model)
 {
     Error e;
@@ -672,7 +690,7 @@ int session_end(Session *s, ModelFunction infer, void *model)
     check(session_save_model(s, path, &e), &e);
     run_clear(s->run);
     print_result(s, path);
-    if (s->options->profile) kernels_profile_print(stdout);
+    if (s->options->profile) finish_profile(s);
     check(finish_run(s, &e), &e);
     return stopped ? 128 + stopped : meets_target(s);
 }

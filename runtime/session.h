@@ -24,6 +24,7 @@
 #include "data/loader.h"
 #include "runtime/device_data.h"
 #include "runtime/options.h"
+#include "runtime/profile.h"
 #include "runtime/run.h"
 #include "runtime/tensor.h"
 
@@ -65,12 +66,14 @@ typedef struct Session {
     Tensor *metrics;    // (METRICS) loss and correct count since they were last read
     Tensor *grad_norm;  // (1) of --clip-norm
     Plan plan;          // of a training step's forward and backward
+    int operations;     // of a whole step
     char network[128];  // what it is, for the banner and the model file
     // For the report, set by the trainer where it declares them; NULL: not shown.
     const Tensor *input;  // (batch,h,w,c)
     const Tensor *logits; // (batch,classes) of `infer`, fp32; the network's are `logit_scale` times
     float logit_scale;
-    Report *report; // runtime/report.h; NULL: none
+    Report *report;        // runtime/report.h; NULL: none
+    ProfileReport profile; // of --profile, after the last step
 
     int64_t steps, steps_per_epoch;
     int64_t step; // that session_next() has loaded the batch of

@@ -58,14 +58,24 @@ Tensor *counter(Tensors *t, const char *name)
     return declare(t, COUNTER, name, SHAPE(0));
 }
 
-Tensor *activation(Tensors *t, Shape shape)
+Tensor *activation(Tensors *t, Shape shape, const char *name, ...)
 {
-    return declare(t, ACTIVATION, "", shape);
+    char full[TENSOR_NAME_MAX];
+    va_list arguments;
+    va_start(arguments, name);
+    vsnprintf(full, sizeof full, name, arguments);
+    va_end(arguments);
+    return declare(t, ACTIVATION, full, shape);
 }
 
-Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each)
+Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each, const char *name, ...)
 {
-    Tensor *x = declare(t, ACTIVATION, "", shape);
+    char full[TENSOR_NAME_MAX];
+    va_list arguments;
+    va_start(arguments, name);
+    vsnprintf(full, sizeof full, name, arguments);
+    va_end(arguments);
+    Tensor *x = declare(t, ACTIVATION, full, shape);
     x->bytes_each = bytes_each;
     return x;
 }
@@ -87,8 +97,8 @@ NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, 
     n.running_var = buffer(t, full, SHAPE(channels), 1.0f);
     snprintf(full, sizeof full, "%s.num_batches_tracked", prefix);
     counter(t, full);
-    n.stats = workspace(t, SHAPE(3, channels), sizeof(float));
-    n.sums = workspace(t, SHAPE(2, channels), sizeof(float));
+    n.stats = workspace(t, SHAPE(3, channels), sizeof(float), "%s.stats", prefix);
+    n.sums = workspace(t, SHAPE(2, channels), sizeof(float), "%s.sums", prefix);
     return n;
 }
 
@@ -225,6 +235,27 @@ int64_t tensors_largest_activation(const Tensors *t)
         if (element && x->n > largest) largest = x->n;
     }
     return largest;
+}
+
+void tensor_layer(const Tensor *t, char layer[static TENSOR_NAME_MAX])
+{
+    const char *dot = strrchr(t->name, '.');
+    const size_t length = dot ? (size_t)(dot - t->name) : strlen(t->name);
+    memcpy(layer, t->name, length);
+    layer[length] = '\0';
+}
+
+void tensors_layer(const void *tensors, const void *pointer, char layer[static TENSOR_NAME_MAX])
+{
+    const Tensors *t = tensors;
+    strcpy(layer, pointer ? "-" : "update");
+    if (!pointer) return;
+    for (int i = 0; i < t->count; i++) {
+        const Tensor *x = &t->list[i];
+        if (pointer != x->value && pointer != x->master && pointer != x->grad) continue;
+        tensor_layer(x, layer);
+        return;
+    }
 }
 
 int64_t tensors_parameter_count(const Tensors *t)

@@ -41,7 +41,7 @@ static inline Init zeros(void)
 }
 
 typedef struct Tensor {
-    char name[TENSOR_NAME_MAX]; // as PyTorch's state_dict has it; empty for activations
+    char name[TENSOR_NAME_MAX]; // "layer.what"; of what is saved, as PyTorch's state_dict has it
     TensorKind kind;
     int rank;
     int64_t shape[4]; // rank 4: (out,h,w,in), saved as (out,in,h,w), or (out,in*h*w) with `flatten`
@@ -80,8 +80,12 @@ Tensor *parameter(Tensors *t, Shape shape, int group, Init init, const char *nam
 Tensor *buffer(Tensors *t, const char *name, Shape shape, float fill);
 Tensor *constant(Tensors *t, const char *name, Shape shape, float fill);
 Tensor *counter(Tensors *t, const char *name);
-Tensor *activation(Tensors *t, Shape shape);                   // element type
-Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each); // another type: argmax, labels
+// Of the device's element type.
+Tensor *activation(Tensors *t, Shape shape, const char *name, ...)
+    __attribute__((format(printf, 3, 4)));
+// Of another type: argmax, labels.
+Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each, const char *name, ...)
+    __attribute__((format(printf, 4, 5)));
 
 // A batch norm over `channels` named like PyTorch's BatchNorm2d without affine weight: its bias is
 // a parameter of `group`.
@@ -105,6 +109,13 @@ enum { ALL_GROUPS = 0x7fffffff };
 
 // Elements of the largest activation of the device's element type that was declared so far.
 int64_t tensors_largest_activation(const Tensors *t);
+
+// The layer of a tensor: its name without the last part.
+void tensor_layer(const Tensor *t, char layer[static TENSOR_NAME_MAX]);
+
+// The same for the tensor that a device pointer is the value, master weight or gradient of; "-" for
+// another pointer, "update" for NULL. A ProfileLayer.
+void tensors_layer(const void *tensors, const void *pointer, char layer[static TENSOR_NAME_MAX]);
 
 // Elements of all parameters (without buffers).
 int64_t tensors_parameter_count(const Tensors *t);

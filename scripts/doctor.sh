@@ -8,11 +8,11 @@ set -u
 
 usage() {
     cat <<'EOF'
-Usage: scripts/doctor.sh [--json] [DIR]
+Usage: scripts/doctor.sh [--json] [DIR...]
 
 Looks at what training with CUDA needs: platform (WSL 2, WSL 1, native Linux, a container in
-either), driver, devices, toolkit, compiler, memory, and the file system of DIR, where data and runs
-are (default: the folder of nn.c). Each check is
+either), driver, devices, toolkit, compiler, memory, and the file system of each DIR, where data and
+runs are (default: the folder of nn.c). Where nn.c is built, it trains one step with CUDA. Each check is
   ok     fine
   warn   slower or fragile, but CUDA works
   FAIL   CUDA cannot work
@@ -34,10 +34,13 @@ records='' # lines of status, name, text, fix, separated by tabs
 reason=''  # the text of the first FAIL
 
 # check STATUS NAME TEXT [FIX]: one result. Checks go from cause to effect, so that the first FAIL
-# is the reason of the verdict; its text completes "CPU only, because".
+# is the reason of the verdict; its text completes "CPU only, because". Nothing is a FAIL where a
+# step was trained with CUDA.
 check() {
-    if [ "$1" = FAIL ] && [ -z "$reason" ]; then reason=$3; fi
-    records="$records$1$tab$2$tab$3$tab${4-}$newline"
+    result=$1
+    if [ "$result" = FAIL ] && [ "$(status_of cuda)" = 0 ]; then result=warn; fi
+    if [ "$result" = FAIL ] && [ -z "$reason" ]; then reason=$3; fi
+    records="$records$result$tab$2$tab$3$tab${4-}$newline"
 }
 
 # older A B: is version A before version B?
@@ -134,12 +137,15 @@ start_probes() {
         probe nvcc "$nvcc" --version
         probe codes "$nvcc" --list-gpu-code
     fi
-    ! command -v gcc >/dev/null || probe gcc gcc -dumpversion
+    ! command -v g++ >/dev/null || probe gcc g++ -dumpversion
     ! ldconfig=$(find_command ldconfig /sbin /usr/sbin) || probe ldconfig "$ldconfig" -p
     # shellcheck disable=SC2016 # dpkg-query fills these in
     ! command -v dpkg-query >/dev/null ||
         probe dpkg dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' \
             'nvidia-driver*' 'libnvidia-compute-*' 'cuda-drivers*' libcuda1
+    # What nvidia-smi says may be fine while CUDA fails.
+    [ ! -x "$root$tree/train_mlp" ] ||
+        probe cuda "$root$tree/train_mlp" --device cuda --steps 1 --hidden 8 --batch-size 16 --quiet --out "$answers/run"
     case $platform in
     wsl2) start_windows_probes ;;
     native)
@@ -210,7 +216,10 @@ setting() {
 restart_wsl='in PowerShell: wsl --update; wsl --shutdown'
 run_container='docker run --gpus all'
 configure_docker='sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker'
-container_toolkit="sudo apt-get install -y nvidia-container-toolkit && $configure_docker"
+toolkit_pages=https://nvidia.github.io/libnvidia-container
+toolkit_key=/etc/apt/keyrings/nvidia-container-toolkit.asc
+container_toolkit="sudo curl -fsSL $toolkit_pages/gpgkey -o $toolkit_key && echo 'deb [signed-by=$toolkit_key] $toolkit_pages/stable/deb/amd64 /' | sudo tee /etc/apt/sources.list.d/nvidia-container-toolkit.list && sudo apt-get update && sudo apt-get install -y nvidia-container-toolkit && $configure_docker"
+restart='sudo reboot' # of the driver's kernel side
 no_fix='none needed to train on the CPU: ./train_cnn --device cpu'
 
 check_wsl1() {
@@ -261,6 +270,10 @@ check_windows_driver() {
             "none for another GPU; for an NVIDIA one, install https://www.nvidia.com/drivers in Windows, then in PowerShell: wsl --shutdown"
         ;;
     *)
+        if [ ! -e "$wsl_lib/libd3d12.so" ]; then
+            check FAIL windows-driver "/usr/lib/wsl/lib, where Windows' driver comes into WSL, is empty" "$restart_wsl"
+            return
+        fi
         check FAIL windows-driver "Windows has no NVIDIA driver" \
             "install https://www.nvidia.com/drivers in Windows (never in WSL), then in PowerShell: wsl --shutdown"
         ;;
@@ -479,8 +492,6 @@ EOF
 check_silent_gpu() {
     # What is wrong below it was said already.
     [ -z "$reason" ] || return 0
-    restart='sudo reboot'
-    [ $platform != wsl2 ] || restart=$restart_wsl
     case $smi_status:$said in
     127:*) check warn gpu "nvidia-smi is missing: the GPU could not be asked" \
         "in a container: -e NVIDIA_DRIVER_CAPABILITIES=compute,utility; else install the driver's nvidia-utils" ;;
@@ -531,7 +542,10 @@ best_toolkit() {
 
 check_toolkit() {
     best=$(best_toolkit)
-    if [ -z "$nvcc" ]; then
+    if [ -z "$nvcc" ] && [ "$(status_of cuda)" = 0 ]; then
+        check ok toolkit "not installed; nn.c is built already"
+        return
+    elif [ -z "$nvcc" ]; then
         check FAIL toolkit "the CUDA toolkit (nvcc) is not installed" "$(install_toolkit "$best")"
         return
     fi
@@ -574,7 +588,7 @@ check_architecture() {
 check_compiler() {
     gcc=$(answer gcc 's/\..*//;q')
     if [ -z "$gcc" ]; then
-        check FAIL compiler "gcc is not installed" "./scripts/setup.sh"
+        check FAIL compiler "g++, which nvcc needs, is not installed" "sudo apt-get install -y g++"
         return
     fi
     case ${NVCC_CCBIN-}${NVCC_PREPEND_FLAGS-} in ?*) return ;; esac
@@ -589,15 +603,37 @@ check_compiler() {
     fi
 }
 
+# One step of training, where nn.c is built. kernels/cuda/error.cu words its error as
+# "where: CUDA error N (name): meaning; what to do; CUDA driver N".
+check_cuda() {
+    cuda=$(status_of cuda)
+    if [ -n "$reason" ] || [ "$cuda" = 127 ]; then return; fi
+    said=$(answer cuda -n 's/^error: //p')
+    case $cuda:$said in
+    0:*) check ok cuda "nn.c trained a step on this GPU" ;;
+    124:*) check warn cuda "the first step did not end within 2 seconds" "./train_mlp --device cuda --steps 1" ;;
+    *no\ CUDA\ backend*) check FAIL cuda "nn.c was built without CUDA" "make clean && make" ;;
+    *"; CUDA driver "*)
+        said=${said%; CUDA driver *}
+        fix=${said#*; }
+        [ "$fix" != "$said" ] || fix=$restart
+        check FAIL cuda "${said%%; *}" "$fix"
+        ;;
+    *) check FAIL cuda "training a step failed: ${said:-status $cuda}" "make clean && make" ;;
+    esac
+}
+
 # --- what makes it slow
 
 check_graphs() {
     older "${capability:-0}" 12 && return
     version=$(answer wsl -nE '1s/[^0-9]*([0-9.]+).*/\1/p')
     if [ -z "$version" ]; then
-        check warn graphs "the version of WSL is unknown; below 2.7.0, RTX 50xx fails to capture graphs" "$restart_wsl"
+        check warn graphs "the version of WSL is unknown; below 2.7.0, RTX 50xx fails to capture graphs" \
+            "$restart_wsl; until then: --graph off"
     elif older "$version" 2.7.0; then
-        check warn graphs "WSL $version fails to capture CUDA graphs on RTX 50xx (cudaErrorUnknown); 2.7.0 does not" "$restart_wsl"
+        check warn graphs "WSL $version fails to capture CUDA graphs on RTX 50xx (cudaErrorUnknown); 2.7.0 does not" \
+            "$restart_wsl; until then: --graph off"
     fi
 }
 
@@ -625,13 +661,22 @@ check_windows() {
 }
 
 check_dmesg() {
-    says dmesg 'dxgkio_make_resident.*-12' || return 0
+    [ "$(status_of dmesg)" = 0 ] || return 0
+    if ! says dmesg 'dxgkio_make_resident.*-12'; then
+        check ok gpu-memory "never ran out, as far as dmesg goes back"
+        return
+    fi
     check warn gpu-memory "GPU memory ran out before (dmesg: dxgkio_make_resident -12)" \
         "close other programs that use the GPU, or train with a smaller --batch-size"
 }
 
-# DIR's file system: the longest mount point that DIR is under.
+# check_files DIR: its file system, that of the longest mount point that it is under.
 check_files() {
+    directory=$1
+    if [ -e "$root$directory" ]; then
+        directory=$(readlink -f "$root$directory") # data/ may be a link to a Windows drive
+        directory=${directory#"$root"}
+    fi
     type=$(awk -v dir="$directory/" '{
         point = $2
         gsub(/\\040/, " ", point)
@@ -675,6 +720,7 @@ check_clock() {
         [ $platform = native ] || fix=$restart_wsl
         check warn clock "the clock source is $clock: timings are slow and distorted" "$fix"
         ;;
+    ?*) check ok clock "$clock" ;;
     esac
     governor=$(first_line /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor)
     case $(first_line /sys/devices/system/cpu/cpu0/cpufreq/scaling_driver):$governor in
@@ -751,19 +797,20 @@ report() {
     [ -z "$reason" ]
 }
 
-json='' directory=$tree
+json='' directories='' # one a line
 for option; do
     case $option in
     --help | -h) usage && exit ;;
     --json) json=1 ;;
     -*) echo "doctor.sh: unknown option $option: --json or --help" >&2 && exit 2 ;;
-    /*) directory=${option%/} ;;
-    *) directory=$PWD/${option%/} ;;
+    /*) directories="${directories:+$directories$newline}${option%/}" ;;
+    *) directories="${directories:+$directories$newline}$PWD/${option%/}" ;;
     esac
 done
 
 module='' nvidia=yes
 detect
+[ $platform != wsl2 ] || restart=$restart_wsl
 start_probes
 collect
 case $platform in
@@ -780,13 +827,18 @@ if [ -n "$nvidia" ]; then
     check_environment
     check_gpu
     check_toolkit
+    check_cuda
 fi
 if [ $platform = wsl2 ]; then
     check_graphs
     check_windows
     check_dmesg
 fi
-check_files
+while IFS= read -r directory; do
+    check_files "$directory"
+done <<EOF
+${directories:-$tree}
+EOF
 check_memory
 check_clock
 if [ -n "$nvidia" ] && [ -z "$container" ]; then check_docker; fi

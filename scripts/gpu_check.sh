@@ -156,6 +156,7 @@ for program in mlp cnn; do
     part "$program with graphs" 60 bash -c "train $program-graph ./train_$program $short"
     part "$program without graphs" 60 bash -c "train $program-calls ./train_$program $short --graph off"
     part "$program data sent" 60 bash -c "train $program-sent ./train_$program $short --resident off"
+    part "$program profile" 60 bash -c "train $program-profile ./train_$program $short --profile"
     part "same bits $program graph on, off" 10 bash -c "same_runs run-$program-graph run-$program-calls"
     part "same bits $program resident, sent" 10 bash -c "same_runs run-$program-graph run-$program-sent"
 done
@@ -195,6 +196,12 @@ markdown() {
             }
             $1 == "time" {printf "| %s | %s | %s | %s | %s | %s |\n", $2, $3, $4, $5, $6, $7}' \
             "$out/times-$dtype.tsv"
+    done
+    for program in mlp cnn; do
+        grep -q '^profile ' "$out/$program-profile.log" || continue
+        printf '\n## A step of train_%s, without a graph\n\n```\n' $program
+        sed '1,/^weights/d; $d' "$out/$program-profile.log"
+        echo '```'
     done
 }
 

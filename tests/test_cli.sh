@@ -62,9 +62,11 @@ ok "default run directory" bash -c 'test -f runs/*-train_mlp/summary.json'
 ok "quiet prints the result only" test "$(wc -l <stdout.txt)" -le 2
 
 "$train_mlp" --steps 5 --hidden 8 --profile --out profiled >stdout.txt
-ok "a profile lists every operation of a step" test "$(grep -cE '^(gather|linear|softmax|adamw).*%' stdout.txt)" -eq 8
-ok "its shares are those of a whole step" \
-    awk '/^(all|outside)/ {gsub("%", ""); n++; sum += $(n == 1 ? 7 : 8)} END {exit !(n == 2 && sum > 99.7 && sum < 100.3)}' stdout.txt
+ok "a profile lists every operation of a step" test "$(grep -cE '^(gather|linear|softmax|adamw).*%$' stdout.txt)" -eq 8
+ok "by layer" test "$(grep -cE '^(input|layers\.[01]|loss|update) .*%$' stdout.txt)" -eq 5
+ok "its shares are those of a whole step" awk '/^(all operations|between them)/ {gsub("%", ""); n++; sum += $NF}
+    END {exit !(n == 2 && sum > 99.7 && sum < 100.3)}' stdout.txt
+ok "profile.json has the same" test "$(grep -o '"operation":' profiled/profile.json | wc -l)" -eq 8
 ok "it changes no loss" test "$(sed 's/,"step_ms.*//' run/log.jsonl | head -n 1)" = "$(sed 's/,"step_ms.*//' profiled/log.jsonl | head -n 1)"
 
 # ---- weights come back ----

@@ -35,4 +35,13 @@ for operation in conv2d_forward norm_stats softmax; do agrees tsan random bf16 q
 same_losses asan random fp32 mlp
 same_losses asan reverse fp32 cnn
 same_losses asan random bf16 cnn
+
+# ---- a profile: times by events, and a range for each call, named after its layer ----
+profile() {
+    NVTX_INJECTION64_PATH=$emulated/nvtx.so emulated asan random train_mlp --data "$work/grey" --hidden 16 \
+        --batch-size 16 --steps 3 --device cuda --profile --quiet --out "$work/profiled"
+}
+ok "a profile on CUDA" profile
+ok "its layers are NVTX ranges" test "$(grep -c '^range layers\.0 linear_backward_weight$' "$work/err")" -eq 3
+ok "its times are those of the device" grep -q '"layer":"layers.0".*"fastest_ms":[0-9]*[1-9]' "$work/profiled/profile.json"
 finish

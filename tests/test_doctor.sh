@@ -58,7 +58,7 @@ C:\134 /mnt/c 9p rw,aname=drvfs 0 0'
     file /proc/cpuinfo 'processor	: 0'
     memory 16000000
     file /sys/devices/system/clocksource/clocksource0/current_clocksource tsc
-    program gcc 13
+    program g++ 13
     program id 0
     program dpkg-query '' 1
     toolkit 13.0 15 'sm_75
@@ -150,7 +150,15 @@ expect() {
 cpu='CPU only, because'
 
 system 'healthy WSL 2' wsl
+directory=/home/me/nn.c
+file /proc/cpuinfo "$(printf 'processor	: %s\n' {0..11})"
 expect '' 'ready for CUDA' 'WSL 2: Ubuntu 24.04.3 LTS, kernel 6.6.87.2' 'compute capability 8.9'
+
+shown() {
+    diff <(awk '/test_doctor.sh compares this/ {here = 1} /^```/ {fences += here; next} here && fences == 1' docs/wsl.md) \
+        <(sed "s|$here||" "$here.sh")
+}
+ok "docs/wsl.md shows what is printed" shown
 
 system 'WSL 1' machine WSL_DISTRO_NAME=Ubuntu
 kernel 4.4.0-19041-Microsoft
@@ -188,6 +196,11 @@ system 'WSL 2, driver not in WSL yet' wsl
 gone /usr/lib/wsl
 program ldconfig ''
 expect 'FAIL windows-driver' "$cpu Windows has an NVIDIA driver, but its CUDA library did not come into WSL" 'wsl --shutdown'
+
+system 'WSL 2, libraries missing, interop off' wsl
+gone /usr/lib/wsl /proc/sys/fs
+program ldconfig ''
+expect 'FAIL windows-driver' "$cpu /usr/lib/wsl/lib, where Windows' driver comes into WSL, is empty" 'wsl --update; wsl --shutdown'
 
 system 'WSL 2, AMD GPU' wsl
 gone /usr/lib/wsl/lib/libcuda.so.1 /usr/lib/wsl/lib/nvidia-smi
@@ -243,15 +256,22 @@ expect 'FAIL architecture' "$cpu toolkit 13.0 has no code for this GPU (sm_61)" 
 
 system 'WSL 2, RTX 50xx and an old WSL' wsl
 wsl_gpu 'NVIDIA GeForce RTX 5090' 12.0 581.15
-expect 'warn graphs' 'ready for CUDA' '2.6.3.0 fails to capture CUDA graphs' 'wsl --update'
+expect 'warn graphs' 'ready for CUDA' '2.6.3.0 fails to capture CUDA graphs' 'wsl --update' '--graph off'
 
 system 'WSL 2, gcc too new' wsl
-program gcc 16
+program g++ 16
 expect 'FAIL compiler' "$cpu gcc 16 is newer than nvcc 13.0 accepts (15)" "-ccbin g++-15"
 
 system 'WSL 2, data on a Windows drive' wsl
 directory=/mnt/c/Users/me/nn.c
 expect 'warn files' 'ready for CUDA' "cp -r '/mnt/c/Users/me/nn.c' ~/"
+
+system 'WSL 2, data linked to a Windows drive' wsl
+directory=/home/me/data
+mkdir -p "$here/home/me"
+ln -s "$here/mnt/c/pictures" "$here/home/me/data"
+file /mnt/c/pictures/1.png ''
+expect 'warn files' 'ready for CUDA' "/mnt/c/pictures is on a Windows drive (9p)"
 
 system 'WSL 2, little memory' wsl
 memory 3000000
@@ -273,6 +293,29 @@ system 'WSL 2, GPU memory ran out' wsl
 program dmesg 'misc dxg: dxgk: dxgkio_query_adapter_info: Ioctl failed: -22
 misc dxg: dxgk: dxgkio_make_resident: Ioctl failed: -12'
 expect 'warn gpu-memory' 'ready for CUDA' --batch-size
+
+# trainer OUTPUT [STATUS]: nn.c is built
+trainer() { program "$PWD/train_mlp" "$@"; }
+
+system 'WSL 2, nn.c built and working' wsl
+trainer ''
+expect '' 'ready for CUDA' 'trained a step on this GPU'
+
+system 'WSL 2, CUDA fails behind nvidia-smi' wsl
+trainer 'error: cudaSetDevice: CUDA error 999 (cudaErrorUnknown): unknown error; under WSL run `wsl --shutdown` in Windows; CUDA driver 13000' 5
+expect 'FAIL cuda' "$cpu cudaSetDevice: CUDA error 999 (cudaErrorUnknown): unknown error" 'fix: under WSL run `wsl --shutdown` in Windows'
+
+system 'native, CUDA fails behind nvidia-smi' native
+trainer 'error: cudaMalloc: CUDA error 1 (cudaErrorInvalidValue): invalid argument; CUDA driver 13000' 5
+expect 'FAIL cuda' "$cpu cudaMalloc: CUDA error 1 (cudaErrorInvalidValue): invalid argument" 'fix: sudo reboot'
+
+system 'WSL 2, nn.c built without CUDA' wsl
+trainer 'error: this build has no CUDA backend: install the CUDA toolkit' 5
+expect 'FAIL cuda' "$cpu nn.c was built without CUDA" 'make clean && make'
+
+system 'WSL 2, the first step hangs' wsl
+hangs "$PWD/train_mlp"
+expect 'warn cuda' 'ready for CUDA' './train_mlp --device cuda --steps 1'
 
 system 'WSL 2, Docker without CDI' wsl
 program docker ''
@@ -371,8 +414,8 @@ pci 0x1002
 expect 'FAIL pci' "$cpu the only GPU is from AMD, and CUDA needs one from NVIDIA"
 
 system 'native, no compiler' native
-gone /bin/gcc
-expect 'FAIL compiler' "$cpu gcc is not installed" ./scripts/setup.sh
+gone /bin/g++
+expect 'FAIL compiler' "$cpu g++, which nvcc needs, is not installed" 'install -y g++'
 
 system 'native, Docker without the toolkit' native
 program docker ''
@@ -380,6 +423,16 @@ expect 'warn docker' 'ready for CUDA' 'nvidia-container-toolkit'
 
 system 'healthy container' native_container
 expect '' 'ready for CUDA' 'a container in native Linux'
+
+system 'container with programs alone' native_container
+gone /usr/local /bin/g++
+trainer ''
+expect '' 'ready for CUDA' 'not installed; nn.c is built already'
+
+system 'a step was trained whatever it looks like' native_container
+gone /dev/nvidia-uvm
+trainer ''
+expect 'warn devices' 'ready for CUDA' 'trained a step'
 
 system 'container without the GPU' native_container
 no_driver
@@ -405,11 +458,17 @@ if command -v python3 >/dev/null; then
 else
     skip "JSON" "no python3"
 fi
+system 'several folders' wsl
+several() {
+    directory=/mnt/c/data run "$here.sh" sh "$doctor" /home/me/runs && cat "$here.sh" &&
+        [ "$(grep -cE '^  (ok|warn)  *files .*/(mnt/c/data|home/me/runs) is on' "$here.sh")" = 2 ]
+}
+ok "several folders" several
 ok "--help" sh "$doctor" --help
 fails "an unknown option" 2 "--jsn" sh "$doctor" --jsn
 hangs_everywhere() {
     local began=$EPOCHREALTIME command
-    for command in /usr/lib/wsl/lib/nvidia-smi /usr/local/cuda/bin/nvcc /bin/{gcc,ldconfig,dpkg-query,dmesg,wsl.exe,reg.exe,powercfg.exe}; do
+    for command in /usr/lib/wsl/lib/nvidia-smi /usr/local/cuda/bin/nvcc /bin/{g++,ldconfig,dpkg-query,dmesg,wsl.exe,reg.exe,powercfg.exe}; do
         hangs "$command"
         sed -i "2itrap '' TERM" "$here$command"
     done

@@ -21,6 +21,7 @@ program stub_time 'printf "device\tFake\t%s\nceiling\tcopy\t4300\nceiling\tmatmu
     printf "time\tadd\t2000x31x31x3 to 24\t12.5\t2000\t0.00\t0.465\n"'
 program stub_train 'while [ $# -gt 0 ]; do
     [ "$1" = --out ] && out=$2
+    [ "$1" = --profile ] && printf "result\nweights\nprofile  39 steps of 0.5 ms\ngather input 1 0.01 2%%\n"
     [ "$1" = --selftest ] && echo "selftest passed" && exit
     [ "$1" = --resident ] && [ -e broken ] && other=x
     shift
@@ -38,6 +39,7 @@ valid() { python3 -m json.tool "$work/report/report.json" /dev/null; }
 
 ok "a GPU without faults" check
 ok "times" has "| add | 2000x31x31x3 to 24 | 12.5 | 2000 | 0.00 | 0.465 |"
+ok "profile" has "gather input 1 0.01 2%"
 ok "ceilings" has "copy 4300 GB/s, matrix product 790.12 TFLOP/s"
 ok "accuracy" has "| learns embedded-cnn | ok | test_accuracy:0.99 images_per_s:5000 |"
 ok "same bits" has "| same bits cnn resident, sent | ok | same weights and 1 same losses |"

@@ -132,6 +132,30 @@ static bool step_begin(int variant, const StepValues *values)
     return true;
 }
 
+static struct {
+    double began, seconds[TIMES_MAX];
+    int count;
+} timer;
+
+static void time_begin(const char *range)
+{
+    (void)range;
+    timer.began = os_seconds();
+}
+
+static void time_end(void)
+{
+    assert(timer.count < TIMES_MAX);
+    timer.seconds[timer.count++] = os_seconds() - timer.began;
+}
+
+static void times(double *seconds, int count)
+{
+    assert(count == timer.count);
+    memcpy(seconds, timer.seconds, (size_t)count * sizeof *seconds);
+    timer.count = 0;
+}
+
 static void close_cpu(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -170,6 +194,9 @@ int CPU_OPEN(const Kernels **k, int threads, Error *e)
                           .planning = set_planning,
                           .step_begin = step_begin,
                           .step_end = synchronize,
+                          .time_begin = time_begin,
+                          .time_end = time_end,
+                          .times = times,
                           .close = close_cpu};
     if (!INSTRUCTIONS_PRESENT)
         return fail(e, STATUS_DEVICE,

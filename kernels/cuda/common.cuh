@@ -61,7 +61,8 @@ inline void cuda_check(cudaError_t code, const char *expression, const char *fil
 // nn_launch(kernel, grid, block, shared_bytes, stream, arguments...) is kernel<<<...>>>(...) with a
 // check. A grid must not be empty. nn_allow_shared() once before it for more than 48 KB of dynamic
 // shared memory.
-#define nn_launch(...) nn_launch_at(__FILE__, __LINE__, __VA_ARGS__)
+#define nn_launch(...) (cuda_launches++, nn_launch_at(__FILE__, __LINE__, __VA_ARGS__))
+extern int64_t cuda_launches; // so far; cuda.cu adds the launches of graphs
 
 template <class Kernel> inline void nn_allow_shared(Kernel *kernel, size_t bytes)
 {

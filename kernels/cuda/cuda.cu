@@ -16,6 +16,7 @@ extern "C" {
 
 CudaDevice cuda_device;
 cudaStream_t cuda_stream;
+int64_t cuda_launches;
 const StepValues *cuda_step;
 
 // ---- errors that open() reports ----------------------------------------------------------------
@@ -250,6 +251,7 @@ static void step_end()
         CUDA_CHECK(cudaGraphDestroy(graph));
     }
     CUDA_CHECK(cudaGraphLaunch(*exec, cuda_stream));
+    cuda_launches++;
     graphs.mode = PLAIN;
 }
 
@@ -343,6 +345,7 @@ static void close_cuda()
 {
     synchronize();
     forget_graphs();
+    cuda_timer_close();
     cuda_linear_close();
     for (int i = 0; i < 2; i++) {
         if (scratch[i].memory) release(scratch[i].memory);
@@ -412,6 +415,8 @@ static void set_operations(Kernels *k)
     cuda_optimizer_ops(k);
     cuda_muon_ops(k);
     cuda_vector_ops(k);
+    cuda_timer_ops(k);
+    cuda_micro_ops(k);
 }
 
 static void set_control(Kernels *k)

@@ -61,11 +61,14 @@ void cuda_loss_ops(Kernels *k);       // loss.cu
 void cuda_optimizer_ops(Kernels *k);  // optimizer.cu
 void cuda_muon_ops(Kernels *k);       // muon.cu
 void cuda_vector_ops(Kernels *k);     // vector.cu
+void cuda_micro_ops(Kernels *k);      // micro.cu
+void cuda_timer_ops(Kernels *k);      // timer.cu
 
 // Called once by open, after the table is complete: compares the tensor-core kernels with the plain
 // ones on small ragged inputs in under 0.1 s. On a mismatch it clears tensor_cores_ok, or a switch
 // of its own, and writes one line; else the line stays empty.
 void cuda_matmul_self_check(const Kernels *k, char line[256]);
+void cuda_timer_close(void);
 void cuda_linear_close(void); // releases what linear.cu holds: handle, workspace, plans
 
 // Merges of partial results in a fixed order, for the epilogues of several files (reduce.cu).

@@ -56,11 +56,16 @@ $(EMULATED)/$1/faults $(EMULATED)/$1/sound: $(EMULATED)/$1/%: $(EMULATED)/$1/tes
 	@echo "LD $$@"
 	$(Q)$(CXX) $(SANITIZE_$1) -o $$@ $$^
 
-emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so faults sound $(EMULATED_PROGRAMS))
+emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so faults sound $(EMULATED_PROGRAMS)) \
+	$(EMULATED)/nvtx.so
 
 -include $$(EMULATED_KERNELS_$1:.o=.d) $$(EMULATED_SHIM_$1:.o=.d) \
 	$(addprefix $(EMULATED)/$1/tests/cuda_on_cpu/,faults.d sound.d)
 endef
+$(EMULATED)/nvtx.so: tests/cuda_on_cpu/nvtx.c $(EMULATED)/flags
+	@echo "LD $@"
+	$(Q)$(CC) -O2 -Wall -Wextra -shared -fPIC -isystem $(CUDA_INCLUDE) -o $@ $<
+
 .PHONY: $(EMULATED_BUILDS:%=emulated-%)
 $(foreach v,$(EMULATED_BUILDS),$(eval $(call EMULATED_BUILD,$v)))
 

@@ -1,0 +1,11 @@
+// The profile of a step as a section of a page.
+#ifndef RUNTIME_PROFILE_PAGE_H
+#define RUNTIME_PROFILE_PAGE_H
+
+#include "runtime/html.h"
+#include "runtime/profile.h"
+
+// A chart of the layers and a table of the operations; nothing without a profile.
+void profile_page(Html *h, const ProfileReport *r);
+
+#endif

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# --bench writes a whole report, and scripts/compare.sh reads it (docs/timing.md); what is concluded
+# is tested in test_comparison.c.
+. "$(dirname "$0")/lib.sh"
+
+compare_runs=$PWD/$BUILD/bench/compare_runs
+run=$work/run report=$work/run/bench.json
+# bench DIR PROGRAM OPTIONS...: a quick report of a small network
+bench() {
+    local out=$1 program=$2
+    shift 2
+    "$program" --bench --quick --quiet --batch-size 64 --hidden 16 --device cpu --out "$out" "$@"
+}
+
+ok "a quick report" bench "$run" "$PWD/$BUILD/tests/slow_train_mlp"
+cp "$work/out" "$work/table"
+for row in clock_read fork_join cpu_1t gemm operation upload_64mb file_read start_to_first_step step \
+    step_batch_32 epoch; do
+    ok "row $row is in the table" grep -qE "^[a-z]+ +$row " "$work/table"
+    ok "row $row is in the report" grep -q "\"name\": *\"$row\"" "$report"
+done
+ok "no file is left beside the report" test ! -e "$run/file.tmp"
+ok "no checkpoint either" sh -c "! ls '$run' | grep -q checkpoint"
+fails "--bench measures alone" 2 "leave out --selftest" "$train_mlp" --bench --selftest
+fails "--quick belongs to --bench" 2 "add that" "$train_mlp" --quick
+
+page=$work/compare.html
+ok "one against one" "$compare_runs" --html "$page" "$report" "$report"
+ok "gives no verdict" grep -q "no verdict: it needs 5 processes a side" "$work/out"
+ok "a page that needs nothing else" sh -c "grep -q '<svg' '$page' && ! grep -qE 'src=.?http|href=.?http' '$page'"
+same=("$report" "$report" "$report" "$report" "$report")
+ok "five against the same five" "$compare_runs" --html "$page" "${same[@]}" vs "${same[@]}"
+ok "are equivalent" grep -q "conclusion equivalent" "$work/out"
+
+sed 's/"batch_size":64/"batch_size":65/; s/"batch_size": 64/"batch_size": 65/' "$report" >"$work/other.json"
+"$compare_runs" --html "$page" "$report" "$work/other.json" >"$work/void"
+ok "another batch is void" test $? -eq 3
+ok "and says so" grep -q "not the same batch size: 64, and 65" "$work/void"
+echo '{}' >"$work/empty.json"
+fails "an object without rows" 3 "is no bench.json" "$compare_runs" --html "$page" "$report" "$work/empty.json"
+fails "one file" 2 "expected A.json B.json" "$compare_runs" "$report"
+
+# a sleep in each step, which the test's build of train_mlp makes when asked
+sleepy=$work/sleepy
+export NN_SLOW_STEP_US=5000
+ok "a run that sleeps" bench "$sleepy" "$PWD/$BUILD/tests/slow_train_mlp"
+unset NN_SLOW_STEP_US
+"$compare_runs" --html "$page" "$report" "$sleepy/bench.json" >"$work/out"
+ok "the sleep is the cause" grep -q "most of it is waiting: a sleep" "$work/out"
+finish

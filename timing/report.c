@@ -1,0 +1,242 @@
+#include "timing/report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "runtime/os.h"
+#include "timing/count.h"
+#include "timing/environment.h"
+#include "timing/micro.h"
+#include "timing/rows.h"
+
+const int64_t timing_batches[TIMING_BATCHES] = {32, 128, 512};
+
+enum { STEPS_MIN = 30, STEPS_MAX = 2000, LEARNING_STEPS = 10, CHUNK = 8 };
+
+typedef struct Timing {
+    Session *s;
+    double (*step)(void *model);
+    void *model;
+    Rows rows;
+    double step_seconds;  // of each row about steps
+    double epoch_seconds; // an epoch that would take longer is left out
+    double loss;          // mean of the first steps: equal where the arithmetic is
+    int threads;
+    int64_t steps; // made so far
+    // A step of the row "step_pipelined"; `uploaded` in bytes. idle: of a thread, on average.
+    double mean_ms, launches, uploaded, loader_wait_ms, processor_ms, idle_ms;
+    double others; // processors that others used while steps were timed
+} Timing;
+
+// The same step again and again: without a learning rate the weights stay, and so does the work.
+static void one_step(Timing *r, int64_t images)
+{
+    Session *s = r->s;
+    if (os_stop_signal()) exit(128 + os_stop_signal());
+    if (s->options->lr == 0) s->step = -1;
+    session_next(s);
+    if (images > 0) s->feed.n = images;
+    r->step(r->model);
+    r->steps++;
+}
+
+static Row macro(const char *name, int64_t number, const char *unit)
+{
+    Row row = {.kind = ROW_MACRO};
+    snprintf(row.unit, sizeof row.unit, "%s", unit);
+    if (number > 0)
+        snprintf(row.name, sizeof row.name, "%s_%lld", name, (long long)number);
+    else
+        snprintf(row.name, sizeof row.name, "%s", name);
+    return row;
+}
+
+// Chunks of `chunk` steps and a wait; a value is the mean of one.
+static void time_steps(Timing *r, Row row, int64_t images, int chunk)
+{
+    static double values[STEPS_MAX];
+    const double start = os_seconds(), warm = start + 0.1 * r->step_seconds;
+    do one_step(r, images);
+    while (os_seconds() < warm);
+    for (int i = 0; i < 2; i++) one_step(r, images); // a captured graph is replayed from here on
+    r->s->kernels->synchronize();
+    int count = 0;
+    while (count < STEPS_MAX && (count < STEPS_MIN || os_seconds() - start < r->step_seconds)) {
+        const double began = os_seconds();
+        for (int i = 0; i < chunk; i++) one_step(r, images);
+        r->s->kernels->synchronize();
+        values[count++] = 1e3 * (os_seconds() - began) / chunk;
+    }
+    rows_add(&r->rows, row, values, count);
+}
+
+// The first steps of training, whose loss tells whether two programs compute the same.
+static void learn(Timing *r)
+{
+    Session *s = r->s;
+    float metrics[METRICS];
+    double first[1];
+    one_step(r, 0);
+    s->kernels->synchronize();
+    first[0] = 1e3 * (os_seconds() - s->started);
+    rows_add(&r->rows, macro("start_to_first_step", 0, "ms"), first, 1);
+    for (int i = 1; i < LEARNING_STEPS; i++) one_step(r, 0);
+    s->kernels->download(metrics, s->metrics->value, sizeof metrics);
+    r->loss =
+        (double)metrics[METRIC_LOSS] / ((double)LEARNING_STEPS * (double)s->options->batch_size);
+    s->options->lr = 0;
+}
+
+// What a step is made of, while steps follow each other without a wait. The steps of the warm-up
+// count as well.
+static void time_pipelined(Timing *r)
+{
+    Session *s = r->s;
+    const Counts before = timing_counts();
+    const int64_t steps = r->steps;
+    const double wait = loader_wait_seconds(s->loader), own = os_cpu_seconds();
+    const double began = os_seconds();
+    time_steps(r, macro("step_pipelined", 0, "ms"), 0, CHUNK);
+    const Counts after = timing_counts();
+    const double ms = 1e3 / (double)(r->steps - steps);
+    r->launches = (double)(after.launches - before.launches) / (double)(r->steps - steps);
+    if (!s->kernels->launches) r->launches = s->operations;
+    r->uploaded = (double)(after.uploaded - before.uploaded) / (double)(r->steps - steps);
+    r->loader_wait_ms = ms * (loader_wait_seconds(s->loader) - wait);
+    r->processor_ms = ms * (os_cpu_seconds() - own);
+    r->mean_ms = ms * (os_seconds() - began);
+    r->idle_ms = r->mean_ms - r->processor_ms / r->threads;
+}
+
+// The device's own clock around a chunk against the host's. Not within steps that are captured.
+static void compare_clocks(Timing *r)
+{
+    enum { CHUNKS = 20 };
+    const Kernels *k = r->s->kernels;
+    double shares[CHUNKS];
+    for (int i = 0; i < CHUNKS; i++) {
+        double device;
+        const double began = os_seconds();
+        k->time_begin("steps");
+        for (int j = 0; j < CHUNK; j++) one_step(r, 0);
+        k->time_end();
+        k->times(&device, 1);
+        shares[i] = 100 * device / (os_seconds() - began);
+    }
+    rows_add(&r->rows, macro("device_clock", 0, "%"), shares, CHUNKS);
+}
+
+static void time_epoch(Timing *r)
+{
+    double seconds[1];
+    const int64_t steps = r->s->steps_per_epoch;
+    if (1e-3 * rows_median(&r->rows, "step_pipelined") * (double)steps > r->epoch_seconds) return;
+    const double began = os_seconds();
+    for (int64_t i = 0; i < steps; i++) one_step(r, 0);
+    r->s->kernels->synchronize();
+    seconds[0] = os_seconds() - began;
+    rows_add(&r->rows, macro("epoch", 0, "s"), seconds, 1);
+}
+
+static void time_training(Timing *r)
+{
+    const Kernels *k = r->s->kernels;
+    const Busy busy = timing_busy();
+    learn(r);
+    time_steps(r, macro("step", 0, "ms"), 0, 1);
+    time_pipelined(r);
+    compare_clocks(r);
+    if (k->launches && r->s->options->graph) {
+        timing_graphs(-1);
+        time_steps(r, macro("step_no_graph", 0, "ms"), 0, 1);
+    }
+    for (int i = 0; i < TIMING_BATCHES; i++) {
+        timing_graphs(i + 1);
+        if (timing_batches[i] < r->s->options->batch_size)
+            time_steps(r, macro("step_batch", timing_batches[i], "ms"), timing_batches[i], 1);
+    }
+    timing_graphs(0);
+    time_epoch(r);
+    r->others = timing_others(&busy);
+}
+
+static void step_json(const Timing *r, Json *j)
+{
+    json_object(j, "step");
+    json_rounded(j, "mean_ms", r->mean_ms, 6);
+    json_rounded(j, "launches", r->launches, 6);
+    json_rounded(j, "waits", 1.0 / CHUNK, 6);
+    json_rounded(j, "uploaded_bytes", r->uploaded, 9);
+    json_rounded(j, "loader_wait_ms", r->loader_wait_ms, 4);
+    json_rounded(j, "processor_ms", r->processor_ms, 6);
+    json_rounded(j, "idle_ms", r->idle_ms, 6);
+    json_end(j);
+}
+
+static int write_report(const Timing *r, const char *path, Error *e)
+{
+    const Session *s = r->s;
+    Json j = {0};
+    char id[65] = "embedded";
+    if (!s->data.embedded) timing_hex(s->data.id, id);
+    json_object(&j, NULL);
+    json_string(&j, "format", "nn.c timing 1");
+    json_string(&j, "trainer", s->program->name);
+    json_bool(&j, "quick", s->options->quick);
+    if (timing_environment(&j, s->kernels, r->threads, e)) return e->status;
+    json_object(&j, "work");
+    json_string(&j, "network", s->network);
+    json_string(&j, "data", id);
+    json_int(&j, "batch_size", s->options->batch_size);
+    json_bool(&j, "graph", s->options->graph);
+    json_double(&j, "loss", r->loss);
+    json_end(&j);
+    json_rounded(&j, "others", r->others, 4);
+    step_json(r, &j);
+    rows_json(&r->rows, &j);
+    json_end(&j);
+    int status = json_finish(&j, e);
+    if (status == STATUS_OK) status = os_write_atomic(path, j.text, j.size, e);
+    json_free(&j);
+    return status;
+}
+
+static void print_report(const Timing *r, const char *path)
+{
+    printf("\n");
+    rows_print(&r->rows);
+    printf("\na step    %.4g launches, %.4g bytes to the device, %.3g ms waiting for data,\n"
+           "          %.4g ms of processors, idle %.3g ms of its %.4g ms\n",
+           r->launches, r->uploaded, r->loader_wait_ms, r->processor_ms, r->idle_ms, r->mean_ms);
+    printf("machine   others used %.2f processors meanwhile\n", r->others);
+    printf("report    %s (docs/timing.md explains each row)\n", path);
+}
+
+int timing_report(Session *s, double (*step)(void *model), void *model)
+{
+    Error e;
+    char path[PATH_MAX];
+    static Timing r;
+    const bool quick = s->options->quick;
+    r = (Timing){
+        .s = s,
+        .step = step,
+        .model = model,
+        .threads = s->options->threads > 0 ? (int)s->options->threads : os_cpu_count(),
+        .step_seconds = quick ? 2 : 15,
+        .epoch_seconds = quick ? 5 : 60,
+        .rows = {.batches = quick ? 30 : 100,
+                 .batch_seconds = quick ? 2e-3 : 1e-2,
+                 .row_seconds = quick ? 1 : 5,
+                 .warmup_seconds = quick ? 0.05 : 0.5},
+    };
+    session_begin(s);
+    time_training(&r);
+    run_path(s->run, "file.tmp", path);
+    check(timing_host(&r.rows, path, r.threads, &e), &e);
+    check(timing_device(&r.rows, s->kernels, &e), &e);
+    run_path(s->run, "bench.json", path);
+    check(write_report(&r, path, &e), &e);
+    print_report(&r, path);
+    return STATUS_OK;
+}
