@@ -68,9 +68,9 @@ static void parts_table(Html *h, const Comparison *c)
 
 static void rows_table(Html *h, const Comparison *c)
 {
-    html_table(h, "Every row",
-               (const char *[]){"row", "kind", "unit", "A", "B", "B / A", "95%, simultaneous",
-                                "B is", NULL});
+    html_table(
+        h, "Every row",
+        (const char *[]){"row", "kind", "unit", "A", "B", "B / A", "from", "to", "B is", NULL});
     for (int i = 0; i < c->count; i++) {
         const ComparedRow *r = &c->rows[i];
         html_row(h, r->row.name);
@@ -79,10 +79,8 @@ static void rows_table(Html *h, const Comparison *c)
         html_number(h, "%.5g", r->value[A]);
         html_number(h, "%.5g", r->value[B]);
         html_number(h, "%.3f", r->ratio);
-        if (isnan(r->low))
-            html_cell(h, "-");
-        else
-            html_number(h, "%.3f to %.3f", r->low, r->high);
+        html_number(h, isnan(r->low) ? "-" : "%.3f", r->low);
+        html_number(h, isnan(r->low) ? "-" : "%.3f", r->high);
         html_cell(h, "%s", verdict_names[r->verdict]);
         html_end_row(h);
     }
@@ -138,6 +136,8 @@ int comparison_page(const Comparison *c, const Side sides[static SIDES], const c
     html_end_section(&h);
     html_section(&h, "Figures");
     rows_table(&h, c);
+    html_end_section(&h);
+    html_section(&h, "Environment");
     environment_table(&h, sides);
     html_end_section(&h);
     return html_save(&h, path, e);
