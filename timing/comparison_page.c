@@ -135,10 +135,14 @@ int comparison_page(const Comparison *c, const Side sides[static SIDES], const c
     ratio_chart(&h, c, ROW_MICRO, device, c->count, "Device");
     html_end_section(&h);
     html_section(&h, "Figures");
+    html_raw(&h, "<div class=\"wide\">\n");
     rows_table(&h, c);
+    html_raw(&h, "</div>\n");
     html_end_section(&h);
     html_section(&h, "Environment");
+    html_raw(&h, "<div class=\"wide\">\n");
     environment_table(&h, sides);
+    html_raw(&h, "</div>\n");
     html_end_section(&h);
     return html_save(&h, path, e);
 }
