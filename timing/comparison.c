@@ -295,14 +295,14 @@ static int make_intervals(Comparison *c, Logs logs[static SIDES], Error *e)
     return STATUS_OK;
 }
 
-// Different if a row is; equivalent if no row is and the step's row is decided.
+// Of training: different if a row about it is, equivalent if none is and the step's is.
 static Verdict judge_all(const Comparison *c)
 {
     Verdict step = UNDECIDED, all = EQUIVALENT;
     for (int i = 0; i < c->count; i++) {
         const Verdict v = c->rows[i].verdict;
         if (strcmp(c->rows[i].row.name, "step_pipelined") == 0) step = v;
-        if (v == SLOWER || v == FASTER) all = v;
+        if (c->rows[i].row.kind == ROW_MACRO && (v == SLOWER || v == FASTER)) all = v;
     }
     if (step == SLOWER || step == FASTER) return step;
     if (all != EQUIVALENT) return all;
@@ -403,10 +403,11 @@ void comparison_conclusion(const Comparison *c, char text[static 256])
                  PROCESSES_MIN, c->processes[A], c->processes[B]);
     else
         snprintf(text, 256,
-                 "%s%s (%d rows equivalent, %d slower, %d faster, %d undecided, %d too noisy)",
-                 c->verdict == SLOWER || c->verdict == FASTER ? "B is " : "",
-                 verdict_names[c->verdict], of[EQUIVALENT], of[SLOWER], of[FASTER], of[UNDECIDED],
-                 of[TOO_NOISY]);
+                 "training is %s%s (of all rows %d equivalent, %d slower, %d faster, %d undecided, "
+                 "%d too noisy)",
+                 verdict_names[c->verdict],
+                 c->verdict == SLOWER || c->verdict == FASTER ? " in B" : "", of[EQUIVALENT],
+                 of[SLOWER], of[FASTER], of[UNDECIDED], of[TOO_NOISY]);
 }
 
 void comparison_explanation(const Comparison *c, char text[static 512])

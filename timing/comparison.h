@@ -56,7 +56,7 @@ typedef struct Comparison {
     int count;
     int processes[SIDES];
     char invalid[1024];   // why the comparison is void; empty: it is not
-    Verdict verdict;      // of all rows together
+    Verdict verdict;      // of training: of the macro rows together
     double step[SIDES];   // mean ms of a step
     Part parts[PARTS];    // their sum is step[B] - step[A]
     const Part *cause;    // the largest, in the difference's direction; NULL: no difference

@@ -1,25 +1,37 @@
 // compare.html: the comparison as a page.
 #include <math.h>
+#include <string.h>
 
 #include "runtime/chart.h"
 #include "timing/comparison.h"
 
 static const char *const SIDE_NAMES[SIDES] = {"A", "B"};
 
-// B in percent of A, with intervals, for the rows of one kind.
-static void ratio_chart(Html *h, const Comparison *c, RowKind kind, const char *title)
+enum { PERCENT_MAX = 250 }; // of a bar
+
+// The first row about the device: timing/device.c.
+static int first_of_device(const Comparison *c)
+{
+    int i = 0;
+    while (i < c->count && strcmp(c->rows[i].row.name, "operation") != 0) i++;
+    return i;
+}
+
+// B in percent of A, with intervals, for the rows of one kind among [from, to).
+static void ratio_chart(Html *h, const Comparison *c, RowKind kind, int from, int to,
+                        const char *title)
 {
     Bar bars[ROWS_MAX];
     size_t count = 0;
-    for (int i = 0; i < c->count; i++) {
+    for (int i = from; i < to; i++) {
         const ComparedRow *r = &c->rows[i];
         if (r->row.kind != kind) continue;
         const bool differs = r->verdict == SLOWER || r->verdict == FASTER;
         bars[count++] = (Bar){
             .name = r->row.name,
-            .value = 100 * r->ratio,
+            .value = fmin(100 * r->ratio, PERCENT_MAX),
             .low = isnan(r->low) ? 0 : 100 * r->low,
-            .high = isnan(r->low) ? 0 : fmin(100 * r->high, 250),
+            .high = isnan(r->low) ? 0 : fmin(100 * r->high, PERCENT_MAX),
             .color = differs                    ? 1
                      : r->verdict == EQUIVALENT ? 2
                                                 : 0,
@@ -56,9 +68,9 @@ static void parts_table(Html *h, const Comparison *c)
 
 static void rows_table(Html *h, const Comparison *c)
 {
-    html_table(h, "Every row",
-               (const char *[]){"row", "kind", "unit", "A", "B", "B / A", "95%, simultaneous",
-                                "B is", NULL});
+    html_table(
+        h, "Every row",
+        (const char *[]){"row", "kind", "unit", "A", "B", "B / A", "from", "to", "B is", NULL});
     for (int i = 0; i < c->count; i++) {
         const ComparedRow *r = &c->rows[i];
         html_row(h, r->row.name);
@@ -67,10 +79,8 @@ static void rows_table(Html *h, const Comparison *c)
         html_number(h, "%.5g", r->value[A]);
         html_number(h, "%.5g", r->value[B]);
         html_number(h, "%.3f", r->ratio);
-        if (isnan(r->low))
-            html_cell(h, "-");
-        else
-            html_number(h, "%.3f to %.3f", r->low, r->high);
+        html_number(h, isnan(r->low) ? "-" : "%.3f", r->low);
+        html_number(h, isnan(r->low) ? "-" : "%.3f", r->high);
         html_cell(h, "%s", verdict_names[r->verdict]);
         html_end_row(h);
     }
@@ -116,14 +126,23 @@ int comparison_page(const Comparison *c, const Side sides[static SIDES], const c
     html_end_section(&h);
     html_section(&h, "B in percent of A");
     html_note(&h, "Green: equivalent. Orange: slower or faster. Blue: undecided, too noisy, or no "
-                  "verdict. 100%% is no difference; the black lines are the intervals.");
-    ratio_chart(&h, c, ROW_MACRO, "Training");
-    ratio_chart(&h, c, ROW_CONTROL, "Controls, which must agree");
-    ratio_chart(&h, c, ROW_MICRO, "Machine and device");
+                  "verdict. 100%% is no difference; thin lines are the intervals; what is beyond "
+                  "250%% ends there.");
+    const int device = first_of_device(c);
+    ratio_chart(&h, c, ROW_MACRO, 0, c->count, "Training");
+    ratio_chart(&h, c, ROW_CONTROL, 0, c->count, "Controls, which must agree");
+    ratio_chart(&h, c, ROW_MICRO, 0, device, "Machine");
+    ratio_chart(&h, c, ROW_MICRO, device, c->count, "Device");
     html_end_section(&h);
     html_section(&h, "Figures");
+    html_raw(&h, "<div class=\"wide\">\n");
     rows_table(&h, c);
+    html_raw(&h, "</div>\n");
+    html_end_section(&h);
+    html_section(&h, "Environment");
+    html_raw(&h, "<div class=\"wide\">\n");
     environment_table(&h, sides);
+    html_raw(&h, "</div>\n");
     html_end_section(&h);
     return html_save(&h, path, e);
 }

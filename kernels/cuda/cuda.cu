@@ -16,7 +16,6 @@ extern "C" {
 
 CudaDevice cuda_device;
 cudaStream_t cuda_stream;
-int64_t cuda_launches;
 const StepValues *cuda_step;
 
 // ---- errors that open() reports ----------------------------------------------------------------

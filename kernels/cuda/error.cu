@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+int64_t cuda_launches; // here, with what every launch checks
+
 // What cudaDriverGetVersion() says: 13000 for 13.0, 0 without a driver.
 static int driver_version()
 {
