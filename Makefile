@@ -56,7 +56,7 @@ BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /u
 	/usr/include/oneapi/dnnl/dnnl.h),,bench/dnnl.c),$(wildcard bench/*.c)))
 
 .DELETE_ON_ERROR:
-.SECONDARY:
+.PRECIOUS: $(BUILD)/%.o
 .PHONY: all help test test-all bench fuzz clean format force $(if $(SANITIZE),$(PROGRAMS))
 
 all: $(PROGRAMS)

@@ -367,31 +367,46 @@ int dataset_read(const Dataset *d, Split split, int64_t first, int64_t count, ui
     return status;
 }
 
+int dataset_cache(const Dataset *d, Split split, const uint8_t **images, Error *e)
+{
+    DatasetStorage *s = d->storage[split];
+    *images = NULL;
+    int status = check_storage(d, split, e);
+    if (status || !s->cached) return status;
+    pthread_mutex_lock(&s->mutex);
+    status = allocate_cache(d, split, e);
+    pthread_mutex_unlock(&s->mutex);
+    if (!status) *images = s->cache;
+    return status;
+}
+
+int dataset_touch(const Dataset *d, Split split, const uint32_t *indices, int64_t count, Error *e)
+{
+    const uint8_t *images;
+    int status = dataset_cache(d, split, &images, e);
+    if (status || !images) return status;
+    DatasetStorage *s = d->storage[split];
+    for (int64_t i = 0; i < count && !status; i++) {
+        if (image_cached(d, s, indices[i])) continue;
+        pthread_mutex_lock(&s->mutex);
+        status = fill_cache(d, split, indices[i], 1, e);
+        pthread_mutex_unlock(&s->mutex);
+    }
+    return status;
+}
+
 int dataset_gather(const Dataset *d, Split split, const uint32_t *indices, int64_t count,
                    uint8_t *images, int32_t *labels, Error *e)
 {
-    DatasetStorage *s = d->storage[split];
-    int status = check_storage(d, split, e);
-    if (status) return status;
-    if (s->cached) {
-        pthread_mutex_lock(&s->mutex);
-        status = allocate_cache(d, split, e);
-        pthread_mutex_unlock(&s->mutex);
-    }
+    int status = dataset_touch(d, split, indices, count, e);
     for (int64_t i = 0; i < count && !status; i++) {
+        const DatasetStorage *s = d->storage[split];
         uint8_t *image = images + i * s->image_bytes;
         labels[i] = label_of(d, split, indices[i]);
-        if (!s->cached) {
+        if (s->cached)
+            memcpy(image, s->cache + (int64_t)indices[i] * s->image_bytes, (size_t)s->image_bytes);
+        else
             status = read_shards(s, indices[i], 1, image, e);
-            continue;
-        }
-        if (!image_cached(d, s, indices[i])) {
-            pthread_mutex_lock(&s->mutex);
-            status = fill_cache(d, split, indices[i], 1, e);
-            pthread_mutex_unlock(&s->mutex);
-            if (status) break;
-        }
-        memcpy(image, s->cache + (int64_t)indices[i] * s->image_bytes, (size_t)s->image_bytes);
     }
     return status;
 }

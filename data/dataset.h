@@ -49,6 +49,13 @@ int dataset_read(const Dataset *d, Split split, int64_t first, int64_t count, ui
 int dataset_gather(const Dataset *d, Split split, const uint32_t *indices, int64_t count,
                    uint8_t *images, int32_t *labels, Error *e);
 
+// Sets *images (n, H, W, C) to where the split stays in memory, NULL for one that does not. What
+// dataset_touch() was asked for can be read there until dataset_close().
+int dataset_cache(const Dataset *d, Split split, const uint8_t **images, Error *e);
+
+// Brings the images with the given indices into the cache, if the split has one.
+int dataset_touch(const Dataset *d, Split split, const uint32_t *indices, int64_t count, Error *e);
+
 // Images in a block that is moved as a whole by shuffling: 0 for a split that fits in memory.
 int64_t dataset_shuffle_block(const Dataset *d, Split split);
 

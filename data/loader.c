@@ -9,7 +9,7 @@
 #include "data/order.h"
 #include "runtime/os.h"
 
-enum { SLOTS = 4, ALIGN = 4096 };
+enum { SLOTS = 4, SLOTS_OF_IDS = 64, ALIGN = 4096 };
 
 typedef struct Slot {
     Batch batch; // points into the buffers below
@@ -18,7 +18,8 @@ typedef struct Slot {
     uint32_t *ids;
 } Slot;
 
-// Slots are a ring: the thread fills slot `filled % SLOTS`, the caller holds `taken % SLOTS`.
+// Slots are a ring: the thread fills slot `filled % slot_count`, the caller holds slot
+// `taken % slot_count`.
 struct Loader {
     const Dataset *dataset;
     LoaderConfig config;
@@ -29,7 +30,8 @@ struct Loader {
     bool started;
     pthread_mutex_t mutex; // for what follows
     pthread_cond_t changed;
-    Slot slots[SLOTS];
+    Slot slots[SLOTS_OF_IDS];
+    int slot_count;
     int64_t filled, taken; // slots since the start; taken counts those given back
     bool holding;          // the caller has slot `taken`
     bool ended, stop;
@@ -67,7 +69,7 @@ static int fill_slot(const Loader *l, Slot *s, const Order *order, int64_t epoch
     for (int64_t p = first + skip; p < end; p += c->ranks)
         s->ids[n++] = (uint32_t)order_at(order, p);
     s->batch = (Batch){s->images, s->labels, s->ids, n, epoch, index};
-    if (c->ids_only) return 0;
+    if (c->ids_only) return dataset_touch(l->dataset, c->split, s->ids, n, e);
     // One window ahead, so that its blocks are in memory when their images are asked for.
     const bool start = index == 0 || (epoch == c->first_epoch && index == c->first_batch);
     const int64_t window = first / order->window, next = end / order->window;
@@ -80,8 +82,9 @@ static int fill_slot(const Loader *l, Slot *s, const Order *order, int64_t epoch
 static Slot *free_slot(Loader *l)
 {
     pthread_mutex_lock(&l->mutex);
-    while (!l->stop && l->filled - l->taken == SLOTS) pthread_cond_wait(&l->changed, &l->mutex);
-    Slot *s = l->stop ? NULL : &l->slots[l->filled % SLOTS];
+    while (!l->stop && l->filled - l->taken == l->slot_count)
+        pthread_cond_wait(&l->changed, &l->mutex);
+    Slot *s = l->stop ? NULL : &l->slots[l->filled % l->slot_count];
     pthread_mutex_unlock(&l->mutex);
     return s;
 }
@@ -155,7 +158,8 @@ static int allocate_slots(Loader *l, Error *e)
         __builtin_add_overflow(bytes, ALIGN - 1, &rounded))
         return fail(e, STATUS_USAGE, "batch size %" PRId64 " is too large", l->config.batch);
     rounded = rounded / ALIGN * ALIGN;
-    for (int i = 0; i < SLOTS; i++) {
+    l->slot_count = l->config.ids_only ? SLOTS_OF_IDS : SLOTS;
+    for (int i = 0; i < l->slot_count; i++) {
         Slot *s = &l->slots[i];
         s->ids = malloc(n * sizeof *s->ids);
         if (!l->config.ids_only) {
@@ -164,7 +168,7 @@ static int allocate_slots(Loader *l, Error *e)
         }
         if (!s->ids || (!l->config.ids_only && (!s->images || !s->labels)))
             return fail(e, STATUS_IO, "no memory for %d batches of %zu images (%zu bytes each)",
-                        SLOTS, n, rounded);
+                        l->slot_count, n, rounded);
     }
     return 0;
 }
@@ -224,13 +228,13 @@ int loader_next(Loader *l, Batch *b, Error *e)
         l->holding = false;
         // The thread sleeps when all slots are filled. It is woken when half are free: each waking
         // takes a processor from the threads that train.
-        if (l->filled - l->taken <= SLOTS / 2) pthread_cond_broadcast(&l->changed);
+        if (l->filled - l->taken <= l->slot_count / 2) pthread_cond_broadcast(&l->changed);
     }
     while (l->filled == l->taken && !l->ended && !l->status)
         pthread_cond_wait(&l->changed, &l->mutex);
     int status = 0;
     if (l->filled > l->taken) {
-        *b = l->slots[l->taken % SLOTS].batch;
+        *b = l->slots[l->taken % l->slot_count].batch;
         l->holding = true;
     } else if (l->status) {
         status = l->status;
@@ -256,7 +260,7 @@ void loader_close(Loader *l)
         pthread_mutex_unlock(&l->mutex);
         pthread_join(l->thread, NULL);
     }
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < l->slot_count; i++) {
         free(l->slots[i].images);
         free(l->slots[i].labels);
         free(l->slots[i].ids);

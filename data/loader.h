@@ -20,7 +20,8 @@ typedef struct LoaderConfig {
     bool shuffle;   // stored order otherwise
     bool drop_last; // leave out an epoch's last batch if it is not full
     bool repeat;    // the next epoch follows; else the batches end with the epoch
-    bool ids_only;  // leave out images and labels, for who has them
+    bool ids_only;  // leave out images and labels; images of a split that the data set keeps in
+                    // memory are there when their ids come
     uint64_t seed;
     int64_t first_epoch, first_batch; // where to start
     int rank, ranks; // this process takes the positions p of an epoch with p % ranks == rank

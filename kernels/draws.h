@@ -18,7 +18,8 @@ typedef struct AugmentDraw {
 NN_INLINE int draw_reflect(int i, int size)
 {
     const int period = size > 1 ? 2 * (size - 1) : 1;
-    i = (i < 0 ? -i : i) % period;
+    i = i < 0 ? -i : i;
+    if (i >= period) i %= period; // seldom, and slow
     return i < size ? i : period - i;
 }
 

@@ -147,7 +147,7 @@ typedef struct Kernels {
     ElementType element;
     size_t element_size;
     bool tf32;       // element F32: matrix products may round their factors to 11 significant bits
-    bool own_memory; // not the host's: a data set that stays there need not be sent again
+    bool own_memory; // not the host's
 
     // ---- memory and control ------------------------------------------------------------------
     void *(*alloc)(size_t bytes); // zeroed, 256-byte aligned; NULL when there is not enough

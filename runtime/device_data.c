@@ -9,55 +9,77 @@ static size_t image_bytes(const Dataset *d)
     return (size_t)d->h * (size_t)d->w * (size_t)d->c;
 }
 
-// Images first .. first+count-1 by way of host memory.
-static int send(const DeviceData *s, const Kernels *k, const Dataset *d, Split split, int64_t first,
-                int64_t count, uint8_t *images, uint16_t *labels, Error *e)
-{
-    const int status = dataset_read(d, split, first, count, images, labels, e);
-    if (status) return status;
-    k->upload(s->images + (size_t)first * image_bytes(d), images, (size_t)count * image_bytes(d));
-    int32_t *wide = (int32_t *)(void *)images; // its images are on their way
-    for (int64_t done = 0, n; done < count; done += n) {
-        n = PIECE / (int64_t)sizeof *wide;
-        if (n > count - done) n = count - done;
-        for (int64_t i = 0; i < n; i++) wide[i] = labels[done + i];
-        k->upload(s->labels + first + done, wide, (size_t)n * sizeof *wide);
-    }
-    return STATUS_OK;
-}
-
-static int send_all(const DeviceData *s, const Kernels *k, const Dataset *d, Split split, Error *e)
+// All images to device memory, by way of the host's.
+static int send_images(uint8_t *to, const Kernels *k, const Dataset *d, Split split, Error *e)
 {
     const int64_t each = PIECE / (int64_t)image_bytes(d) + 1;
-    const size_t bytes = (size_t)each * image_bytes(d);
-    uint8_t *images = malloc(bytes > PIECE ? bytes : PIECE);
-    uint16_t *labels = malloc((size_t)each * sizeof *labels);
+    uint8_t *images = malloc((size_t)each * image_bytes(d));
     int status = STATUS_OK;
-    if (!images || !labels)
-        status = fail(e, STATUS_IO, "no memory to read %lld images", (long long)each);
+    if (!images) status = fail(e, STATUS_IO, "no memory to read %lld images", (long long)each);
     for (int64_t first = 0; !status && first < d->n[split]; first += each) {
-        const int64_t rest = d->n[split] - first;
-        status = send(s, k, d, split, first, rest < each ? rest : each, images, labels, e);
+        const int64_t rest = d->n[split] - first, count = rest < each ? rest : each;
+        status = dataset_read(d, split, first, count, images, NULL, e);
+        if (status) break;
+        k->upload(to + (size_t)first * image_bytes(d), images, (size_t)count * image_bytes(d));
     }
     free(images);
+    return status;
+}
+
+static int send_labels(int32_t *to, const Kernels *k, const Dataset *d, Split split, Error *e)
+{
+    const size_t n = (size_t)d->n[split];
+    uint16_t *stored = malloc(n * sizeof *stored);
+    int32_t *labels = malloc(n * sizeof *labels);
+    int status = STATUS_OK;
+    if (!stored || !labels)
+        status = fail(e, STATUS_IO, "no memory to read %zu labels", n);
+    else
+        status = dataset_read(d, split, 0, d->n[split], NULL, stored, e);
+    if (!status) {
+        for (size_t i = 0; i < n; i++) labels[i] = stored[i];
+        k->upload(to, labels, n * sizeof *labels);
+    }
+    free(stored);
     free(labels);
     return status;
 }
 
+static int load_own(DeviceData *s, const Kernels *k, const Dataset *d, Split split, Error *e)
+{
+    const size_t n = (size_t)d->n[split], bytes = n * (image_bytes(d) + sizeof *s->labels);
+    if (bytes > k->memory_free() / 2) return STATUS_OK;
+    uint8_t *images = k->alloc(n * image_bytes(d));
+    s->labels = k->alloc(n * sizeof *s->labels);
+    s->images = images;
+    s->own = true;
+    if (!images || !s->labels) {
+        device_data_release(s, k); // then batches are sent
+        return STATUS_OK;
+    }
+    const int status = send_images(images, k, d, split, e);
+    return status ? status : send_labels(s->labels, k, d, split, e);
+}
+
+static int share_cache(DeviceData *s, const Kernels *k, const Dataset *d, Split split, Error *e)
+{
+    const int status = dataset_cache(d, split, &s->images, e);
+    if (status || !s->images) return status;
+    s->labels = k->alloc((size_t)d->n[split] * sizeof *s->labels);
+    if (s->labels) return send_labels(s->labels, k, d, split, e);
+    device_data_release(s, k);
+    return STATUS_OK;
+}
+
 int device_data_load(DeviceData *s, const Kernels *k, const Dataset *d, Split split, Error *e)
 {
-    const size_t n = (size_t)d->n[split], bytes = n * (image_bytes(d) + sizeof(int32_t));
-    if (s->images || !k->own_memory || bytes > k->memory_free() / 2) return STATUS_OK;
-    s->images = k->alloc(n * image_bytes(d));
-    s->labels = k->alloc(n * sizeof *s->labels);
-    if (s->images && s->labels) return send_all(s, k, d, split, e);
-    device_data_release(s, k); // then batches are sent
-    return STATUS_OK;
+    if (s->images) return STATUS_OK;
+    return k->own_memory ? load_own(s, k, d, split, e) : share_cache(s, k, d, split, e);
 }
 
 void device_data_release(DeviceData *s, const Kernels *k)
 {
-    if (s->images) k->release(s->images);
+    if (s->images && s->own) k->release((void *)(uintptr_t)s->images);
     if (s->labels) k->release(s->labels);
     *s = (DeviceData){0};
 }

@@ -17,7 +17,7 @@ typedef struct Options {
     int dtype; // index into dtype_names
     int64_t threads;
     bool graph;    // device CUDA: replay captured steps
-    bool resident; // keep the data on a device with memory of its own, if it fits
+    bool resident; // read images where they stay: on the device or in the data set's cache
     double epochs;
     int64_t steps; // 0: by epochs
     int64_t batch_size;

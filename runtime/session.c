@@ -157,7 +157,7 @@ void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor
                   dims, augment);
 }
 
-// Whether the split is on the device, where it is brought when it is asked for first.
+// Whether the device reads the split where it stays. It is brought there when it is asked for first.
 static bool on_device(Session *s, Split split)
 {
     Error e;

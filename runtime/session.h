@@ -61,7 +61,7 @@ typedef struct Session {
     int failed_operations; // of --selftest with another --dtype than fp32, which is checked first
     Tensors tensors;
     Feed feed;
-    DeviceData sets[2]; // the splits that stay on the device
+    DeviceData sets[2]; // the splits that the device reads where they stay
     Tensor *metrics;    // (METRICS) loss and correct count since they were last read
     Tensor *grad_norm;  // (1) of --clip-norm
     Plan plan;          // of a training step's forward and backward

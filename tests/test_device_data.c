@@ -59,19 +59,43 @@ static void test_has_every_image(void **state)
     dataset_close(&d);
 }
 
-static void test_stays_where_it_is(void **state)
+static void test_is_too_large(void **state)
 {
     (void)state;
     Dataset d;
     Error e = {0};
+    DeviceData s = {0};
+    const Kernels k = device(true);
     dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
-    for (int own_memory = 0; own_memory < 2; own_memory++) {
-        DeviceData s = {0};
-        const Kernels k = device(own_memory);
-        memory = own_memory ? (size_t)N * STRIDE * 2 : (size_t)1 << 30; // the labels are too much
-        assert_int_equal(device_data_load(&s, &k, &d, SPLIT_TRAIN, &e), 0);
-        assert_null(s.images);
-    }
+    memory = (size_t)N * STRIDE * 2; // the labels are too much
+    assert_int_equal(device_data_load(&s, &k, &d, SPLIT_TRAIN, &e), 0);
+    assert_null(s.images);
+    dataset_close(&d);
+}
+
+// In the host's memory nothing is copied: images appear where they are when they are asked for.
+static void test_shares_the_cache(void **state)
+{
+    (void)state;
+    Dataset d;
+    Error e = {0};
+    DeviceData s = {0};
+    const Kernels k = device(false);
+    const uint32_t index = N - 1;
+    uint8_t image[STRIDE];
+    int32_t label;
+    dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
+    assert_int_equal(device_data_load(&s, &k, &d, SPLIT_TRAIN, &e), 0);
+    assert_non_null(s.images);
+    assert_int_equal(dataset_touch(&d, SPLIT_TRAIN, &index, 1, &e), 0);
+    memcpy(image, s.images + (size_t)index * STRIDE, STRIDE);
+    device_data_release(&s, &k);
+    dataset_close(&d);
+
+    uint8_t expected[STRIDE];
+    dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
+    assert_int_equal(dataset_gather(&d, SPLIT_TRAIN, &index, 1, expected, &label, &e), 0);
+    assert_memory_equal(image, expected, STRIDE);
     dataset_close(&d);
 }
 
@@ -79,7 +103,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_has_every_image),
-        cmocka_unit_test(test_stays_where_it_is),
+        cmocka_unit_test(test_is_too_large),
+        cmocka_unit_test(test_shares_the_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,7 +47,6 @@ typedef struct List {
 
 static void fill_list(List list, const Work *work, const ConvUnit *unit, int channel)
 {
-    typedef uint8_t Bytes __attribute__((vector_size(VEC)));
     const int cout = work->d.cout;
     for (int i = 0; i < unit->pixels / 4; i++) {
         const int32_t *const place = work->offset + 4 * i;
@@ -55,9 +54,7 @@ static void fill_list(List list, const Work *work, const ConvUnit *unit, int cha
         for (int half = 0; half < GEMM_NR && channel + half < cout; half += VEC) {
             const int64_t count = cout - channel - half,
                           at = (unit->pixel / 4 + i) * cout + channel + half;
-            Bytes bytes = {0};
-            memcpy(&bytes, work->argmax + at, (size_t)(count < VEC ? count : VEC));
-            const VecInt argmax = __builtin_convertvector(bytes, VecInt);
+            const VecInt argmax = vec_load_bytes_up_to(work->argmax + at, count);
             const VecInt to = place[0] + (argmax & 1) * right + (argmax >> 1) * below;
             memcpy(list.offset + i * GEMM_NR + half, &to, sizeof to);
             vec_store(list.dy + i * GEMM_NR + half, vec_load_up_to(work->dy + at, count));
@@ -207,6 +204,7 @@ static Work new_work(const float *dy, const uint8_t *argmax, ConvDims d, bool st
 static void conv2d_pool_backward_weight(float *dw, const void *dy, const uint8_t *argmax,
                                         const void *x, GradMode mode, ConvDims d)
 {
+    if (conv_pool_backward_weight_grey(dw, dy, argmax, x, mode, d)) return;
     if (d.kernel != 3 || d.cin < VEC / 2) {
         conv_backward_weight(dw, dy, argmax, x, mode, d);
         return;

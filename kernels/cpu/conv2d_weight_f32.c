@@ -79,7 +79,7 @@ static void add_panel(const Work *work, int64_t part, int64_t p, int64_t first, 
         for (int64_t t = first; t < end; t++) {
             const int64_t row = t / work->row_tiles, i = t % work->row_tiles;
             const int start = tile_start(work, i);
-            gemm_tile_transposed(sums_of(work, part, p, t), add || b > 0,
+            gemm_tile_transposed(sums_of(work, part, p, t), GEMM_NR, add || b > 0,
                                  tile_start(work, i + 1) - start, n,
                                  padded + row * work->map.width * work->map.c + start,
                                  work->offset + from, to - from, panel + from * GEMM_NR);

@@ -29,21 +29,27 @@ static Work work_of(float *scratch, GatherDims d)
     return w;
 }
 
+// Whether its columns are.
+static bool is_moved(const AugmentDraw *draw)
+{
+    return draw->mirror || draw->dx != 0;
+}
+
 static void prepare(Work w, const AugmentDraw *draw, GatherDims d)
 {
-    for (int x = 0; x < d.w; x++) {
+    for (int x = 0; x < d.w && is_moved(draw); x++)
         w.column[x] = draw_reflect((draw->mirror ? d.w - 1 - x : x) + draw->dx, d.w);
-        for (int c = 0; c < d.c; c++) {
-            const double factor = draw->factor, mean = d.mean[c], std = d.std[c];
-            w.scale[x * d.c + c] = (float)(factor / (255 * std));
-            w.shift[x * d.c + c] = (float)((factor * (double)draw->offset - mean) / std);
-        }
+    for (int c = 0; c < d.c; c++) {
+        const double factor = draw->factor, mean = d.mean[c], std = d.std[c];
+        const float scale = (float)(factor / (255 * std)),
+                    shift = (float)((factor * (double)draw->offset - mean) / std);
+        for (int x = c; x < d.w * d.c; x += d.c) w.scale[x] = scale, w.shift[x] = shift;
     }
 }
 
 static const uint8_t *moved_row(Work w, const uint8_t *row, const AugmentDraw *draw, GatherDims d)
 {
-    if (!draw->mirror && draw->dx == 0) return row;
+    if (!is_moved(draw)) return row;
     for (int x = 0; x < d.w; x++)
         for (int c = 0; c < d.c; c++) w.bytes[x * d.c + c] = row[w.column[x] * d.c + c];
     return w.bytes;
@@ -54,16 +60,22 @@ static int within(int i, int size)
     return i < 0 ? 0 : i > size ? size : i;
 }
 
-typedef uint8_t VecByte __attribute__((vector_size(VEC)));
+static Vec normalized(const uint8_t *bytes, Work w, int i, int count)
+{
+    const Vec v = __builtin_convertvector(vec_load_bytes_up_to(bytes + i, count), Vec);
+    return v * vec_load(w.scale + i) + vec_load(w.shift + i);
+}
 
+// The last vector of a row overlaps the one before.
 static void normalize_row(Element *to, const uint8_t *bytes, Work w, int size)
 {
-    for (int i = 0; i < size; i += VEC) {
-        const int count = size - i < VEC ? size - i : VEC;
-        VecByte b = {0};
-        memcpy(&b, bytes + i, (size_t)count);
-        const Vec v = __builtin_convertvector(b, Vec);
-        elem_store_up_to(to + i, v * vec_load(w.scale + i) + vec_load(w.shift + i), count);
+    if (size < VEC) {
+        elem_store_part(to, normalized(bytes, w, 0, size), size);
+        return;
+    }
+    for (int next = 0; next < size; next += VEC) {
+        const int i = next < size - VEC ? next : size - VEC;
+        elem_store(to + i, normalized(bytes, w, i, VEC));
     }
 }
 
@@ -82,6 +94,12 @@ static void gather_image(Element *to, const uint8_t *image, Work w, const Augmen
     }
 }
 
+// Images lie anywhere in the set; the processor does not guess the next one.
+static void prefetch(const uint8_t *image, int64_t size)
+{
+    for (int64_t i = 0; i < size; i += 64) __builtin_prefetch(image + i);
+}
+
 static void gather(void *x, int32_t *labels_out, const uint8_t *images, const int32_t *labels,
                    const uint32_t *ids, const uint32_t *rows, GatherDims d, Augment a)
 {
@@ -91,6 +109,7 @@ static void gather(void *x, int32_t *labels_out, const uint8_t *images, const in
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
     for (int64_t n = 0; n < d.n; n++) {
         const int64_t from = rows ? rows[n] : n;
+        if (rows && n + 1 < d.n) prefetch(images + rows[n + 1] * size, size);
         const AugmentDraw draw = draw_augment(a, d.h, d.w, cpu_step.seed, cpu_step.epoch, ids[n]);
         labels_out[n] = labels[from];
         gather_image((Element *)x + n * size, images + from * size,

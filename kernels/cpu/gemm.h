@@ -58,18 +58,17 @@ void gemm_pack_transposed(Element *panel, const Element *b, int64_t ldb, int64_t
 
 // ---- sums over rows of both matrices (weight gradients), by element type -----------------------
 
-// fp32, gemm_f32.c: C (m,GEMM_NR) = or += A^T B for m <= GEMM_MR: A has k rows of m values, row i
-// at
-// a + row[i]. It prefetches GEMM_AHEAD rows ahead, so that row[] has as many readable entries past
-// its end.
+// fp32, gemm_f32.c: C (m,n) = or += A^T B for m <= GEMM_MR, row i of C at c + i * ldc. A has k rows
+// of m values, row i at a + row[i]; it prefetches GEMM_AHEAD rows ahead, so that row[] has as many
+// readable entries past its end. Columns up to the next multiple of VEC are read and set too.
 #if defined(__AVX512F__)
 enum { GEMM_MR = 12 };
 #else
 enum { GEMM_MR = 6 };
 #endif
 enum { GEMM_AHEAD = 6 };
-void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, const int32_t *row,
-                          int64_t k, const float *b);
+void gemm_tile_transposed(float *c, int64_t ldc, bool add, int m, int n, const float *a,
+                          const int32_t *row, int64_t k, const float *b);
 
 // bf16, gemm_bf16.c: C (m,n) = or += A B, row i of C at c + i * ldc. A is (m,lda) with the sum
 // along its rows: k values, a multiple of GEMM_STEP. B (k/2,ldb) holds pairs: rows 2i and 2i+1 of

@@ -29,22 +29,22 @@ enum { KC = VEC == 16 ? 256 : 320 };
 
 // In both kernels the number of rows and of vectors are constants of the caller, so that every loop
 // over them is unrolled and the array `acc` is registers.
-INLINE void tile_load(Vec acc[GEMM_MR][2], const float *c, bool add, const int rows, const int vecs)
+INLINE void tile_load(Vec acc[GEMM_MR][2], const float *c, int64_t ldc, bool add, const int rows,
+                      const int vecs)
 {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 2
-        for (int v = 0; v < vecs; v++)
-            acc[i][v] = add ? vec_load(c + i * GEMM_NR + v * VEC) : (Vec){0};
+        for (int v = 0; v < vecs; v++) acc[i][v] = add ? vec_load(c + i * ldc + v * VEC) : (Vec){0};
     }
 }
 
-INLINE void tile_store(float *c, Vec acc[GEMM_MR][2], const int rows, const int vecs)
+INLINE void tile_store(float *c, int64_t ldc, Vec acc[GEMM_MR][2], const int rows, const int vecs)
 {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 2
-        for (int v = 0; v < vecs; v++) vec_store(c + i * GEMM_NR + v * VEC, acc[i][v]);
+        for (int v = 0; v < vecs; v++) vec_store(c + i * ldc + v * VEC, acc[i][v]);
     }
 }
 
@@ -53,7 +53,7 @@ INLINE void tile(float *c, bool add, const float *a, const int32_t *row, GemmAxi
 {
     Vec acc[GEMM_MR][2];
     const float *p[GEMM_MR];
-    tile_load(acc, c, add, rows, vecs);
+    tile_load(acc, c, GEMM_NR, add, rows, vecs);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) p[i] = a + row[i];
     int64_t k = 0;
@@ -70,14 +70,14 @@ INLINE void tile(float *c, bool add, const float *a, const int32_t *row, GemmAxi
             }
         }
     }
-    tile_store(c, acc, rows, vecs);
+    tile_store(c, GEMM_NR, acc, rows, vecs);
 }
 
-INLINE void tile_t(float *c, bool add, const float *a, const int32_t *row, int64_t k,
+INLINE void tile_t(float *c, int64_t ldc, bool add, const float *a, const int32_t *row, int64_t k,
                    const float *b, const int rows, const int vecs)
 {
     Vec acc[GEMM_MR][2];
-    tile_load(acc, c, add, rows, vecs);
+    tile_load(acc, c, ldc, add, rows, vecs);
 #pragma GCC unroll 1
     for (int64_t j = 0; j < k; j++, b += GEMM_NR) {
         const float *p = a + row[j];
@@ -91,13 +91,13 @@ INLINE void tile_t(float *c, bool add, const float *a, const int32_t *row, int64
             for (int v = 0; v < vecs; v++) acc[i][v] += p[i] * bv[v];
         }
     }
-    tile_store(c, acc, rows, vecs);
+    tile_store(c, ldc, acc, rows, vecs);
 }
 
 // One function for each shape of tile, and the tables to find it.
 typedef void Tile(float *c, bool add, const float *a, const int32_t *row, GemmAxis axis,
                   const float *b);
-typedef void TileT(float *c, bool add, const float *a, const int32_t *row, int64_t k,
+typedef void TileT(float *c, int64_t ldc, bool add, const float *a, const int32_t *row, int64_t k,
                    const float *b);
 
 #define TILES(rows, vecs)                                                                          \
@@ -106,10 +106,10 @@ typedef void TileT(float *c, bool add, const float *a, const int32_t *row, int64
     {                                                                                              \
         tile(c, add, a, row, axis, b, rows, vecs);                                                 \
     }                                                                                              \
-    static void tile_t_##rows##_##vecs(float *c, bool add, const float *a, const int32_t *row,     \
-                                       int64_t k, const float *b)                                  \
+    static void tile_t_##rows##_##vecs(float *c, int64_t ldc, bool add, const float *a,            \
+                                       const int32_t *row, int64_t k, const float *b)              \
     {                                                                                              \
-        tile_t(c, add, a, row, k, b, rows, vecs);                                                  \
+        tile_t(c, ldc, add, a, row, k, b, rows, vecs);                                             \
     }
 
 #if defined(__AVX512F__)
@@ -191,11 +191,11 @@ void gemm_runs(int32_t *run, const int32_t *offset, int count, int interleave)
     (void)run, (void)offset, (void)count, (void)interleave;
 }
 
-void gemm_tile_transposed(float *c, bool add, int m, int n, const float *a, const int32_t *row,
-                          int64_t k, const float *b)
+void gemm_tile_transposed(float *c, int64_t ldc, bool add, int m, int n, const float *a,
+                          const int32_t *row, int64_t k, const float *b)
 {
     assert(m >= 1 && m <= GEMM_MR);
-    tiles_t[n > VEC][m - 1](c, add, a, row, k, b);
+    tiles_t[n > VEC][m - 1](c, ldc, add, a, row, k, b);
 }
 
 void gemm_pack(float *panel, int64_t first, const float *b, int64_t ldb, int64_t k, int n)

@@ -56,8 +56,13 @@ void cpu_linear_backward_weight(float *dw, float *dbias, const void *dy_, const 
                  t < part_start(tiles, group + 1, groups); t++) {
                 const int64_t first = part_start(d.out, t, tiles);
                 const int m = (int)(part_start(d.out, t + 1, tiles) - first);
-                gemm_tile_transposed(c, false, m, n, a + t * a_size, row, terms, panel);
-                linear_store_gradient(dw + first * d.in + column, c, add, m, left, d.in);
+                float *const to = dw + first * d.in + column;
+                if (n % VEC == 0) {
+                    gemm_tile_transposed(to, d.in, add, m, n, a + t * a_size, row, terms, panel);
+                    continue;
+                }
+                gemm_tile_transposed(c, GEMM_NR, false, m, n, a + t * a_size, row, terms, panel);
+                linear_store_gradient(to, c, add, m, left, d.in);
             }
         }
     }

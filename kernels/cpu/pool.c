@@ -36,13 +36,6 @@ static inline void store_places(uint8_t *argmax, VecInt places, int64_t count)
     memcpy(argmax, &bytes, count < VEC ? (size_t)count : (size_t)VEC);
 }
 
-static inline VecInt load_places(const uint8_t *argmax, int64_t count)
-{
-    VecByte bytes = {0};
-    memcpy(&bytes, argmax, count < VEC ? (size_t)count : (size_t)VEC);
-    return __builtin_convertvector(bytes, VecInt);
-}
-
 // A NaN is the largest of all, so that it is seen further on.
 static void maxpool_window(Element *y, uint8_t *argmax, const Element *x, PoolDims d)
 {
@@ -121,7 +114,8 @@ VEC_INLINE void place_backward(Element *dx, const Element *dy, const uint8_t *ar
                 const Vec v = elem_load_up_to(dy + from, count);
                 const int p = (row - i * d.stride) * d.kernel_w + column - j * d.stride;
                 if (argmax)
-                    sum += vec_select(load_places(argmax + from, count) == p, v, vec_set(0.0f));
+                    sum += vec_select(vec_load_bytes_up_to(argmax + from, count) == p, v,
+                                      vec_set(0.0f));
                 else
                     sum += v / (float)(d.kernel_h * d.kernel_w);
             }

@@ -78,7 +78,7 @@ static void add_unit(const Work *work, Own own, int64_t part, int64_t first, int
             for (int64_t t = 0; t < heights; t++) {
                 const int64_t from = part_start(cin, t, heights),
                               to = part_start(cin, t + 1, heights);
-                gemm_tile_transposed(sums + from * GEMM_NR, add, (int)(to - from),
+                gemm_tile_transposed(sums + from * GEMM_NR, GEMM_NR, add, (int)(to - from),
                                      (int)(work->d.cout - p * GEMM_NR),
                                      own.v + q * work->v_point + from, work->row, tiles,
                                      own.e + q * work->e_point + (p - first) * work->e_panel);
