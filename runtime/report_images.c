@@ -1,6 +1,7 @@
 #include "runtime/report_images.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -33,7 +34,7 @@ static void matrix(Html *h, const ReportPage *p, const int64_t *confusion)
     html_raw(h, "<div class=\"matrix%s\">\n", p->data->classes >= WIDE_MATRIX ? " wide" : "");
     html_table(h, "Confusion: images of a row's class taken for a column's", columns);
     for (int i = 0; i < p->data->classes; i++)
-        matrix_row(h, p, confusion + i * p->data->classes, i);
+        matrix_row(h, p, confusion + (ptrdiff_t)i * p->data->classes, i);
     html_end_table(h);
     html_raw(h, "</div>\n");
 }
