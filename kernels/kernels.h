@@ -141,6 +141,9 @@ typedef struct Muon {
     bool renormalize; // first scale every weight to a Frobenius norm of sqrt(rows)
 } Muon;
 
+struct Collectives; // runtime/comm.h
+struct Comm;
+
 typedef struct Kernels {
     const char *device;    // "cpu", "cuda:0"
     char description[128]; // for a person: "Intel Xeon, 2 threads, AVX-512"
@@ -166,6 +169,9 @@ typedef struct Kernels {
     // different sequence of calls (frozen layers, say); a negative one is never captured.
     bool (*step_begin)(int variant, const StepValues *values);
     void (*step_end)(void);
+    // Sums over several processes, of which `comm` are open already: sets *c, which stays valid
+    // until its close(). NULL where tensors are host memory: Comm.collectives serve. STATUS_DEVICE.
+    int (*open_collectives)(const struct Collectives **c, const struct Comm *comm, Error *e);
     void (*close)(void);
 
     // ---- conversion --------------------------------------------------------------------------
@@ -226,6 +232,8 @@ typedef struct Kernels {
 
     // ---- batch norm --------------------------------------------------------------------------
     void (*norm_stats)(float *stats, const void *x, MapDims d); // count, mean, M2: Norm.stats
+    // Norm.stats of all rows from those of `parts` parts of them, all (parts,3,channels), none empty.
+    void (*norm_merge)(float *stats, const float *all, int parts, int channels);
     // y = act(norm(x)) with the statistics in n.stats, which also move the running ones.
     void (*norm_act_forward)(void *y, const Norm *n, const void *x, Activation act, MapDims d);
     // The same with the running statistics, which stay. In place allowed.
@@ -285,6 +293,8 @@ typedef struct KernelsConfig {
     const char *dtype;  // "auto", "fp32", "tf32", "bf16"
     int threads;        // CPU; 0: all that this process may use
     bool no_graph;      // never capture a step: make its calls each time
+    int local_rank;     // of several processes on this machine: "cuda" and "auto" take GPU
+                        // local_rank % GPUs
 } KernelsConfig;
 
 // Opens the device. One a process. STATUS_DEVICE with the fix when it cannot be used; "auto" falls

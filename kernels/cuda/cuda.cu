@@ -376,12 +376,14 @@ static __global__ void probe_kernel()
 }
 
 // Also finds out whether this build has code for the GPU.
-static int open_device(int index, char *description, size_t size, Error *e)
+static int open_device(const KernelsConfig *c, char *description, size_t size, Error *e)
 {
     int count;
+    const char *number = strchr(c->device, ':');
     cudaDeviceProp p;
     cudaFuncAttributes attributes;
     TRY(cudaGetDeviceCount(&count));
+    const int index = number ? atoi(number + 1) : c->local_rank % count;
     if (index >= count)
         return fail(e, STATUS_DEVICE, "--device cuda:%d: there %s %d GPU%s here, from cuda:0 on",
                     index, count == 1 ? "is" : "are", count, count == 1 ? "" : "s");
@@ -433,9 +435,7 @@ static void set_control(Kernels *k)
 
 static int open_all(Kernels *k, const KernelsConfig *c, char note[256], Error *e)
 {
-    const char *number = strchr(c->device, ':');
-    const int index = number ? atoi(number + 1) : 0;
-    int status = open_device(index, k->description, sizeof k->description, e);
+    int status = open_device(c, k->description, sizeof k->description, e);
     if (!status) status = choose_element(c->dtype, e);
     if (!status) status = open_transfer(e);
     if (status) return status;
