@@ -5,11 +5,12 @@
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
 cp -r scripts "$work"
 mkdir "$work/bin"
-# As long as $work/limit says, then it gets SIGTERM; or it ends with the status in $work/lost.
+# For as many seconds as $work/limit says, then SIGTERM; status 1 where $work/lost is.
 cat >"$work/bin/srun" <<END
 #!/usr/bin/env bash
 echo "\$SLURM_MPI_TYPE \$SRUN_CPUS_PER_TASK \$*" >>"$work/srun.calls"
 while [[ \$1 == -* ]]; do shift; done
+[ "\$(cat "$work/limit")" != 0 ] || exit 1
 timeout --preserve-status -s TERM "\$(cat "$work/limit")" "\$@"
 status=\$?
 [ ! -e "$work/lost" ] || exit 1
@@ -59,7 +60,7 @@ ok "and queued once more" requeued 7
 touch lost
 job one_node.sbatch 8 --steps 100000000 --batch-size 8 --save-every 1000 >/dev/null 2>&1
 ok "a process lost after a checkpoint: queued again" requeued 8
-echo 0.01 >limit
+echo 0 >limit
 job one_node.sbatch 8 --steps 100000000 --batch-size 8 --save-every 1000 >/dev/null 2>&1
 ok "lost again before a new one: not" test ! -s scontrol.calls
 rm lost
