@@ -17,6 +17,7 @@ CAN_EMULATE := $(and $(CUDA_INCLUDE),$(CXX_FOUND),$(filter x86_64,$(shell uname 
 EMULATED_FLAGS := -std=c++17 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -march=native -I. \
 	$(addprefix -isystem ,$(filter-out /usr/include,$(CUDA_INCLUDE))) -Wall -Wextra -Wshadow \
 	-Wno-unknown-pragmas
+EMULATED_NCCL = $$(sed 's/\#.*//' $(BUILD)/kernels/cuda/nccl)
 SANITIZE_fast := -O2
 SANITIZE_asan := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	-fno-omit-frame-pointer
@@ -25,16 +26,16 @@ SHIM_asan := -DNN_EMU_ASAN
 SHIM_tsan := -DNN_EMU_TSAN
 
 define EMULATED_BUILD
-$(EMULATED)/$1/%.o: %.cu $(EMULATED)/flags
+$(EMULATED)/$1/%.o: %.cu $(EMULATED)/flags $(BUILD)/kernels/cuda/nccl
 	@mkdir -p $$(@D)
 	@echo "CXX $$< ($1)"
-	$(Q)$(CXX) -x c++ -DNN_EMU $(EMULATED_FLAGS) $(SANITIZE_$1) -MMD -MP -c -o $$@ $$<
+	$(Q)$(CXX) -x c++ -DNN_EMU $(EMULATED_FLAGS) $$(EMULATED_NCCL) $(SANITIZE_$1) -MMD -MP -c -o $$@ $$<
 
 # The shim tells the sanitizers what runs; it is not watched itself.
-$(EMULATED)/$1/%.o: %.cpp $(EMULATED)/flags
+$(EMULATED)/$1/%.o: %.cpp $(EMULATED)/flags $(BUILD)/kernels/cuda/nccl
 	@mkdir -p $$(@D)
 	@echo "CXX $$< ($1)"
-	$(Q)$(CXX) $(EMULATED_FLAGS) -O2 $(SHIM_$1) -MMD -MP -c -o $$@ $$<
+	$(Q)$(CXX) $(EMULATED_FLAGS) $$(EMULATED_NCCL) -O2 $(SHIM_$1) -MMD -MP -c -o $$@ $$<
 
 EMULATED_SHIM_$1 := $(EMULATED_SHIM:%.cpp=$(EMULATED)/$1/%.o) $(CUDA_C_OBJECTS)
 EMULATED_KERNELS_$1 := $(CUDA_SOURCES:%.cu=$(EMULATED)/$1/%.o)
