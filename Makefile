@@ -72,7 +72,7 @@ help:
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
 
-include $(wildcard kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk)
+include $(wildcard runtime/mpi/mpi.mk kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk)
 
 # The top folder has links to the programs that were built last; not with SANITIZE=1.
 $(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force

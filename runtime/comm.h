@@ -55,13 +55,22 @@ typedef struct Comm {
     int (*vote)(int value);
 
     const Collectives *collectives; // for tensors in host memory
+    void (*abort)(int status);      // ends the processes of all ranks; does not return
     void (*close)(void);            // waits for all ranks to come here
 } Comm;
 
 // Joins the other processes of an mpirun or srun. Alone, that is without a launcher or with one
-// process: ranks is 1, no function is set, and MPI is not loaded. STATUS_FAILED with the fix when
-// the launcher's environment shows several processes and this build has no MPI, or MPI does not
-// connect them.
+// process, MPI is not loaded: ranks is 1, the functions are those of one rank (its own vote is the
+// answer), and there are no collectives. STATUS_FAILED with the fix when the launcher's environment
+// shows several processes and this build has no MPI, or MPI does not connect them.
+//
+// After comm_open() rank 0 alone writes to stdout, and a process that exits before comm_close()
+// ends all, with its status.
 int comm_open(Comm *c, Error *e);
+void comm_close(Comm *c);
+
+// How many threads this process should use: the processors that the processes of this machine may
+// use, divided among them. Waits for all ranks.
+int comm_threads(const Comm *c);
 
 #endif
