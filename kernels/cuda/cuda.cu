@@ -301,7 +301,7 @@ static bool grow_scratch(int i, size_t bytes)
     if (bytes <= scratch[i].size) return true;
 #endif
     assert(graphs.mode != CAPTURING); // a step's calls were planned
-    cuda_forget_graphs();                  // they hold the old pointer
+    cuda_forget_graphs();             // they hold the old pointer
     if (scratch[i].memory) release(scratch[i].memory);
     scratch[i].memory = allocate(bytes);
     scratch[i].size = scratch[i].memory ? bytes : 0;

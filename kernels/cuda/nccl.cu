@@ -115,8 +115,7 @@ static void all_reduce_start(float *x, int64_t n, CommSpan *span)
     if (cuda_planning()) return;
     begin_call();
     if (span) CUDA_CHECK(cudaLaunchHostFunc(nccl.stream, note_time, &span->began));
-    NCCL_CHECK(
-        nccl.AllReduce(x, x, (size_t)n, ncclFloat, ncclSum, nccl.communicator, nccl.stream));
+    NCCL_CHECK(nccl.AllReduce(x, x, (size_t)n, ncclFloat, ncclSum, nccl.communicator, nccl.stream));
     if (span) CUDA_CHECK(cudaLaunchHostFunc(nccl.stream, note_time, &span->ended));
 }
 

@@ -6,7 +6,7 @@
 # those of $(BUILD).
 
 EMULATED_BUILDS := fast asan tsan
-EMULATED_PROGRAMS := train_mlp train_cnn check_kernels
+EMULATED_PROGRAMS := train_mlp train_cnn check_kernels check_collectives
 EMULATED_SHIM := $(wildcard tests/cuda_on_cpu/*.cpp)
 EMULATED := $(BUILD)/emulated
 
@@ -44,7 +44,7 @@ $(EMULATED)/$1/libnn_cuda.so: $$(EMULATED_KERNELS_$1) $$(EMULATED_SHIM_$1)
 	@echo "LD $$@"
 	$(Q)$(CXX) $(SANITIZE_$1) -shared -o $$@ $$^ -ldl -Wl,--no-undefined
 
-$(EMULATED)/$1/check_kernels: $(BUILD)/tests/check_kernels.o
+$(EMULATED)/$1/check_kernels $(EMULATED)/$1/check_collectives: $(EMULATED)/$1/%: $(BUILD)/tests/%.o
 $(EMULATED)/$1/train_mlp: $(BUILD)/train_mlp.o
 $(EMULATED)/$1/train_cnn: $(BUILD)/train_cnn.o
 $(EMULATED_PROGRAMS:%=$(EMULATED)/$1/%): $(OBJECTS)
@@ -57,7 +57,10 @@ $(EMULATED)/$1/faults $(EMULATED)/$1/sound: $(EMULATED)/$1/%: $(EMULATED)/$1/tes
 	@echo "LD $$@"
 	$(Q)$(CXX) $(SANITIZE_$1) -o $$@ $$^
 
-emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so faults sound $(EMULATED_PROGRAMS))
+$(EMULATED)/$1/libnn_mpi.so: $(MPI_LIBRARY)
+	$(Q)ln -sfr $$< $$@
+
+emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so $(if $(MPI_FOUND),libnn_mpi.so) faults sound $(EMULATED_PROGRAMS))
 
 -include $$(EMULATED_KERNELS_$1:.o=.d) $$(EMULATED_SHIM_$1:.o=.d) \
 	$(addprefix $(EMULATED)/$1/tests/cuda_on_cpu/,faults.d sound.d)
