@@ -62,7 +62,7 @@ static const Tensor *first_gradient(const Session *s)
 // Maps and vectors of the batch that hold numbers. Statistics follow from them.
 static bool is_map(const Session *s, const Tensor *t)
 {
-    return t->kind == ACTIVATION && t->bytes_each > 1 && t->shape[0] == s->options->batch_size;
+    return t->kind == ACTIVATION && t->bytes_each > 1 && t->shape[0] == s->batch;
 }
 
 static const Tensor *first_activation(const Session *s)
@@ -110,21 +110,34 @@ static void describe(const Tensor *t, const char *what, char text[static PLACE_T
 }
 
 // In the order of a step: forward, backward, update.
-static bool find_first(const Session *s, double loss, char text[static PLACE_TEXT])
+typedef enum { NOWHERE, LOSS, TENSOR } Found;
+static Found find_first(const Session *s, double loss, char text[static PLACE_TEXT])
 {
     const Tensor *t;
     if (!isfinite(loss)) {
-        if ((t = first_activation(s)))
+        t = first_activation(s);
+        if (t)
             describe_activation(s, t, text);
         else
             snprintf(text, PLACE_TEXT, "the loss itself");
-        return true;
+        return t ? TENSOR : LOSS;
     }
     if ((t = first_gradient(s)))
         describe(t, "the gradient of", text);
     else if ((t = first_weight(s)))
         describe(t, "the update of", text);
-    return t != NULL;
+    return t ? TENSOR : NOWHERE;
+}
+
+// The rank whose images led to the place that is known best; -1: no rank has found one.
+static int best_found(const Session *s, Found own)
+{
+    Found all[s->comm.ranks];
+    int best = -1;
+    s->comm.all_gather(all, &own, sizeof own);
+    for (int r = 0; r < s->comm.ranks; r++)
+        if (all[r] > (best < 0 ? NOWHERE : all[best])) best = r;
+    return best;
 }
 
 void diverged(Session *s, const char *what)
@@ -147,16 +160,17 @@ void diverged(Session *s, const char *what)
 
 void diverged_look(Session *s)
 {
-    float m[METRICS];
+    double m[METRICS];
     char place[PLACE_TEXT];
-    s->kernels->download(m, s->metrics->value, sizeof m);
-    const double loss = (double)m[METRIC_LOSS];
+    session_metrics(s, m);
     const int64_t done = s->step + 1;
-    if (find_first(s, loss, place))
+    const int rank = best_found(s, find_first(s, m[METRIC_LOSS], place));
+    if (rank == s->comm.rank)
         die(STATUS_DIVERGED,
             "the loss diverged: not finite first in step %lld, %s; try a smaller --lr or "
             "--clip-norm 1",
             (long long)done, place);
+    if (rank >= 0) s->comm.barrier(); // until that one ends all
     if (done >= s->search_end) diverged(s, "the loss is not finite");
 }
 

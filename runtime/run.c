@@ -176,11 +176,13 @@ static void end_record(Run *r)
 
 void run_sync(Run *r)
 {
+    if (!r) return;
     os_sync(r->log);
 }
 
 void run_log_step(Run *r, const StepLog *s)
 {
+    if (!r) return;
     begin_record(r, s->step, s->epoch);
     json_double(&r->line, "loss", s->loss);
     json_double(&r->line, "lr", s->lr);
@@ -226,6 +228,7 @@ static void format_line(char line[static MAX_LINE], const Progress *p, double te
 
 void run_clear(Run *r)
 {
+    if (!r) return;
     if (!r->live) return;
     fputs("\r\033[K", stdout);
     fflush(stdout);
@@ -264,6 +267,7 @@ static void show_waiting_epoch(Run *r)
 
 void run_progress(Run *r, const Progress *p)
 {
+    if (!r) return;
     show_waiting_epoch(r);
     if (!r->terminal && floor(p->epoch) > floor(r->last.epoch)) {
         r->epoch_end = *p;
@@ -275,6 +279,7 @@ void run_progress(Run *r, const Progress *p)
 
 void run_log_eval(Run *r, const EvalLog *s)
 {
+    if (!r) return;
     begin_record(r, s->step, s->epoch);
     json_double(&r->line, "test_loss", s->test_loss);
     json_double(&r->line, "test_accuracy", s->test_accuracy);
