@@ -10,7 +10,7 @@
 
 #include "runtime/os.h"
 
-enum { PIECE = 1 << 17, PIECES = 4, BLOCK = 1024, ALIGN = 16 }; // floats, but for PIECES
+enum { PIECE = 1 << 18, PIECES = 4, BLOCK = 1024, ALIGN = 16 }; // floats, but for PIECES
 
 typedef struct Reduction {
     float *x;
