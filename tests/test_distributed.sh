@@ -14,7 +14,7 @@ ok "one process of a launcher needs no MPI" env OMPI_COMM_WORLD_SIZE=1 PMI_SIZE=
 
 . "$(dirname "$0")/mpi.sh"
 export ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 # what MPI leaves allocated is MPI's
-mlp=("$train_mlp" --data "$work/grey" --hidden 24,16 --batch-size 12 --steps 10 --quiet --clip-norm 1 --ema on)
+mlp=("$train_mlp" --data "$work/grey" --hidden "24,16" --batch-size 12 --steps 10 --quiet --clip-norm 1 --ema on)
 # At the recipe's rates batch norm amplifies roundings a hundredfold a step: docs/distributed.md.
 cnn=("$train_cnn" --data "$work/colour" --width 0.125 --tta 1 --batch-size 12 --steps 6 --lr 0.01 --quiet)
 
