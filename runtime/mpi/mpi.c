@@ -20,7 +20,7 @@
 #include "runtime/mpi/reduce.h"
 #include "runtime/os.h"
 
-static const double BEAT = 0.2, LOST_AFTER = 20; // seconds
+static const double BEAT = 0.2, LOST_AFTER = 30; // seconds
 enum {
     CALL_BYTES = 1 << 28, // of one MPI call: its counts are int
     QUEUE = 2,            // calls: the one that the trainer waits for, and a vote
@@ -161,7 +161,7 @@ static void watch(Watch *w)
         w->sent = now;
         MPI_Isend(&w->out, 1, MPI_INT, w->after, 0, mpi.beats, &w->send);
     }
-    if (now - w->heard > LOST_AFTER) end_lost(w->before, "was not heard of for 20 seconds");
+    if (now - w->heard > LOST_AFTER) end_lost(w->before, "was not heard of for 30 seconds");
     // One that ends in good order, or with a message of its own, ends this one at once, too.
     if (!w->process || os_process_exists(w->process))
         w->gone = now;
@@ -221,8 +221,8 @@ static int join(Comm *c, Error *e)
         MPI_Get_library_version(version, &length);
         return fail(e, STATUS_FAILED,
                     "the launcher started %d processes, but MPI connects %d of them: this program "
-                    "was built with %.*s; use the mpirun that belongs to it, or srun --mpi",
-                    started, mpi.ranks, (int)strcspn(version, ",\n"), version);
+                    "was built with %s; use the mpirun that belongs to it, or srun --mpi",
+                    started, mpi.ranks, strncmp(version, "Open MPI", 8) == 0 ? "Open MPI" : "MPICH");
     }
     if (level < MPI_THREAD_FUNNELED)
         return fail(e, STATUS_FAILED, "this MPI cannot be called from a thread");
