@@ -366,11 +366,6 @@ int64_t os_process(void)
     return getpid();
 }
 
-bool os_process_exists(int64_t process)
-{
-    return kill((pid_t)process, 0) == 0 || errno != ESRCH;
-}
-
 void os_exit(int status)
 {
     _exit(status);
@@ -424,6 +419,15 @@ static void read_text(const char *path, char *text, size_t size)
     while (done < size - 1 && (n = read(fd, text + done, size - 1 - done)) > 0) done += (size_t)n;
     text[done] = '\0';
     close(fd);
+}
+
+bool os_process_runs(int64_t process)
+{
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)process);
+    read_text(path, text, sizeof text);
+    const char *state = strrchr(text, ')'); // after the name
+    return state && state[1] && state[2] != 'Z' && state[2] != 'X';
 }
 
 const char *os_platform_from(const char *proc_version, bool container)

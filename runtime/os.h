@@ -71,7 +71,7 @@ int os_append(int fd, const void *data, size_t size, int64_t *end);
 int os_lock(int *fd, const char *dir, Error *e);
 
 int64_t os_process(void); // its number
-bool os_process_exists(int64_t process);
+bool os_process_runs(int64_t process); // false once it has ended, waited for or not
 
 // Ends the process without any tidying up: now, or in some seconds whatever it does until then.
 _Noreturn void os_exit(int status);

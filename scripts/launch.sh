@@ -26,8 +26,7 @@ fi
 # Processes that are bound to one processor each would leave the others idle.
 launcher=(mpirun -np "$count")
 if mpirun --version 2>&1 | grep -q 'Open MPI\|OpenRTE'; then
-    # 20 seconds to save a checkpoint when it is asked to stop.
-    launcher+=(--quiet --bind-to none --oversubscribe --mca odls_base_sigkill_timeout 20)
+    launcher+=(--quiet --bind-to none --oversubscribe)
     if [ "$(id -u)" = 0 ]; then launcher+=(--allow-run-as-root); fi
 fi
 

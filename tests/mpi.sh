@@ -16,3 +16,12 @@ ranks() {
     shift
     mpirun -np "$n" "$@"
 }
+
+# curves_agree RUN RUN TOLERANCE: every loss, of steps and of tests, relative to the other's.
+all_losses() { sed -nE 's/.*"(test_)?loss": ?([0-9.e+-]+).*/\2/p' "$1/log.jsonl"; }
+curves_agree() {
+    paste -d' ' <(all_losses "$1") <(all_losses "$2") |
+        awk -v tolerance="$3" '{d = $1 - $2; if (d < 0) d = -d; print
+            if (NF != 2 || !(d <= tolerance * $2)) bad = 1}
+            END {exit bad || NR < 3}'
+}

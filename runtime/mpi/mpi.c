@@ -63,9 +63,26 @@ static struct {
 
 // ---- the thread of MPI --------------------------------------------------------------------------
 
+// The ring: each rank hears from the one before it. A message is 0, or says that all end: 1 + the
+// status, which goes on from rank to rank.
+static struct {
+    int before, after; // neighbours
+    int64_t process;   // of the one before if it is on this machine, else 0
+    double looked, heard, beat, gone;
+    int in, out;
+    MPI_Request receive, send;
+} ring;
+
 static _Noreturn void end_all(int status)
 {
-    os_exit_after(5, status); // if MPI hangs as well
+    int sent = 0, ending = 1 + status;
+    MPI_Request request;
+    os_exit_after(5, status); // if MPI hangs
+    MPI_Isend(&ending, 1, MPI_INT, ring.after, 0, mpi.beats, &request);
+    for (int i = 0; i < 100 && !sent; i++) {
+        MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
+        if (!sent) os_sleep(1e-3);
+    }
     MPI_Abort(MPI_COMM_WORLD, status);
     os_exit(status);
 }
@@ -122,58 +139,62 @@ static void progress_reductions(void)
     pthread_mutex_unlock(&mpi.mutex);
 }
 
-// What each rank knows of the ring.
-typedef struct Watch {
-    int before, after; // neighbours
-    int64_t process;   // of the one before if it is on this machine, else 0
-    double looked, heard, sent, gone;
-    int in, out;
-    MPI_Request receive, send;
-} Watch;
-
-static void watch_begin(Watch *w)
+static void listen_before(void)
 {
-    int64_t own = os_process(), *processes = calloc((size_t)mpi.ranks, sizeof *processes);
-    *w = (Watch){.before = (mpi.rank + mpi.ranks - 1) % mpi.ranks,
-                 .after = (mpi.rank + 1) % mpi.ranks,
-                 .send = MPI_REQUEST_NULL};
-    w->looked = w->heard = os_seconds();
-    if (!processes) return;
-    MPI_Allgather(&own, 1, MPI_INT64_T, processes, 1, MPI_INT64_T, MPI_COMM_WORLD);
-    w->process = processes[w->before];
-    free(processes);
-    MPI_Irecv(&w->in, 1, MPI_INT, w->before, 0, mpi.beats, &w->receive);
+    MPI_Irecv(&ring.in, 1, MPI_INT, ring.before, 0, mpi.beats, &ring.receive);
 }
 
-static void watch(Watch *w)
+static int watch_begin(const Comm *c, Error *e)
+{
+    const int64_t own[2] = {c->node, os_process()};
+    int64_t *all = calloc(2 * (size_t)c->ranks, sizeof *all);
+    if (!all) return fail(e, STATUS_IO, "no memory to watch %d processes", c->ranks);
+    MPI_Allgather(own, 2, MPI_INT64_T, all, 2, MPI_INT64_T, mpi.beats);
+    ring.before = (c->rank + c->ranks - 1) % c->ranks;
+    ring.after = (c->rank + 1) % c->ranks;
+    const bool local = all[2 * ring.before] == c->node && os_process_runs(all[2 * ring.before + 1]);
+    ring.process = local ? all[2 * ring.before + 1] : 0;
+    free(all);
+    ring.send = MPI_REQUEST_NULL;
+    ring.looked = ring.heard = os_seconds();
+    listen_before();
+    return STATUS_OK;
+}
+
+// One that ends by itself tells so, and has a moment to do it.
+static void look_at_process(double now)
+{
+    if (!ring.process || os_process_runs(ring.process))
+        ring.gone = now;
+    else if (now - ring.gone > 1.5 * BEAT)
+        end_lost(ring.before, "is dead");
+}
+
+static void watch(void)
 {
     int heard, sent;
-    const double now = os_seconds(), since = now - w->looked;
-    w->looked = now;
-    if (since > 1) w->heard += since; // it was this process that stood still
-    MPI_Test(&w->receive, &heard, MPI_STATUS_IGNORE);
+    const double now = os_seconds(), since = now - ring.looked;
+    ring.looked = now;
+    if (since > 1) ring.heard += since; // it was this process that stood still
+    MPI_Test(&ring.receive, &heard, MPI_STATUS_IGNORE);
     if (heard) {
-        w->heard = now;
-        MPI_Irecv(&w->in, 1, MPI_INT, w->before, 0, mpi.beats, &w->receive);
+        if (ring.in) end_all(ring.in - 1); // it has said why
+        ring.heard = now;
+        listen_before();
     }
-    MPI_Test(&w->send, &sent, MPI_STATUS_IGNORE);
-    if (sent && now - w->sent >= BEAT) {
-        w->sent = now;
-        MPI_Isend(&w->out, 1, MPI_INT, w->after, 0, mpi.beats, &w->send);
-    }
-    if (now - w->heard > LOST_AFTER) end_lost(w->before, "was not heard of for 30 seconds");
-    // One that ends in good order, or with a message of its own, ends this one at once, too.
-    if (!w->process || os_process_exists(w->process))
-        w->gone = now;
-    else if (now - w->gone > 2 * BEAT)
-        end_lost(w->before, "is dead");
+    if (now - ring.heard > LOST_AFTER) end_lost(ring.before, "was not heard of for 30 seconds");
+    if (now - ring.beat < BEAT) return;
+    ring.beat = now;
+    look_at_process(now);
+    MPI_Test(&ring.send, &sent, MPI_STATUS_IGNORE);
+    if (sent) MPI_Isend(&ring.out, 1, MPI_INT, ring.after, 0, mpi.beats, &ring.send);
 }
 
-static void watch_end(Watch *w)
+static void watch_end(void)
 {
-    MPI_Cancel(&w->receive);
-    MPI_Wait(&w->receive, MPI_STATUS_IGNORE);
-    MPI_Wait(&w->send, MPI_STATUS_IGNORE);
+    MPI_Cancel(&ring.receive);
+    MPI_Wait(&ring.receive, MPI_STATUS_IGNORE);
+    MPI_Wait(&ring.send, MPI_STATUS_IGNORE);
 }
 
 // A wait of the trainer is worth the processor; a reduction beside its work is not.
@@ -222,7 +243,8 @@ static int join(Comm *c, Error *e)
         return fail(e, STATUS_FAILED,
                     "the launcher started %d processes, but MPI connects %d of them: this program "
                     "was built with %s; use the mpirun that belongs to it, or srun --mpi",
-                    started, mpi.ranks, strncmp(version, "Open MPI", 8) == 0 ? "Open MPI" : "MPICH");
+                    started, mpi.ranks,
+                    strncmp(version, "Open MPI", 8) == 0 ? "Open MPI" : "MPICH");
     }
     if (level < MPI_THREAD_FUNNELED)
         return fail(e, STATUS_FAILED, "this MPI cannot be called from a thread");
@@ -234,7 +256,7 @@ static int join(Comm *c, Error *e)
     mpi.parts = malloc((size_t)mpi.ranks * sizeof *mpi.parts);
     if (!mpi.votes || !mpi.gathered || !mpi.parts)
         return fail(e, STATUS_IO, "no memory to speak with %d processes", mpi.ranks);
-    return reduce_open(e);
+    return reduce_open(e) ? e->status : watch_begin(c, e);
 }
 
 static void leave(void)
@@ -251,9 +273,7 @@ static void leave(void)
 static void *communicate(void *comm)
 {
     Error e;
-    Watch w;
     const int status = join(comm, &e);
-    if (!status) watch_begin(&w);
     pthread_mutex_lock(&mpi.mutex);
     mpi.opened = true;
     mpi.status = status;
@@ -265,7 +285,7 @@ static void *communicate(void *comm)
     while (!closing) {
         progress_calls();
         progress_reductions();
-        watch(&w);
+        watch();
         const int abort = atomic_load(&mpi.aborting);
         if (abort) end_all(abort - 1);
         rest();
@@ -273,7 +293,7 @@ static void *communicate(void *comm)
         closing = mpi.closing;
         pthread_mutex_unlock(&mpi.mutex);
     }
-    watch_end(&w);
+    watch_end();
     leave();
     return NULL;
 }
