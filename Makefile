@@ -49,7 +49,7 @@ SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c kernels/*
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
-DEVICE_TOOLS := $(patsubst %,$(BUILD)/%,check_kernels check_collectives time_kernels)
+DEVICE_TOOLS := $(patsubst %,$(BUILD)/%,check_kernels check_collectives time_kernels time_collectives)
 TOOLS := $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
 # oneDNN is compared where its header is installed.
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
