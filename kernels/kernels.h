@@ -232,7 +232,7 @@ typedef struct Kernels {
 
     // ---- batch norm --------------------------------------------------------------------------
     void (*norm_stats)(float *stats, const void *x, MapDims d); // count, mean, M2: Norm.stats
-    // Norm.stats of all rows from those of `parts` parts of them, all (parts,3,channels), none empty.
+    // Norm.stats of all rows from those of some parts of them, all (parts,3,channels), none empty.
     void (*norm_merge)(float *stats, const float *all, int parts, int channels);
     // y = act(norm(x)) with the statistics in n.stats, which also move the running ones.
     void (*norm_act_forward)(void *y, const Norm *n, const void *x, Activation act, MapDims d);

@@ -70,7 +70,7 @@ int os_append(int fd, const void *data, size_t size, int64_t *end);
 // process holds it.
 int os_lock(int *fd, const char *dir, Error *e);
 
-int64_t os_process(void); // its number
+int64_t os_process(void);              // its number
 bool os_process_runs(int64_t process); // false once it has ended, waited for or not
 
 // Ends the process without any tidying up: now, or in some seconds whatever it does until then.
