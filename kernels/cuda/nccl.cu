@@ -26,7 +26,6 @@ extern "C" {
     X(GetErrorString)                                                                              \
     X(CommInitRank)                                                                                \
     X(CommGetAsyncError)                                                                           \
-    X(CommAbort)                                                                                   \
     X(CommDestroy)                                                                                 \
     X(AllReduce)                                                                                   \
     X(AllGather)
@@ -34,7 +33,7 @@ extern "C" {
 #define NCCL_POINTER(name) decltype(&nccl##name) name;
 static struct {
     ncclComm_t communicator; // NULL: closed
-    int rank;
+    Comm comm;
     cudaStream_t stream;
     cudaEvent_t written, summed; // what is to be summed; what was started
     NCCL_FUNCTIONS(NCCL_POINTER)
@@ -61,12 +60,16 @@ static bool find_functions()
 }
 #endif
 
-// The other processes cannot go on either; their own check, or runtime/comm, ends them.
+// The others cannot go on either. NCCL's kernels, which may wait for ever, end with the process. A
+// launcher that is told to end all drops what it has not read by then.
 [[noreturn]] static void nccl_die(ncclResult_t code, const char *call)
 {
-    nccl.CommAbort(nccl.communicator);
-    die(STATUS_FAILED, "rank %d: %s: %s; NCCL_DEBUG=WARN shows what NCCL knows of it", nccl.rank,
-        call, nccl.GetErrorString(code));
+    const struct timespec pause = {0, 300000000};
+    report_error("rank %d: %s: %s; NCCL_DEBUG=WARN shows what NCCL knows of it", nccl.comm.rank,
+                 call, nccl.GetErrorString(code));
+    nanosleep(&pause, NULL);
+    nccl.comm.abort(STATUS_FAILED);
+    exit(STATUS_FAILED); // not reached
 }
 
 static void nccl_check(ncclResult_t code, const char *call)
@@ -211,7 +214,7 @@ int cuda_open_collectives(const Collectives **c, const Comm *comm, Error *e)
 {
     static const Collectives collectives = {all_reduce, all_gather, all_reduce_start,
                                             all_reduce_wait, close_collectives};
-    nccl.rank = comm->rank;
+    nccl.comm = *comm;
     if (meet(comm, e) || connect(comm, e)) return e->status;
     CUDA_CHECK(cudaStreamCreateWithFlags(&nccl.stream, cudaStreamNonBlocking));
     CUDA_CHECK(cudaEventCreateWithFlags(&nccl.written, cudaEventDisableTiming));

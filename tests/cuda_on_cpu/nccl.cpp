@@ -186,19 +186,14 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *code)
     return ncclSuccess;
 }
 
-ncclResult_t ncclCommAbort(ncclComm_t c)
-{
-    munmap(c->windows, shared_bytes(c->ranks));
-    delete c;
-    return ncclSuccess;
-}
-
 ncclResult_t ncclCommDestroy(ncclComm_t c)
 {
     EMU_LOCK;
     streams_finish();
     if (urgent_graphs()) fail("ncclCommDestroy: would wait for graphs with its calls");
-    return ncclCommAbort(c);
+    munmap(c->windows, shared_bytes(c->ranks));
+    delete c;
+    return ncclSuccess;
 }
 
 ncclResult_t ncclAllReduce(const void *x, void *y, size_t n, ncclDataType_t type, ncclRedOp_t op,
