@@ -49,7 +49,7 @@ SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c timing/*.
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
-DEVICE_TOOLS := $(BUILD)/check_kernels $(BUILD)/time_kernels
+DEVICE_TOOLS := $(patsubst %,$(BUILD)/%,check_kernels check_collectives time_kernels time_collectives)
 TOOLS := $(BUILD)/bench/compare_runs $(BUILD)/tests/slow_train_mlp $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
 # oneDNN is compared where its header is installed.
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
@@ -72,7 +72,7 @@ help:
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
 
-include $(wildcard kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk)
+include $(wildcard runtime/mpi/mpi.mk kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk)
 
 # The top folder has links to the programs that were built last; not with SANITIZE=1.
 $(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force
@@ -173,4 +173,4 @@ format:
 clean:
 	rm -rf build/native build/portable build/sanitize build/fuzz $(PROGRAMS)
 
--include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(BUILD)/tests/check_kernels.d $(TOOLS:=.d) $(BENCHES:=.d)
+-include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(DEVICE_TOOLS:$(BUILD)/%=$(BUILD)/tests/%.d) $(TOOLS:=.d) $(BENCHES:=.d)

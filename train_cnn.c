@@ -215,7 +215,7 @@ static void declare_simple(Model *m, Tensors *t, int64_t n)
 static void declare(Model *m, Session *s)
 {
     Tensors *t = &s->tensors;
-    const int64_t n = s->options->batch_size;
+    const int64_t n = s->batch;
     const int classes = s->data.classes;
     m->s = s;
     m->x = activation(t, SHAPE(n, s->data.h, s->data.w, s->data.c), "input.x");

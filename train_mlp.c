@@ -111,7 +111,7 @@ static void declare(Model *m, Session *s)
 {
     Tensors *t = &s->tensors;
     const Dataset *d = &s->data;
-    const int64_t batch = s->options->batch_size;
+    const int64_t batch = s->batch;
     m->s = s;
     m->x = activation(t, SHAPE(batch, d->h, d->w, d->c), "input.x");
     m->labels = workspace(t, SHAPE(batch), sizeof(int32_t), "input.labels");

@@ -85,6 +85,7 @@ static const struct {
     {"activation_backward", check_activation_backward},
     {"bias_act_backward", check_bias_act_backward},
     {"norm_stats", check_norm_stats},
+    {"norm_merge", check_norm_merge},
     {"norm_act_forward", check_norm_act_forward},
     {"norm_act_inference", check_norm_act_inference},
     {"norm_act_backward_sums", check_norm_act_backward_sums},

@@ -194,6 +194,53 @@ void check_norm_stats(Case *c)
     }
 }
 
+// all (parts,3,channels): each channel's parts have nearly its mean, or exactly where M2 is 0.
+static Tensor *norm_parts(Case *c, int parts, int channels)
+{
+    Tensor *all = case_random(c, FLOAT, 3 * parts * channels);
+    for (int i = 0; i < parts * channels; i++) {
+        const int channel = i % channels;
+        double *part = all->value + i / channels * 3 * channels + channel;
+        const double rows = 1 + i / channels % 3 * 500, sigma = channel % 4 == 2 ? 0 : 1;
+        part[0] = rows;
+        part[channels] = (channel % 4 == 1 ? 100 : 3.5) + sigma * part[channels];
+        part[2 * channels] = rows * sigma * fabs(part[2 * channels]);
+    }
+    case_upload(c, all);
+    return all;
+}
+
+// Of fp32 merging: each part moves mean and M2 by a few roundings, those of the mean times the
+// distance to it.
+static void merge_tolerance(double *tol, const double *stats, const double *all, int parts,
+                            int channels)
+{
+    for (int i = 0; i < parts * channels; i++) {
+        const int ch = i % channels;
+        const double *part = all + i / channels * 3 * channels + ch;
+        const double mean = stats[channels + ch], off = fabs(part[channels] - mean);
+        const double rounding = 4 * U32 * fmax(fabs(part[channels]), fabs(mean));
+        tol[channels + ch] += rounding;
+        tol[2 * channels + ch] += 8 * U32 * stats[2 * channels + ch] +
+                                  parts * part[0] * rounding * (2 * off + parts * rounding);
+    }
+}
+
+void check_norm_merge(Case *c)
+{
+    static const int counts[] = {1, 2, 3, 4, 8, 257}, widths[] = {1, 24, 130};
+    for (int i = 0; i < (c->full ? COUNT(counts) * COUNT(widths) : 3); i++) {
+        const int parts = counts[i % COUNT(counts)], channels = widths[i / 2 % COUNT(widths)];
+        case_begin(c, "%d parts, %d channels", parts, channels);
+        Tensor *all = norm_parts(c, parts, channels), *stats = case_output(c, FLOAT, 3 * channels);
+        c->k->norm_merge(dev(stats), dev(all), parts, channels);
+        ref_norm_merge(val(stats), val(all), parts, channels);
+        merge_tolerance(stats->tol, val(stats), val(all), parts, channels);
+        case_expect(c, stats, "stats");
+        case_end(c);
+    }
+}
+
 static int norm_cases(const Case *c)
 {
     return c->full ? COUNT(maps) * 4 : 4;

@@ -146,6 +146,8 @@ enum { TIMES_MAX = 1024 };
 // Takes a row of a backend's own micro-benchmarks; it may sort the values.
 typedef void MicroRow(void *context, const char *name, const char *unit, bool higher_is_better,
                       double *values, int count);
+struct Collectives; // runtime/comm.h
+struct Comm;
 
 typedef struct Kernels {
     const char *device;    // "cpu", "cuda:0"
@@ -182,6 +184,9 @@ typedef struct Kernels {
     // values about what this backend alone has. Both are NULL on the CPU.
     const int64_t *launches;
     void (*micro)(MicroRow *row, void *context, int samples);
+    // Sums over several processes, of which `comm` are open already: sets *c, which stays valid
+    // until its close(). NULL where tensors are host memory: Comm.collectives serve. STATUS_DEVICE.
+    int (*open_collectives)(const struct Collectives **c, const struct Comm *comm, Error *e);
     void (*close)(void);
 
     // ---- conversion --------------------------------------------------------------------------
@@ -242,6 +247,8 @@ typedef struct Kernels {
 
     // ---- batch norm --------------------------------------------------------------------------
     void (*norm_stats)(float *stats, const void *x, MapDims d); // count, mean, M2: Norm.stats
+    // Norm.stats of all rows from those of some parts of them, all (parts,3,channels), none empty.
+    void (*norm_merge)(float *stats, const float *all, int parts, int channels);
     // y = act(norm(x)) with the statistics in n.stats, which also move the running ones.
     void (*norm_act_forward)(void *y, const Norm *n, const void *x, Activation act, MapDims d);
     // The same with the running statistics, which stay. In place allowed.
@@ -301,6 +308,8 @@ typedef struct KernelsConfig {
     const char *dtype;  // "auto", "fp32", "tf32", "bf16"
     int threads;        // CPU; 0: all that this process may use
     bool no_graph;      // never capture a step: make its calls each time
+    int local_rank;     // of several processes on this machine: "cuda" and "auto" take GPU
+                        // local_rank % GPUs
 } KernelsConfig;
 
 // Opens the device. One a process. STATUS_DEVICE with the fix when it cannot be used; "auto" falls

@@ -82,6 +82,10 @@ SCRATCH_OPERATION(norm_stats,
     (float *stats, const void *x, MapDims d),
     (stats, x, d), stats, shape_map(d, ACT_NONE),
     0, map_bytes(d, 1))
+OPERATION(norm_merge,
+    (float *stats, const float *all, int parts, int channels),
+    (stats, all, parts, channels), stats, shape_vector(channels),
+    0, 12.0 * (parts + 1) * channels)
 SCRATCH_OPERATION(norm_act_forward,
     (void *y, const Norm *n, const void *x, Activation act, MapDims d),
     (y, n, x, act, d), n->stats, shape_map(d, act),

@@ -65,7 +65,7 @@ static const Tensor *first_gradient(const Session *s)
 // Maps and vectors of the batch that hold numbers. Statistics follow from them.
 static bool is_map(const Session *s, const Tensor *t)
 {
-    return t->kind == ACTIVATION && t->bytes_each > 1 && t->shape[0] == s->options->batch_size;
+    return t->kind == ACTIVATION && t->bytes_each > 1 && t->shape[0] == s->batch;
 }
 
 static const Tensor *first_activation(const Session *s)
@@ -97,7 +97,8 @@ static void describe(const Tensor *t, const char *what, char text[static PLACE_T
 }
 
 // In the order of a step: forward, backward, update.
-static bool find_first(const Session *s, double loss, char text[static PLACE_TEXT])
+typedef enum { NOWHERE, LOSS, TENSOR } Found;
+static Found find_first(const Session *s, double loss, char text[static PLACE_TEXT])
 {
     const Tensor *t;
     if (!isfinite(loss)) {
@@ -105,13 +106,24 @@ static bool find_first(const Session *s, double loss, char text[static PLACE_TEX
             describe_activation(t, text);
         else
             snprintf(text, PLACE_TEXT, "the loss itself");
-        return true;
+        return t ? TENSOR : LOSS;
     }
     if ((t = first_gradient(s)))
         describe(t, "the gradient of", text);
     else if ((t = first_weight(s)))
         describe(t, "the update of", text);
-    return t != NULL;
+    return t ? TENSOR : NOWHERE;
+}
+
+// The rank whose images led to the place that is known best; -1: no rank has found one.
+static int best_found(const Session *s, Found own)
+{
+    Found all[s->comm.ranks];
+    int best = -1;
+    s->comm.all_gather(all, &own, sizeof own);
+    for (int r = 0; r < s->comm.ranks; r++)
+        if (all[r] > (best < 0 ? NOWHERE : all[best])) best = r;
+    return best;
 }
 
 // Ends the program with the message, which the report has too.
@@ -146,16 +158,17 @@ void diverged(Session *s, const char *what)
 
 void diverged_look(Session *s)
 {
-    float m[METRICS];
+    double m[METRICS];
     char place[PLACE_TEXT];
-    s->kernels->download(m, s->metrics->value, sizeof m);
-    const double loss = (double)m[METRIC_LOSS];
+    session_metrics(s, m);
     const int64_t done = s->step + 1;
-    if (find_first(s, loss, place))
+    const int rank = best_found(s, find_first(s, m[METRIC_LOSS], place));
+    if (rank == s->comm.rank)
         end(s,
             "the loss diverged: not finite first in step %lld, %s; try a smaller --lr or "
             "--clip-norm 1",
             (long long)done, place);
+    if (rank >= 0) s->comm.barrier(); // until that one ends all
     if (done >= s->search_end) diverged(s, "the loss is not finite");
 }
 

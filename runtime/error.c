@@ -56,11 +56,30 @@ static void print_line(const char *kind, const char *message)
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) return; // nobody left to tell
 }
 
+static int rank;
+
+void error_set_rank(int r)
+{
+    rank = r;
+}
+
 void die_error(const Error *e)
 {
+    char kind[32] = "error";
     fflush(stdout);
-    print_line("error", e->message);
+    if (rank > 0) snprintf(kind, sizeof kind, "error: rank %d", rank);
+    if (rank == 0 || sleep(1) == 0) print_line(kind, e->message); // a signal ends the sleep
     exit(e->status);
+}
+
+void report_error(const char *format, ...)
+{
+    char message[sizeof((Error *)0)->message];
+    va_list arguments;
+    va_start(arguments, format);
+    format_message(message, sizeof message, format, arguments);
+    va_end(arguments);
+    print_line("error", message);
 }
 
 void die(int status, const char *format, ...)
@@ -75,6 +94,7 @@ void die(int status, const char *format, ...)
 
 void warn(const char *format, ...)
 {
+    if (rank > 0) return;
     char message[sizeof((Error *)0)->message];
     va_list arguments;
     va_start(arguments, format);

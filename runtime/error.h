@@ -37,6 +37,13 @@ int fail_errno(Error *e, int status, const char *format, ...) __attribute__((for
 _Noreturn void die(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void die_error(const Error *e);
 
+// Prints "error: MESSAGE" to stderr, for who ends the process in another way.
+void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// Of several processes with the same task: those above rank 0 put it before their messages, do not
+// warn, and give rank 0 a second to tell what all of them met, and to end them.
+void error_set_rank(int rank);
+
 // Prints "warning: MESSAGE" to stderr.
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

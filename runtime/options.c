@@ -11,6 +11,8 @@ const char *const dtype_names[] = {"auto", "fp32", "tf32", "bf16", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "triangle", "cosine", NULL};
 static const char *const optimizer_names[] = {"sgd", "adamw", "muon", NULL};
 
+static const char *const bn_names[] = {"sync", "local", NULL};
+
 static void add_args(CommandLine *line, const Arg *args, size_t count)
 {
     assert(line->count + count <= ARGS_MAX);
@@ -45,6 +47,7 @@ static void add_shared(CommandLine *line)
                    "adamw: times the rate; sgd: share of a weight a step takes"),
         ARG_DOUBLE("clip-norm", &o->clip_norm, 0, 1e9,
                    "largest norm of the mean loss's gradient; 0: any"),
+        ARG_CHOICE("bn", &o->bn, bn_names, "several processes: batch norm over all or each"),
         ARG_ONOFF("ema", &o->ema, "evaluate a moving average of the weights"),
         ARG_DOUBLE("label-smoothing", &o->label_smoothing, 0, 0.99, "share of the target spread"),
         ARG_STRING("augment", &o->augment, "SPEC",
@@ -94,10 +97,10 @@ static ArgResume resume_kind(const char *name)
 }
 
 // Under the run's lock: a run that is alive would move its checkpoints away meanwhile.
-static int open_checkpoint(Checkpoint *c, const char *dir, Error *e)
+static int open_checkpoint(Checkpoint *c, const char *dir, int rank, Error *e)
 {
     char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s/.lock", dir) >= PATH_MAX || !os_exists(path))
+    if (rank > 0 || snprintf(path, sizeof path, "%s/.lock", dir) >= PATH_MAX || !os_exists(path))
         return checkpoint_open(c, dir, e);
     int lock;
     if (os_lock(&lock, dir, e)) return e->status;
@@ -117,7 +120,7 @@ static void restore(CommandLine *line)
             : o->eval_only ? "--eval-only"
             : o->selftest  ? "--selftest"
                            : "--bench");
-    check(open_checkpoint(&line->checkpoint, o->resume, &e), &e);
+    check(open_checkpoint(&line->checkpoint, o->resume, line->rank, &e), &e);
     const JsonNode *options = json_get(line->checkpoint.record.root, "options");
     if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
     check(args_restore(line->table, line->count, options, resume_kind, o->resume, &e), &e);

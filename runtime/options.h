@@ -10,6 +10,8 @@
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_TRIANGLE, SCHEDULE_COSINE } Schedule;
 typedef enum { OPTIMIZER_SGD, OPTIMIZER_ADAMW, OPTIMIZER_MUON } Optimizer;
 
+typedef enum { BN_SYNC, BN_LOCAL } BatchNorm;
+
 typedef struct Options {
     const char *data; // directory; NULL: the embedded set
     bool verify;
@@ -23,6 +25,7 @@ typedef struct Options {
     int64_t batch_size;
     double lr;
     int schedule, optimizer;
+    int bn; // with several processes: over the batch of all, or of each
     double momentum, weight_decay, clip_norm;
     bool ema;
     double label_smoothing;
@@ -41,6 +44,7 @@ extern const char *const dtype_names[];
 // A program's whole command line: the shared options, then its own.
 enum { ARGS_MAX = 64 };
 typedef struct CommandLine {
+    int rank;        // of several processes: rank 0 alone takes the lock of --resume
     Options options; // set to the program's defaults before options_parse()
     Arg table[ARGS_MAX];
     size_t count;

@@ -29,6 +29,17 @@ double os_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+void os_sleep(double seconds)
+{
+    const struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
+    nanosleep(&t, NULL);
+}
+
+void os_yield(void)
+{
+    sched_yield();
+}
+
 void os_timestamp(char text[static OS_TIMESTAMP_SIZE])
 {
     const time_t now = time(NULL);
@@ -355,6 +366,26 @@ int64_t os_process(void)
     return getpid();
 }
 
+void os_exit(int status)
+{
+    _exit(status);
+}
+
+static volatile sig_atomic_t exit_status;
+
+static void exit_now(int number)
+{
+    (void)number;
+    _exit(exit_status);
+}
+
+void os_exit_after(unsigned seconds, int status)
+{
+    exit_status = status;
+    signal(SIGALRM, exit_now);
+    alarm(seconds);
+}
+
 void os_sync(int fd)
 {
     fsync(fd);
@@ -388,6 +419,15 @@ void os_read_text(const char *path, char *text, size_t size)
     while (done < size - 1 && (n = read(fd, text + done, size - 1 - done)) > 0) done += (size_t)n;
     text[done] = '\0';
     close(fd);
+}
+
+bool os_process_runs(int64_t process)
+{
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/%lld/stat", (long long)process);
+    os_read_text(path, text, sizeof text);
+    const char *state = strrchr(text, ')'); // after the name
+    return state && state[1] && state[2] != 'Z' && state[2] != 'X';
 }
 
 const char *os_platform_from(const char *proc_version, bool container)
@@ -480,6 +520,15 @@ static int affinity_count(void)
         if (ok) return count;
     }
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+void os_cpu_set(uint64_t *set, size_t words)
+{
+    cpu_set_t mask;
+    memset(set, 0, words * sizeof *set);
+    if (sched_getaffinity(0, sizeof mask, &mask) != 0) return;
+    for (size_t i = 0; i < 64 * words && i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &mask)) set[i / 64] |= (uint64_t)1 << i % 64;
 }
 
 void os_limit_spinning(char *const *argv)

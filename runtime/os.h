@@ -13,6 +13,9 @@
 // Seconds of a clock that only goes forward; only differences mean something.
 double os_seconds(void);
 
+void os_sleep(double seconds); // or until a signal comes
+void os_yield(void);           // to another thread that wants this processor
+
 // Local wall-clock time as "2026-11-20-235901".
 enum { OS_TIMESTAMP_SIZE = 18 };
 void os_timestamp(char text[static OS_TIMESTAMP_SIZE]);
@@ -68,7 +71,12 @@ int os_append(int fd, const void *data, size_t size, int64_t *end);
 // process holds it.
 int os_lock(int *fd, const char *dir, Error *e);
 
-int64_t os_process(void); // its number
+int64_t os_process(void);              // its number
+bool os_process_runs(int64_t process); // false once it has ended, waited for or not
+
+// Ends the process without any tidying up: now, or in some seconds whatever it does until then.
+_Noreturn void os_exit(int status);
+void os_exit_after(unsigned seconds, int status);
 
 void os_sync(int fd); // as far as the file system can
 void os_close(int fd);
@@ -105,6 +113,9 @@ bool os_allow_amx(void);
 
 // Processors this process may use: the affinity mask and the cgroup's quota, rounded up; >= 1.
 int os_cpu_count(void);
+
+// The processors of the affinity mask, as bits of `set`; those that do not fit are left out.
+void os_cpu_set(uint64_t *set, size_t words);
 
 // Bytes of memory: the machine's or the cgroup's limit, whichever is lower; and the most this
 // process has held so far.

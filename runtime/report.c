@@ -72,7 +72,7 @@ static int allocate(Report *r, const Session *s, Error *e)
         if (pictures_allocate(&r->filters, filters, (int)shape[1], (int)shape[2], (int)shape[3], e))
             return e->status;
     }
-    if (!s->logits) return STATUS_OK;
+    if (!s->logits || s->comm.ranks > 1) return STATUS_OK; // a rank evaluates its share alone
     r->logits = malloc((size_t)s->logits->n * sizeof(float));
     if (!r->logits) return fail(e, STATUS_IO, "not enough memory for the logits");
     return predictions_open(&r->predictions, d, e);
@@ -232,7 +232,7 @@ void report_open(Session *s)
 {
     Error e;
     const double began = os_seconds();
-    if (!s->options->report) return;
+    if (!s->options->report || !s->run) return;
     s->report = calloc(1, sizeof *s->report);
     int status = s->report ? STATUS_OK : fail(&e, STATUS_IO, "not enough memory");
     if (status == STATUS_OK) status = allocate(s->report, s, &e);

@@ -39,18 +39,16 @@ static void record_data(const Session *s, Json *j)
 
 // The counters of a session. Order, augmentation and initial weights are functions of the seed, so
 // random numbers have no state to save.
-static void record_progress(const Session *s, Json *j)
+static void record_progress(const Session *s, const double metrics[static METRICS], Json *j)
 {
     const int64_t done = s->step + 1;
-    float metrics[METRICS];
-    s->kernels->download(metrics, s->metrics->value, sizeof metrics);
     json_int(j, "step", done);
     json_int(j, "epoch", done / s->steps_per_epoch);
     json_int(j, "batch", done % s->steps_per_epoch);
     json_bool(j, "evaluated", s->evaluated);
     json_int(j, "images_since_log", s->images_since_log);
     json_array(j, "metrics");
-    for (int i = 0; i < METRICS; i++) json_double(j, NULL, (double)metrics[i]);
+    for (int i = 0; i < METRICS; i++) json_double(j, NULL, metrics[i]);
     json_end(j);
     json_double(j, "seconds_since_log", os_seconds() - s->log_time);
     json_double(j, "train_seconds", s->train_seconds);
@@ -58,14 +56,14 @@ static void record_progress(const Session *s, Json *j)
     json_int(j, "best_step", s->best_step);
 }
 
-static int write_record(const Session *s, Json *j, Error *e)
+static int write_record(const Session *s, const double metrics[static METRICS], Json *j, Error *e)
 {
     json_object(j, NULL);
     json_string(j, "trainer", s->program->name);
     json_string(j, "network", s->network);
     json_string(j, "device", s->kernels->description);
     json_string(j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
-    record_progress(s, j);
+    record_progress(s, metrics, j);
     record_data(s, j);
     json_object(j, "options");
     args_json(s->line.table, s->line.count, j);
@@ -76,13 +74,13 @@ static int write_record(const Session *s, Json *j, Error *e)
 
 // ---- saving -------------------------------------------------------------------------------------
 
-static int save(Session *s, Error *e)
+static int save(Session *s, const double metrics[static METRICS], Error *e)
 {
     CheckpointWriter w;
     Json record = {0};
     char model[PATH_MAX];
     if (checkpoint_begin(&w, run_dir(s->run), s->step + 1, e)) return e->status;
-    int status = write_record(s, &record, e);
+    int status = write_record(s, metrics, &record, e);
     if (snprintf(model, sizeof model, "%s/model.safetensors", w.directory) >= PATH_MAX)
         status = fail(e, STATUS_IO, "path is too long: %.80s...", w.directory);
     if (status == STATUS_OK) status = session_save_model(s, model, e);
@@ -93,13 +91,13 @@ static int save(Session *s, Error *e)
     return status;
 }
 
-void resume_save(Session *s)
+void resume_save(Session *s, const double metrics[static METRICS])
 {
     Error e;
     const double began = os_seconds();
     snapshot_take(&s->snapshot, &s->tensors, s->kernels, s->ema);
     run_sync(s->run); // a checkpoint's log survives with it
-    if (save(s, &e) != STATUS_OK && save(s, &e) != STATUS_OK) {
+    if (s->run && save(s, metrics, &e) != STATUS_OK && save(s, metrics, &e) != STATUS_OK) {
         run_clear(s->run);
         die(STATUS_IO,
             "no checkpoint of step %lld: %s; it needs about %.1f MB in all; the ones "
@@ -162,7 +160,7 @@ static void load_progress(Session *s)
     float values[METRICS] = {0};
     const JsonNode *v = json_first(metrics);
     for (size_t i = 0; i < metrics->count && i < METRICS; i++, v = json_next(v))
-        values[i] = (float)number(v);
+        values[i] = s->comm.rank == 0 ? (float)number(v) : 0.0f;
     s->kernels->upload(s->metrics->value, values, sizeof values);
 }
 

@@ -14,6 +14,6 @@ void resume_load(Session *s);
 
 // Writes a checkpoint after step s->step. A failure is tried once more, then ends the program with
 // STATUS_IO; the checkpoints that were there stay.
-void resume_save(Session *s);
+void resume_save(Session *s, const double metrics[static METRICS]);
 
 #endif

@@ -172,11 +172,13 @@ void run_log_end(Run *r)
 
 void run_sync(Run *r)
 {
+    if (!r) return;
     os_sync(r->log);
 }
 
 void run_log_step(Run *r, const StepLog *s)
 {
+    if (!r) return;
     run_log_begin(r, s->step, s->epoch);
     json_double(&r->line, "loss", s->loss);
     json_double(&r->line, "lr", s->lr);
@@ -189,6 +191,7 @@ void run_log_step(Run *r, const StepLog *s)
 
 void run_clear(Run *r)
 {
+    if (!r) return;
     display_clear(&r->display);
 }
 
@@ -201,6 +204,7 @@ static void show_waiting_epoch(Run *r)
 
 void run_progress(Run *r, const Progress *p)
 {
+    if (!r) return;
     show_waiting_epoch(r);
     if (!r->display.terminal && floor(p->epoch) > floor(r->last.epoch)) {
         r->epoch_end = *p;
@@ -214,6 +218,7 @@ void run_progress(Run *r, const Progress *p)
 
 void run_log_eval(Run *r, const EvalLog *s)
 {
+    if (!r) return;
     run_log_begin(r, s->step, s->epoch);
     json_double(&r->line, "test_loss", s->test_loss);
     json_double(&r->line, "test_accuracy", s->test_accuracy);

@@ -47,6 +47,8 @@ int run_reopen(Run **r, const char *dir, int64_t step, bool quiet, Error *e);
 const char *run_dir(const Run *r);
 void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DIR/name
 
+// The next five do nothing where r is NULL: a process that has no run of its own.
+
 // One line of log.jsonl each. A full disk does not stop a run: the first failure is a warning. An
 // evaluation is also shown, with what run_progress() was told last.
 void run_log_step(Run *r, const StepLog *s);

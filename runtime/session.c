@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/check.h"
+#include "kernels/distributed.h"
 #include "runtime/diverged.h"
 #include "runtime/model_file.h"
 #include "runtime/mounts.h"
@@ -34,6 +35,19 @@ static void fit_batch_size(Session *s)
             (long long)(n < 32 ? n : n / 8));
 }
 
+static void share_batch(Session *s)
+{
+    const int64_t batch = s->options->batch_size, ranks = s->comm.ranks;
+    const int64_t below = batch / ranks * ranks, above = below + ranks;
+    s->batch = batch / ranks;
+    if (batch % ranks == 0) return;
+    if (below == 0)
+        die(STATUS_USAGE, "--batch-size %lld cannot be divided among %lld processes; try %lld",
+            (long long)batch, (long long)ranks, (long long)above);
+    die(STATUS_USAGE, "--batch-size %lld cannot be divided among %lld processes; try %lld or %lld",
+        (long long)batch, (long long)ranks, (long long)below, (long long)above);
+}
+
 static void open_data(Session *s)
 {
     const Options *o = s->options;
@@ -46,6 +60,7 @@ static void open_data(Session *s)
     else
         dataset_open_embedded(&s->data, p->h, p->w, p->c, p->n_train, p->n_test, 1);
     fit_batch_size(s);
+    share_batch(s);
     check(options_augment(&s->augment, o->augment, s->data.c, &e), &e);
 }
 
@@ -63,7 +78,7 @@ static void set_length(Session *s)
 
 static void declare_feed(Session *s)
 {
-    const int64_t batch = s->options->batch_size;
+    const int64_t batch = s->batch;
     Tensors *t = &s->tensors;
     s->feed.images =
         workspace(t, SHAPE(batch, s->data.h, s->data.w, s->data.c), sizeof(uint8_t), "feed.images");
@@ -84,7 +99,9 @@ static void open_kernels(Session *s)
         .dtype = dtype_names[s->options->dtype],
         .threads = (int)s->options->threads,
         .no_graph = !s->options->graph,
+        .local_rank = s->comm.local_rank,
     };
+    if (s->comm.ranks > 1 && config.threads == 0) config.threads = comm_threads(&s->comm);
     check(kernels_open(&s->kernels, &config, s->note, &e), &e);
     if (!s->options->selftest || s->kernels->element == F32) return;
     printf("the operations in bf16\n");
@@ -95,20 +112,65 @@ static void open_kernels(Session *s)
     check(kernels_open(&s->kernels, &config, s->note, &e), &e);
 }
 
+// All processes must have what one of them would: else they would train something else together.
+static void compare_ranks(const Session *s)
+{
+    typedef struct Start {
+        uint8_t data[sizeof s->data.id];
+        int64_t batch, steps, seed, from;
+        char device[8];
+    } Start;
+    const Options *o = s->options;
+    Start own, *all = calloc((size_t)s->comm.ranks, sizeof *all);
+    if (!all) die(STATUS_IO, "out of memory");
+    own = (Start){.batch = o->batch_size, .steps = s->steps, .seed = o->seed};
+    own.from = o->resume ? s->line.checkpoint.step : 0;
+    memcpy(own.data, s->data.id, sizeof own.data);
+    snprintf(own.device, sizeof own.device, "%.4s", s->kernels->device);
+    s->comm.all_gather(all, &own, sizeof own);
+    for (int r = 1; r < s->comm.ranks; r++)
+        if (memcmp(&all[0], &all[r], sizeof own) != 0)
+            die(STATUS_DATA, "rank %d has other data, options, device or checkpoint than rank 0",
+                r);
+    free(all);
+}
+
+static void join_ranks(Session *s)
+{
+    Error e;
+    Distributed d = {
+        .collectives = s->comm.collectives,
+        .ranks = s->comm.ranks,
+        .sync_norm = s->options->bn == BN_SYNC,
+        .trace = s->options->profile,
+    };
+    compare_ranks(s);
+    if (s->kernels->open_collectives)
+        check(s->kernels->open_collectives(&d.collectives, &s->comm, &e), &e);
+    s->kernels = kernels_distributed(s->kernels, &d);
+}
+
 void session_open(Session *s, const Program *p, const Arg *own, size_t own_count, int argc,
                   char **argv)
 {
+    Error e;
     os_limit_spinning(argv);
     s->started = os_seconds();
+    check(comm_open(&s->comm, &e), &e);
+    s->line.rank = s->comm.rank;
     s->program = p;
     s->options = &s->line.options;
     options_parse(&s->line, own, own_count, p->usage, p->defaults, argc, argv);
+    if ((s->options->selftest || s->options->bench) && s->comm.ranks > 1)
+        die(STATUS_USAGE, "%s needs one process; leave out the launcher",
+            s->options->selftest ? "--selftest" : "--bench");
     open_data(s);
     set_length(s);
     if (s->options->resume) resume_check(s);
     open_kernels(s);
     if (s->options->profile) s->kernels = kernels_profile(s->kernels, tensors_layer, &s->tensors);
     if (s->options->bench) s->kernels = timing_count(s->kernels);
+    if (s->comm.ranks > 1) join_ranks(s);
     declare_feed(s);
 }
 
@@ -128,7 +190,8 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
                   ModelFunction infer, void *model)
 {
     Error e;
-    const int64_t batch = s->options->batch_size, last = s->data.n[SPLIT_TEST] % batch;
+    const int64_t batch = s->batch, ranks = s->comm.ranks;
+    const int64_t last = s->data.n[SPLIT_TEST] % s->options->batch_size;
     s->infer = infer;
     s->model = model;
     s->plan = plan_one(s, k, gradient, model, batch);
@@ -136,7 +199,8 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
     for (int i = 0; s->options->bench && i < TIMING_BATCHES; i++)
         if (timing_batches[i] < batch) plan_one(s, k, step, model, timing_batches[i]);
     plan_one(s, k, infer, model, batch);
-    if (last > 0) plan_one(s, k, infer, model, last);
+    if (last >= ranks) plan_one(s, k, infer, model, last / ranks);
+    if (last % ranks > 0) plan_one(s, k, infer, model, last / ranks + 1);
     check(tensors_allocate(&s->tensors, s->kernels, &e), &e);
     if (s->options->ema) {
         s->ema = s->kernels->alloc(s->tensors.parameter_bytes);
@@ -144,6 +208,10 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
         if (!s->ema || !s->ema_backup) die(STATUS_IO, "out of memory for --ema");
     }
     tensors_fill_buffers(&s->tensors, s->kernels);
+    if (ranks == 1) return;
+    Param all[TENSORS_MAX];
+    kernels_distributed_gradients(all, tensors_params(&s->tensors, ALL_GROUPS, NULL, all));
+    plan_one(s, k, gradient, model, batch);
 }
 
 // ---- batches ------------------------------------------------------------------------------------
@@ -188,7 +256,8 @@ static Loader *open_loader(Session *s, LoaderConfig c)
     Error e;
     Loader *l;
     c.seed = (uint64_t)s->options->seed;
-    c.ranks = 1;
+    c.rank = s->comm.rank;
+    c.ranks = s->comm.ranks;
     c.ids_only = on_device(s, c.split);
     check(loader_open(&l, &s->data, &c, &e), &e);
     return l;
@@ -224,33 +293,43 @@ void session_open_loader(Session *s)
     s->wait_at_log = loader_wait_seconds(s->loader);
 }
 
-static bool save_is_due(const Session *s, bool stop)
+static bool save_is_due(const Session *s)
 {
     const int64_t done = s->step + 1, every = s->options->save_every;
     if (done == s->saved_step || s->search_end) return false;
-    return stop || done == s->steps || (done > 0 && every > 0 && done % every == 0) ||
+    return s->stop || done == s->steps || (done > 0 && every > 0 && done % every == 0) ||
            (done > 0 && every == 0 && session_epoch_done(s));
+}
+
+void session_metrics(const Session *s, double m[static METRICS])
+{
+    float own[METRICS], all[s->comm.ranks][METRICS];
+    s->kernels->download(own, s->metrics->value, sizeof own);
+    s->comm.all_gather(all, own, sizeof own);
+    for (int i = 0; i < METRICS; i++) m[i] = 0;
+    for (int r = 0; r < s->comm.ranks; r++)
+        for (int i = 0; i < METRICS; i++) m[i] += (double)all[r][i];
 }
 
 // Only a finite state replaces an older one.
 static void save(Session *s)
 {
-    float m[METRICS];
-    s->kernels->download(m, s->metrics->value, sizeof m);
+    double m[METRICS];
+    session_metrics(s, m);
     if (!isfinite(m[METRIC_LOSS]))
         diverged(s, "the loss is not finite");
     else if (diverged_weights(s))
         diverged(s, "a weight is not finite");
     else
-        resume_save(s);
+        resume_save(s, m);
 }
 
 bool session_next(Session *s)
 {
-    const bool stop = os_stop_signal();
-    if (save_is_due(s, stop)) save(s);
-    if (stop && s->search_end) diverged(s, "the loss is not finite");
-    if (s->step + 1 >= s->steps || stop) return false;
+    s->stop = s->comm.vote(os_stop_signal());
+    if (save_is_due(s)) save(s);
+    if (s->stop && s->search_end) diverged(s, "the loss is not finite");
+    if (s->step + 1 >= s->steps || s->stop) return false;
     Error e;
     Batch b = s->first;
     s->first.n = 0;
@@ -276,7 +355,7 @@ static void print_banner(const Session *s)
     if (s->note[0]) printf("note     %s\n", s->note);
     printf("network  %s: %.3g M parameters, %.3g MFLOP an image\n", s->network,
            (double)tensors_parameter_count(&s->tensors) / 1e6,
-           s->plan.flop / (double)s->options->batch_size / 1e6);
+           s->plan.flop / (double)s->batch / 1e6);
     printf("data     %s: %d classes, %lld + %lld images of %dx%dx%d\n",
            d->embedded ? "embedded drawings" : d->source, d->classes, (long long)d->n[SPLIT_TRAIN],
            (long long)d->n[SPLIT_TEST], d->h, d->w, d->c);
@@ -284,6 +363,9 @@ static void print_banner(const Session *s)
         printf("         (for real ones: make data/prepare && ./data/prepare --help)\n");
     printf("device   %s, %s, %.0f MB\n", k->description, k->element == F32 ? "fp32" : "bf16",
            device_bytes(s) / 1e6);
+    if (s->comm.ranks > 1)
+        printf("ranks    %d of %lld images a step, %d on this machine\n", s->comm.ranks,
+               (long long)s->batch, s->comm.local_ranks);
     printf("run      %s: %lld steps of %lld images, %.4g epochs\n", run_dir(s->run),
            (long long)s->steps, (long long)s->options->batch_size, s->epochs);
     if (s->options->report) printf("report   %s/report.html, as it goes\n", run_dir(s->run));
@@ -294,6 +376,7 @@ static void open_run(Session *s)
 {
     Error e;
     const Options *o = s->options;
+    if (s->comm.rank > 0) return;
     if (o->resume) {
         check(run_reopen(&s->run, o->resume, s->step + 1, o->quiet, &e), &e);
         checkpoint_clean(o->resume, s->step + 1);
@@ -311,12 +394,24 @@ static void begin_new(Session *s)
     snapshot_take(&s->snapshot, &s->tensors, s->kernels, s->ema);
 }
 
+// Rank 0's state to all: initial weights may differ in their last bits where processors differ.
+static void share_state(const Session *s)
+{
+    const size_t bytes = s->tensors.parameter_bytes;
+    s->comm.broadcast(s->snapshot.master, bytes);
+    s->comm.broadcast(s->snapshot.state1, bytes);
+    s->comm.broadcast(s->snapshot.state2, bytes);
+    if (s->ema) s->comm.broadcast(s->snapshot.ema, bytes);
+    snapshot_restore(&s->snapshot, &s->tensors, s->kernels, s->ema);
+}
+
 void session_begin(Session *s)
 {
     session_open_loader(s);
     if (!s->options->resume) begin_new(s);
+    if (s->comm.ranks > 1) share_state(s); // all have read the checkpoint, too
     open_run(s);
-    if (!s->options->quiet) print_banner(s);
+    if (s->run && !s->options->quiet) print_banner(s);
     fflush(stdout);
     os_catch_stop_signals();
     report_open(s);
@@ -365,11 +460,11 @@ static bool logs_now(const Session *s)
 
 static void read_metrics(Session *s, double *loss, double *accuracy, int64_t images)
 {
-    float m[METRICS];
-    s->kernels->download(m, s->metrics->value, sizeof m);
-    s->kernels->zero(s->metrics->value, sizeof m);
-    *loss = (double)m[METRIC_LOSS] / (double)images;
-    *accuracy = (double)m[METRIC_CORRECT] / (double)images;
+    double m[METRICS];
+    session_metrics(s, m);
+    s->kernels->zero(s->metrics->value, METRICS * sizeof(float));
+    *loss = m[METRIC_LOSS] / (double)images;
+    *accuracy = m[METRIC_CORRECT] / (double)images;
 }
 
 // With the loss and the rates of the last line of the log.
@@ -390,7 +485,7 @@ void session_step_done(Session *s, double lr)
         diverged_look(s);
         return;
     }
-    s->images_since_log += s->feed.n;
+    s->images_since_log += s->options->batch_size;
     if (s->first_step_seconds == 0) {
         s->kernels->synchronize();
         s->first_step_seconds = os_seconds() - s->started;
@@ -457,15 +552,13 @@ static void use_weights(Session *s)
     tensors_refresh(&s->tensors, s->kernels);
 }
 
-Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
+// This rank's images; NAN as the loss after a signal to stop.
+static void evaluate_share(Session *s, ModelFunction infer, void *model,
+                           double sums[static METRICS])
 {
     enum { READ_EVERY = 64 }; // batches: fp32 counts stay exact
     Error e;
     Batch b;
-    float before[METRICS]; // of the training steps not yet logged
-    double loss = 0, correct = 0;
-    s->kernels->download(before, s->metrics->value, sizeof before);
-    s->kernels->zero(s->metrics->value, sizeof before);
     report_test_begins(s);
     Loader *l =
         open_loader(s, (LoaderConfig){.split = SPLIT_TEST, .batch = s->options->batch_size});
@@ -476,16 +569,53 @@ Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
             infer(model);
             report_test_batch(s, b.n);
         }
-        if (b.n > 0 && (i + 1) % READ_EVERY != 0) continue;
-        double some_loss, some_correct;
-        read_metrics(s, &some_loss, &some_correct, 1);
-        loss += some_loss;
-        correct += some_correct;
-        if (b.n == 0) break;
+        if (b.index >= 0 && (i + 1) % READ_EVERY != 0) continue;
+        float m[METRICS];
+        s->kernels->download(m, s->metrics->value, sizeof m);
+        s->kernels->zero(s->metrics->value, sizeof m);
+        for (int j = 0; j < METRICS; j++) sums[j] += (double)m[j];
+        if (b.index < 0) break;
     }
     loader_close(l);
+    if (os_stop_signal()) sums[METRIC_LOSS] = (double)NAN;
+}
+
+// Batch norm of each rank's own rows leaves each rank running statistics of its own: rank 0's hold.
+static void share_buffers(const Session *s)
+{
+    for (int i = 0; i < s->tensors.count; i++) {
+        const Tensor *t = &s->tensors.list[i];
+        if (t->kind != BUFFER) continue;
+        float *host = malloc((size_t)t->n * sizeof *host);
+        if (!host) die(STATUS_IO, "out of memory for %s", t->name);
+        tensor_download(t, s->kernels, host);
+        s->comm.broadcast(host, (size_t)t->n * sizeof *host);
+        tensor_upload(t, s->kernels, host);
+        free(host);
+    }
+}
+
+Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
+{
+    float before[METRICS]; // of the training steps not yet logged
+    struct {
+        double sums[METRICS];
+        int stop;
+    } own = {0}, all[s->comm.ranks];
+    if (s->comm.ranks > 1 && s->options->bn == BN_LOCAL) share_buffers(s);
+    s->kernels->download(before, s->metrics->value, sizeof before);
+    s->kernels->zero(s->metrics->value, sizeof before);
+    evaluate_share(s, infer, model, own.sums);
     s->kernels->upload(s->metrics->value, before, sizeof before);
-    if (os_stop_signal()) return (Evaluation){NAN, NAN};
+    own.stop = os_stop_signal();
+    s->comm.all_gather(all, &own, sizeof own);
+    double loss = 0, correct = 0;
+    for (int r = 0; r < s->comm.ranks; r++) {
+        loss += all[r].sums[METRIC_LOSS];
+        correct += all[r].sums[METRIC_CORRECT];
+        if (all[r].stop) s->stop = all[r].stop;
+    }
+    if (s->stop) return (Evaluation){NAN, NAN};
     const double n = (double)s->data.n[SPLIT_TEST];
     return (Evaluation){loss / n, correct / n};
 }
@@ -496,8 +626,10 @@ static void keep_best(Session *s, Evaluation result)
     Error e;
     char path[PATH_MAX];
     if (!isfinite(result.loss) || !(result.accuracy > s->best_accuracy)) return;
-    run_path(s->run, "best.safetensors", path);
-    check(session_save_model(s, path, &e), &e);
+    if (s->run) {
+        run_path(s->run, "best.safetensors", path);
+        check(session_save_model(s, path, &e), &e);
+    }
     s->best_accuracy = result.accuracy;
     s->best_step = s->step + 1;
 }
@@ -517,7 +649,7 @@ void session_test(Session *s, ModelFunction infer, void *model)
         .test_loss = result.loss,
         .test_accuracy = result.accuracy,
     };
-    s->evaluated = !isnan(result.loss) || !os_stop_signal();
+    s->evaluated = !isnan(result.loss) || !s->stop;
     if (s->evaluated) run_log_eval(s->run, &log);
     report_update(s, true);
     s->evaluate_seconds += os_seconds() - began - (report_seconds(s) - report);
@@ -611,7 +743,8 @@ int session_summary(const Session *s, Json *j, Error *e)
     json_string(j, "platform", os_platform());
     json_string(j, "data", s->data.source);
     json_string(j, "compiler", __VERSION__);
-    if (os_stop_signal()) json_int(j, "stopped_by_signal", os_stop_signal());
+    json_int(j, "ranks", s->comm.ranks);
+    if (s->stop) json_int(j, "stopped_by_signal", s->stop);
     json_object(j, "options");
     args_json(s->line.table, s->line.count, j);
     json_end(j);
@@ -623,7 +756,7 @@ static int finish_run(Session *s, Error *e)
 {
     Json summary = {0};
     char state[64] = "Finished";
-    if (os_stop_signal()) snprintf(state, sizeof state, "Stopped by signal %d", os_stop_signal());
+    if (s->stop) snprintf(state, sizeof state, "Stopped by signal %d", s->stop);
     const int status = session_summary(s, &summary, e);
     if (status) return status;
     report_finish(s, &summary, state);
@@ -636,8 +769,8 @@ static int meets_target(const Session *s)
 {
     const double target = s->options->target_accuracy;
     if (s->last.accuracy >= target) return STATUS_OK;
-    fprintf(stderr, "error: test accuracy %.4f is below --target-accuracy %g\n", s->last.accuracy,
-            target);
+    if (s->comm.rank == 0)
+        report_error("test accuracy %.4f is below --target-accuracy %g", s->last.accuracy, target);
     return STATUS_FAILED;
 }
 
@@ -651,9 +784,9 @@ static void print_next(const Session *s)
 
 static void print_result(const Session *s, const char *path)
 {
-    if (os_stop_signal())
-        printf("stopped by signal %d after step %lld of %lld\n", os_stop_signal(),
-               (long long)s->step + 1, (long long)s->steps);
+    if (s->stop)
+        printf("stopped by signal %d after step %lld of %lld\n", s->stop, (long long)s->step + 1,
+               (long long)s->steps);
     else
         printf("result   test accuracy %.2f%%, trained in %.1f s at %.0f img/s\n",
                100.0 * s->last.accuracy, s->train_seconds,
@@ -676,15 +809,9 @@ static void finish_profile(Session *s)
     if (s->profile.profile.steps > 0) check(profile_write(&s->profile, path, &e), &e);
 }
 
-int session_end(Session *s, ModelFunction infer, void *model)
+static void write_results(Session *s)
 {
     Error e;
-    const double began = os_seconds(), report = report_seconds(s);
-    if (s->ema) use_average(s);
-    s->last = session_evaluate(s, infer, model);
-    s->evaluate_seconds += os_seconds() - began - (report_seconds(s) - report);
-    const int stopped = os_stop_signal(); // also during the evaluation, which then ends at once
-    if (!stopped && !isfinite(s->last.loss)) diverged_evaluation(s, s->last.loss);
     char path[PATH_MAX];
     run_path(s->run, "model.safetensors", path);
     check(session_save_model(s, path, &e), &e);
@@ -692,7 +819,18 @@ int session_end(Session *s, ModelFunction infer, void *model)
     print_result(s, path);
     if (s->options->profile) finish_profile(s);
     check(finish_run(s, &e), &e);
-    return stopped ? 128 + stopped : meets_target(s);
+}
+
+int session_end(Session *s, ModelFunction infer, void *model)
+{
+    const double began = os_seconds(), report = report_seconds(s);
+    if (s->ema) use_average(s);
+    s->last = session_evaluate(s, infer, model); // a signal to stop ends it at once
+    s->evaluate_seconds += os_seconds() - began - (report_seconds(s) - report);
+    if (!s->stop && !isfinite(s->last.loss)) diverged_evaluation(s, s->last.loss);
+    if (s->run) write_results(s);
+    if (s->comm.ranks > 1 && s->options->profile) kernels_distributed_print(stdout);
+    return s->stop ? 128 + s->stop : meets_target(s);
 }
 
 void session_load_init(Session *s)
@@ -741,4 +879,5 @@ void session_close(Session *s)
     tensors_release(&s->tensors, s->kernels);
     dataset_close(&s->data);
     s->kernels->close();
+    comm_close(&s->comm);
 }

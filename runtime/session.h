@@ -22,6 +22,7 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "runtime/comm.h"
 #include "runtime/device_data.h"
 #include "runtime/options.h"
 #include "runtime/profile.h"
@@ -55,6 +56,8 @@ typedef struct Session {
     const Program *program;
     CommandLine line;
     Options *options; // of `line`
+    Comm comm;     // the processes that train this model; rank 0 alone has a run and writes files
+    int64_t batch; // images of a step on this device: --batch-size over the ranks
     Dataset data;
     Augment augment;
     const Kernels *kernels;
@@ -63,7 +66,7 @@ typedef struct Session {
     Tensors tensors;
     Feed feed;
     DeviceData sets[2]; // the splits that the device reads where they stay
-    Tensor *metrics;    // (METRICS) loss and correct count since they were last read
+    Tensor *metrics;    // (METRICS) loss and correct count of this rank since they were last read
     Tensor *grad_norm;  // (1) of --clip-norm
     Plan plan;          // of a training step's forward and backward
     int operations;     // of a whole step
@@ -80,8 +83,9 @@ typedef struct Session {
     double epochs;
 
     Loader *loader;
-    Batch first; // of the loader, read when it is opened; n is 0 once it was used
-    Run *run;
+    Batch first;             // of the loader, read when it is opened; n is 0 once it was used
+    Run *run;                // of rank 0
+    int stop;                // the signal by which all ranks stop, or 0
     float *ema, *ema_backup; // parameter arenas of --ema
     void (*infer)(void *model);
     void *model;
@@ -161,6 +165,8 @@ void session_close(Session *s);
 // For runtime/report.c: what summary.json would hold now, as a finished object; epochs done.
 int session_summary(const Session *s, Json *j, Error *e);
 double session_epoch(const Session *s);
+// The metrics of all ranks together.
+void session_metrics(const Session *s, double m[static METRICS]);
 
 // For runtime/resume.c and runtime/diverged.c: the weights with their metadata as a file, and the
 // loader at the batch of step s->step + 1.

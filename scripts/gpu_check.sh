@@ -7,8 +7,8 @@ usage() {
 Usage: scripts/gpu_check.sh [DIR]
 
 On a machine with an NVIDIA GPU: builds nn.c, compares every operation on the GPU with the fp64
-reference, checks the gradients of both trainers, runs compute-sanitizer on small shapes, trains
-both networks, compares runs that must have the same bits (graphs on and off, data resident and
+reference, checks the gradients of both trainers and the sums over processes by NCCL, runs
+compute-sanitizer on small shapes, trains both networks, compares runs that must have the same bits (graphs on and off, data resident and
 sent), and times the operations beside what the GPU can do at most. Takes under 8 minutes; needs the
 CUDA toolkit, gcc, make and zlib. What cannot run here is skipped by name.
 
@@ -112,7 +112,7 @@ sanitize() { # sanitize TOOL
 # ---- the run -------------------------------------------------------------------------------------
 
 part build 240 make -j "$(nproc)" NVCC="$nvcc" train_mlp train_cnn $build/check_kernels \
-    $build/time_kernels || {
+    $build/check_collectives $build/time_collectives $build/time_kernels || {
     tail -n 20 "$out/build.log"
     exit 1
 }
@@ -132,6 +132,25 @@ done
 part "gradients train_mlp" 40 ./train_mlp --device cuda --dtype fp32 --selftest
 part "gradients train_cnn" 40 ./train_cnn --device cuda --dtype fp32 --selftest
 part "gradients train_cnn simple" 40 ./train_cnn --device cuda --dtype fp32 --net simple --selftest
+
+# Sums by NCCL: of one process, and of one for each GPU where there are several.
+sums() {
+    local gpus=0
+    if ! grep -q NN_NCCL $build/kernels/cuda/nccl; then
+        record "sums over processes" skip 0 "no NCCL to build with: install libnccl-dev"
+        return
+    fi
+    part "sums, 1 process" 60 $build/check_collectives cuda
+    [ -z "$smi" ] || gpus=$("$smi" -L | grep -c '^GPU')
+    if [ "$gpus" -lt 2 ] || ! command -v mpirun >/dev/null; then
+        record "sums, several GPUs" skip 0 "it takes two GPUs and mpirun"
+        return
+    fi
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    part "sums, $gpus processes" 60 mpirun -np "$gpus" $build/check_collectives cuda
+    part "times of sums, $gpus processes" 60 mpirun -np "$gpus" $build/time_collectives cuda
+}
+sums
 
 # learns NAME TARGET PROGRAM OPTION...: to that accuracy. --data DIR is skipped without DIR.
 learns() {

@@ -2,7 +2,7 @@
 # Layout and lint: clang-format, shellcheck, no line over 100 columns, the promises of STYLE.
 . "$(dirname "$0")/lib.sh"
 sources=$(find . -path ./build -prune -o \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) -print)
-scripts=$(find scripts tests bench .ci -name '*.sh' -o -path .ci/run)
+scripts=$(find scripts tests bench .ci -name '*.sh' -o -name '*.sbatch' -o -path .ci/run)
 
 # shellcheck disable=SC2086 # lists of names without spaces
 if command -v clang-format >/dev/null; then

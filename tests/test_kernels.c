@@ -126,6 +126,7 @@ RUN(activation_forward, out[0], element[0], ACT_GELU, lengths[shape])
 RUN(activation_backward, out[0], element[0], element[1], ACT_SILU, lengths[shape])
 RUN(bias_act_backward, out[0], out[1], element[0], element[1], ACT_GELU, ADD, maps[shape])
 RUN(norm_stats, out[0], element[0], maps[shape])
+RUN(norm_merge, out[0], in[4], 4, maps[shape].channels)
 RUN(norm_act_forward, out[0], norm(), element[0], ACT_GELU, maps[shape])
 RUN(norm_act_inference, out[0], norm(), element[0], ACT_GELU, maps[shape])
 RUN(norm_act_backward_sums, norm(), element[0], element[3], ACT_GELU, maps[shape])
@@ -172,6 +173,7 @@ static const struct {
     ENTRY(activation_backward),
     ENTRY(bias_act_backward),
     ENTRY(norm_stats),
+    ENTRY(norm_merge),
     ENTRY(norm_act_forward),
     ENTRY(norm_act_inference),
     ENTRY(norm_act_backward_sums),

@@ -96,6 +96,25 @@ static void norm_stats(float *stats, const void *x, MapDims d)
     }
 }
 
+// As merge_stats(), of parts with counts of their own.
+static void norm_merge(float *stats, const float *all, int parts, int channels)
+{
+    for (int c = 0; c < channels; c++) {
+        double count = 0, mean = 0, m2 = 0;
+        for (int p = 0; p < parts; p++) {
+            const float *part = all + (int64_t)p * 3 * channels + c;
+            const double rows = part[0], delta = part[channels] - mean;
+            const double weight = rows / (count + rows);
+            mean += delta * weight;
+            m2 += part[2 * channels] + delta * delta * (count * weight);
+            count += rows;
+        }
+        stats[COUNT * channels + c] = (float)count;
+        stats[MEAN * channels + c] = (float)mean;
+        stats[M2 * channels + c] = (float)m2;
+    }
+}
+
 // ---- forward -----------------------------------------------------------------------------------
 
 // A period each of the values that turn x into z = (x - mean) * scale + bias. The mean is not
@@ -340,6 +359,7 @@ static void norm_act_backward(void *dx, const Norm *n, const void *dy, const voi
 void cpu_norm_ops(Kernels *k)
 {
     k->norm_stats = norm_stats;
+    k->norm_merge = norm_merge;
     k->norm_act_forward = norm_act_forward;
     k->norm_act_inference = norm_act_inference;
     k->norm_act_backward_sums = norm_act_backward_sums;

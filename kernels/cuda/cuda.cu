@@ -101,10 +101,17 @@ static void close_transfer()
     memset(&transfer, 0, sizeof transfer);
 }
 
+// Beside other processes: has an eye on them until the device has done what is asked for.
+template <class Query> static void watch_until(Query done)
+{
+    while (cuda_collectives_open() && done() == cudaErrorNotReady) cuda_collectives_check();
+}
+
 // The next slot of a ring, free to be written.
 static Slot *take_slot(Slot *ring, unsigned *next, unsigned slots)
 {
     Slot *s = &ring[(*next)++ % slots];
+    watch_until([=] { return cudaEventQuery(s->sent); });
     CUDA_CHECK(cudaEventSynchronize(s->sent)); // at once for an event that was never recorded
     return s;
 }
@@ -144,12 +151,14 @@ static void upload(void *device_dst, const void *host_src, size_t bytes)
 
 static void synchronize()
 {
+    watch_until([] { return cudaStreamQuery(cuda_stream); });
     CUDA_CHECK(cudaStreamSynchronize(cuda_stream));
 }
 
 static void download(void *host_dst, const void *device_src, size_t bytes)
 {
     void *const to = bytes <= SMALL_BYTES ? transfer.back : host_dst;
+    if (to == host_dst) synchronize(); // the copy would wait, and watch nothing
     CUDA_CHECK(cudaMemcpyAsync(to, device_src, bytes, cudaMemcpyDeviceToHost, cuda_stream));
     synchronize();
     if (to != host_dst) memcpy(host_dst, to, bytes);
@@ -213,7 +222,7 @@ static struct {
     StepMode mode;
 } graphs;
 
-static void forget_graphs()
+void cuda_forget_graphs()
 {
     for (int i = 0; i < VARIANTS; i++) {
         if (graphs.exec[i]) CUDA_CHECK(cudaGraphExecDestroy(graphs.exec[i]));
@@ -293,7 +302,7 @@ static bool grow_scratch(int i, size_t bytes)
     if (bytes <= scratch[i].size) return true;
 #endif
     assert(graphs.mode != CAPTURING); // a step's calls were planned
-    forget_graphs();                  // they hold the old pointer
+    cuda_forget_graphs();             // they hold the old pointer
     if (scratch[i].memory) release(scratch[i].memory);
     scratch[i].memory = allocate(bytes);
     scratch[i].size = scratch[i].memory ? bytes : 0;
@@ -343,7 +352,7 @@ static int set_planning(bool on, Error *e)
 static void close_cuda()
 {
     synchronize();
-    forget_graphs();
+    cuda_forget_graphs();
     cuda_timer_close();
     cuda_linear_close();
     for (int i = 0; i < 2; i++) {
@@ -378,12 +387,14 @@ static __global__ void probe_kernel()
 }
 
 // Also finds out whether this build has code for the GPU.
-static int open_device(int index, char *description, size_t size, Error *e)
+static int open_device(const KernelsConfig *c, char *description, size_t size, Error *e)
 {
     int count;
+    const char *number = strchr(c->device, ':');
     cudaDeviceProp p;
     cudaFuncAttributes attributes;
     TRY(cudaGetDeviceCount(&count));
+    const int index = number ? atoi(number + 1) : c->local_rank % count;
     if (index >= count)
         return fail(e, STATUS_DEVICE, "--device cuda:%d: there %s %d GPU%s here, from cuda:0 on",
                     index, count == 1 ? "is" : "are", count, count == 1 ? "" : "s");
@@ -432,14 +443,13 @@ static void set_control(Kernels *k)
     k->planning = set_planning;
     k->step_begin = step_begin;
     k->step_end = step_end;
+    k->open_collectives = cuda_open_collectives;
     k->close = close_cuda;
 }
 
 static int open_all(Kernels *k, const KernelsConfig *c, char note[256], Error *e)
 {
-    const char *number = strchr(c->device, ':');
-    const int index = number ? atoi(number + 1) : 0;
-    int status = open_device(index, k->description, sizeof k->description, e);
+    int status = open_device(c, k->description, sizeof k->description, e);
     if (!status) status = choose_element(c->dtype, e);
     if (!status) status = open_transfer(e);
     if (status) return status;

@@ -4,6 +4,9 @@
 
 #include "kernels/cuda/common.cuh"
 
+struct Collectives; // runtime/comm.h
+struct Comm;
+
 // The device that is open.
 typedef struct CudaDevice {
     int index;            // cuda:N
@@ -37,6 +40,14 @@ bool cuda_planning(void);
 // Between cuda_nested(true) and cuda_nested(false), the operations that an operation calls have
 // scratch memory of their own. Not nested further.
 void cuda_nested(bool on);
+
+// Sums over several processes (nccl.cu): Kernels.open_collectives. While they are open, the host
+// waits for the device by asking again and again, and calls the check in between: it ends the
+// process with STATUS_FAILED where another process's part will not come.
+int cuda_open_collectives(const Collectives **c, const Comm *comm, Error *e);
+bool cuda_collectives_open(void);
+void cuda_collectives_check(void);
+void cuda_forget_graphs(void); // captured steps, which are then captured again
 
 // Runs the statements with T = the element type: BY_ELEMENT(nn_launch(kernel<T>, ...));
 #define BY_ELEMENT(...)                                                                            \

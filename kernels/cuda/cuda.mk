@@ -3,6 +3,9 @@
 #   CUDA_ARCHS   unset: the GPUs of this machine, without one sm_80; "all": for a release; or a list
 #                such as "80 90". The choice is kept until it is made again, or make clean.
 #   NVCC=        builds without CUDA
+#
+# With NCCL where its header and library are found (CPATH and LIBRARY_PATH name other places); it is
+# opened when several processes run.
 
 ifeq ($(origin NVCC),undefined)
 NVCC := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
@@ -17,6 +20,8 @@ CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 # Sanitizers are for the emulated build (tests/cuda_on_cpu).
 CUDA_LIBRARY := $(if $(SANITIZE)$(CUDA_MISSING),,$(BUILD)/libnn_cuda.so)
 
+# Options that depend on what is here, and after # the same for a person.
+CUDA_FOUND := $(BUILD)/kernels/cuda/archs $(BUILD)/kernels/cuda/nccl
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.o)
 # Its own copy of what it needs of the programs' files.
 CUDA_C_SOURCES := runtime/error.c runtime/utf8.c
@@ -37,10 +42,10 @@ $(BUILD)/libnn_cuda.so: $(CUDA_OBJECTS) $(CUDA_C_OBJECTS)
 	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -ldl -Xlinker --no-undefined \
 		-Xlinker -rpath=$(CUDA_HOME)/lib64 # where linear.cu finds cuBLASLt, if it is not installed
 
-$(CUDA_OBJECTS): $(BUILD)/%.o: %.cu $(BUILD)/kernels/cuda/archs
+$(CUDA_OBJECTS): $(BUILD)/%.o: %.cu $(CUDA_FOUND)
 	@mkdir -p $(@D)
 	@echo "NVCC $<"
-	$(Q)$(NVCC) $(NVCC_FLAGS) $$(sed 's/#.*//' $(BUILD)/kernels/cuda/archs) -MMD -MP -MF $(@:.o=.d) \
+	$(Q)$(NVCC) $(NVCC_FLAGS) $$(sed 's/#.*//' $(CUDA_FOUND)) -MMD -MP -MF $(@:.o=.d) \
 		-MT $@ -c -o $@ $<
 
 $(CUDA_C_OBJECTS): $(BUILD)/kernels/cuda/%.o: %.c $(BUILD)/flags
@@ -48,10 +53,16 @@ $(CUDA_C_OBJECTS): $(BUILD)/kernels/cuda/%.o: %.c $(BUILD)/flags
 	@echo "CC $< (shared)"
 	$(Q)$(CC) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
 
-# The options of nvcc for the architectures, and after # their names.
 $(BUILD)/kernels/cuda/archs: $(BUILD)/kernels/cuda/wanted scripts/cuda_archs.sh
 	$(Q)scripts/cuda_archs.sh $(NVCC) '$(CUDA_ARCHS)' >$@
 	@echo "CUDA $$(sed 's/.*# //' $@), by $(NVCC)"
+
+NCCL_PROBE := "\#include <nccl.h>\nint main(void) { int v; return ncclGetVersion(&v); }\n"
+$(BUILD)/kernels/cuda/nccl: $(BUILD)/kernels/cuda/wanted
+	$(Q)if printf $(NCCL_PROBE) | $(CC) -x c -o $@.probe -I$(CUDA_HOME)/include - \
+		-L$(CUDA_HOME)/lib64 -lnccl 2>/dev/null; then echo '-DNN_NCCL # with NCCL'; \
+		else echo '# without NCCL: one GPU at a time'; fi >$@; rm -f $@.probe
+	@echo "CUDA $$(sed 's/.*# //' $@)"
 
 # Changes when the compiler or the wanted architectures do. A library that is no longer built is
 # removed: it would not fit programs that are.

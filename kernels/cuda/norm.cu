@@ -64,6 +64,11 @@ static void norm_stats(float *stats, const void *x, MapDims d)
     BY_ELEMENT(stats_of<T>(stats, (const T *)x, d));
 }
 
+static void norm_merge(float *stats, const float *all, int parts, int channels)
+{
+    cuda_merge_stats(stats, all, parts, channels);
+}
+
 // ---- what belongs to a channel -----------------------------------------------------------------
 
 // z = (x - mean) * scale + bias. The mean is not folded into the bias: with a small sigma their
@@ -280,6 +285,7 @@ static void norm_act_backward(void *dx, const Norm *n, const void *dy, const voi
 void cuda_norm_ops(Kernels *k)
 {
     k->norm_stats = norm_stats;
+    k->norm_merge = norm_merge;
     k->norm_act_forward = norm_act_forward;
     k->norm_act_inference = norm_act_inference;
     k->norm_act_backward_sums = norm_act_backward_sums;

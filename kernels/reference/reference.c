@@ -299,6 +299,22 @@ void ref_norm_stats(double *stats, const double *x, MapDims d)
     }
 }
 
+void ref_norm_merge(double *stats, const double *all, int parts, int channels)
+{
+    for (int c = 0; c < channels; c++) {
+        double count = 0, mean = 0, m2 = 0;
+        for (int p = 0; p < parts; p++) count += all[3 * p * channels + c];
+        for (int p = 0; p < parts; p++)
+            mean += all[3 * p * channels + c] * all[(3 * p + 1) * channels + c] / count;
+        for (int p = 0; p < parts; p++)
+            m2 += all[(3 * p + 2) * channels + c] +
+                  all[3 * p * channels + c] * pow(all[(3 * p + 1) * channels + c] - mean, 2);
+        stats[c] = count;
+        stats[channels + c] = mean;
+        stats[2 * channels + c] = m2;
+    }
+}
+
 // y = act((x - mean) / sigma * weight + bias) of channel c.
 static void norm_channel(double *y, const RefNorm *n, const double *x, double mean, double var,
                          Activation act, int c, MapDims d)

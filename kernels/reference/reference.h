@@ -54,6 +54,7 @@ void ref_bias_act_backward(double *dz, double *dbias, const double *dy, const do
                            Activation act, GradMode mode, MapDims d);
 
 void ref_norm_stats(double *stats, const double *x, MapDims d);
+void ref_norm_merge(double *stats, const double *all, int parts, int channels);
 void ref_norm_act_forward(double *y, const RefNorm *n, const double *x, Activation act, MapDims d);
 void ref_norm_act_inference(double *y, const RefNorm *n, const double *x, Activation act,
                             MapDims d);

@@ -2,6 +2,7 @@
 #include <map>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tests/cuda_on_cpu/internal.h"
 #include "tests/cuda_on_cpu/sanitizer.h"
@@ -162,6 +163,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     size_t free;
     *p = {};
     snprintf(p->name, sizeof p->name, "emulated on the CPU");
+    const char *gpu = getenv("NN_EMU_GPU"); // the same number: the same GPU
+    snprintf(p->uuid.bytes, sizeof p->uuid.bytes, "%d", gpu ? atoi(gpu) : (int)getpid());
     cudaMemGetInfo(&free, &p->totalGlobalMem);
     p->major = capability / 10;
     p->minor = capability % 10;

@@ -6,7 +6,7 @@
 # those of $(BUILD).
 
 EMULATED_BUILDS := fast asan tsan
-EMULATED_PROGRAMS := train_mlp train_cnn check_kernels
+EMULATED_PROGRAMS := train_mlp train_cnn check_kernels check_collectives
 EMULATED_SHIM := $(wildcard tests/cuda_on_cpu/*.cpp)
 EMULATED := $(BUILD)/emulated
 
@@ -17,6 +17,7 @@ CAN_EMULATE := $(and $(CUDA_INCLUDE),$(CXX_FOUND),$(filter x86_64,$(shell uname 
 EMULATED_FLAGS := -std=c++17 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -march=native -I. \
 	$(addprefix -isystem ,$(filter-out /usr/include,$(CUDA_INCLUDE))) -Wall -Wextra -Wshadow \
 	-Wno-unknown-pragmas
+EMULATED_NCCL = $$(sed 's/\#.*//' $(BUILD)/kernels/cuda/nccl)
 SANITIZE_fast := -O2
 SANITIZE_asan := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	-fno-omit-frame-pointer
@@ -25,16 +26,16 @@ SHIM_asan := -DNN_EMU_ASAN
 SHIM_tsan := -DNN_EMU_TSAN
 
 define EMULATED_BUILD
-$(EMULATED)/$1/%.o: %.cu $(EMULATED)/flags
+$(EMULATED)/$1/%.o: %.cu $(EMULATED)/flags $(BUILD)/kernels/cuda/nccl
 	@mkdir -p $$(@D)
 	@echo "CXX $$< ($1)"
-	$(Q)$(CXX) -x c++ -DNN_EMU $(EMULATED_FLAGS) $(SANITIZE_$1) -MMD -MP -c -o $$@ $$<
+	$(Q)$(CXX) -x c++ -DNN_EMU $(EMULATED_FLAGS) $$(EMULATED_NCCL) $(SANITIZE_$1) -MMD -MP -c -o $$@ $$<
 
 # The shim tells the sanitizers what runs; it is not watched itself.
-$(EMULATED)/$1/%.o: %.cpp $(EMULATED)/flags
+$(EMULATED)/$1/%.o: %.cpp $(EMULATED)/flags $(BUILD)/kernels/cuda/nccl
 	@mkdir -p $$(@D)
 	@echo "CXX $$< ($1)"
-	$(Q)$(CXX) $(EMULATED_FLAGS) -O2 $(SHIM_$1) -MMD -MP -c -o $$@ $$<
+	$(Q)$(CXX) $(EMULATED_FLAGS) $$(EMULATED_NCCL) -O2 $(SHIM_$1) -MMD -MP -c -o $$@ $$<
 
 EMULATED_SHIM_$1 := $(EMULATED_SHIM:%.cpp=$(EMULATED)/$1/%.o) $(CUDA_C_OBJECTS)
 EMULATED_KERNELS_$1 := $(CUDA_SOURCES:%.cu=$(EMULATED)/$1/%.o)
@@ -43,7 +44,7 @@ $(EMULATED)/$1/libnn_cuda.so: $$(EMULATED_KERNELS_$1) $$(EMULATED_SHIM_$1)
 	@echo "LD $$@"
 	$(Q)$(CXX) $(SANITIZE_$1) -shared -o $$@ $$^ -ldl -Wl,--no-undefined
 
-$(EMULATED)/$1/check_kernels: $(BUILD)/tests/check_kernels.o
+$(EMULATED)/$1/check_kernels $(EMULATED)/$1/check_collectives: $(EMULATED)/$1/%: $(BUILD)/tests/%.o
 $(EMULATED)/$1/train_mlp: $(BUILD)/train_mlp.o
 $(EMULATED)/$1/train_cnn: $(BUILD)/train_cnn.o
 $(EMULATED_PROGRAMS:%=$(EMULATED)/$1/%): $(OBJECTS)
@@ -56,7 +57,10 @@ $(EMULATED)/$1/faults $(EMULATED)/$1/sound: $(EMULATED)/$1/%: $(EMULATED)/$1/tes
 	@echo "LD $$@"
 	$(Q)$(CXX) $(SANITIZE_$1) -o $$@ $$^
 
-emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so faults sound $(EMULATED_PROGRAMS)) \
+$(EMULATED)/$1/libnn_mpi.so: $(MPI_LIBRARY)
+	$(Q)ln -sfr $$< $$@
+
+emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so $(if $(MPI_FOUND),libnn_mpi.so) faults sound $(EMULATED_PROGRAMS)) \
 	$(EMULATED)/nvtx.so
 
 -include $$(EMULATED_KERNELS_$1:.o=.d) $$(EMULATED_SHIM_$1:.o=.d) \

@@ -10,6 +10,12 @@ struct CUgraphExec_st {
 using namespace emu;
 
 static std::map<cudaGraph_t, std::shared_ptr<CUgraph_st>> graphs;
+static int urgent;
+
+int emu::urgent_graphs()
+{
+    return urgent;
+}
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
 {
@@ -69,6 +75,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 {
     EMU_LOCK;
     *exec = new CUgraphExec_st{graphs.at(graph)};
+    urgent += graph->urgent;
     return cudaSuccess;
 }
 
@@ -108,12 +115,14 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
         for (const size_t i : list) g->nodes[i].operation();
         return true;
     });
+    if (g->urgent) stream_finish(s);
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
     EMU_LOCK;
+    urgent -= exec->graph->urgent;
     delete exec;
     return cudaSuccess;
 }

@@ -73,6 +73,9 @@ struct DeviceAccess {
 // Adds to a stream, or to the graph it is capturing. False: it cannot run yet.
 typedef std::function<bool()> Operation;
 void stream_push(cudaStream_t stream, const Operation &operation);
+// One that other processes wait for: it is run at once, or when its graph is launched.
+void stream_push_urgent(cudaStream_t stream, const Operation &operation);
+int urgent_graphs(); // executable graphs with such operations
 void stream_finish(cudaStream_t stream);
 void streams_finish();
 bool stream_capturing(cudaStream_t stream);

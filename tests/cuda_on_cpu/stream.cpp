@@ -64,6 +64,15 @@ void stream_push(cudaStream_t s, const Operation &operation)
         run_some();
 }
 
+void stream_push_urgent(cudaStream_t s, const Operation &operation)
+{
+    stream_push(s, operation);
+    if (s->capture)
+        s->capture->graph->urgent = true;
+    else
+        stream_finish(s);
+}
+
 void stream_finish(cudaStream_t s)
 {
     run_until(s, [=] { return s->queue.empty(); });
@@ -152,8 +161,18 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
 {
     EMU_LOCK;
     if (stream_capturing(s)) return capture_spoiled();
-    run_next(s);
+    if (!run_next(s)) run_any();
     return s->queue.empty() ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaLaunchHostFunc(cudaStream_t s, cudaHostFn_t function, void *data)
+{
+    EMU_LOCK;
+    stream_push(s, [=] {
+        function(data);
+        return true;
+    });
+    return cudaSuccess;
 }
 
 cudaError_t cudaDeviceSynchronize()

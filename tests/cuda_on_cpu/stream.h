@@ -15,6 +15,7 @@ struct CUgraph_st {
         std::set<size_t> after; // nodes that run before it
     };
     std::vector<Node> nodes;
+    bool urgent; // has operations that other processes wait for
 };
 
 namespace emu
