@@ -222,6 +222,8 @@ static void declare(Model *m, Session *s)
     m->logits = workspace(t, SHAPE(n, classes), sizeof(float));
     m->view_logits = workspace(t, SHAPE(n, classes), sizeof(float));
     m->dlogits = activation(t, SHAPE(n, classes));
+    s->input = m->x;
+    s->logits = m->view_logits;
     if (config.net == NET_AIRBENCH)
         declare_airbench(m, t, n);
     else
@@ -229,6 +231,7 @@ static void declare(Model *m, Session *s)
     const int64_t largest = tensors_largest_activation(t);
     m->grad = activation(t, SHAPE(largest));
     m->spare = activation(t, SHAPE(largest));
+    s->logit_scale = m->logit_scale;
     m->train_whitening = true;
     m->norm_eps = s->options->selftest ? SELFTEST_NORM_EPS : NORM_EPS;
     snprintf(s->network, sizeof s->network, "cnn-%s width=%g", net_names[config.net], config.width);

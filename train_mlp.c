@@ -132,6 +132,9 @@ static void declare(Model *m, Session *s)
     }
     m->logits = workspace(t, SHAPE(batch, d->classes), sizeof(float));
     m->dlogits = activation(t, SHAPE(batch, d->classes));
+    s->input = m->x;
+    s->logits = m->logits;
+    s->logit_scale = 1.0f;
     m->da = activation(t, SHAPE(batch, largest));
     m->db = activation(t, SHAPE(batch, largest));
     snprintf(s->network, sizeof s->network, "mlp hidden=%s", config.hidden);

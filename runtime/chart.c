@@ -7,16 +7,18 @@
 #include "runtime/utf8.h"
 
 enum { COLORS = 6, POINTS_MAX = 1000, DOTS_MAX = 40 };
-enum { WIDTH = 420, HEIGHT = 240, LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 36 }; // of line charts
+enum { WIDTH = 420, HEIGHT = 240, LEFT = 52, RIGHT = 10, TOP = 10, BOTTOM = 36 }; // of line charts
 enum { BAR_STEP = 24, BAR_HEIGHT = 14, NAME_LETTERS = 20, VALUE_WIDTH = 70 };
 enum { NAME_BYTES = 4 * NAME_LETTERS + sizeof "…" };
-static const double LETTER = 6.6; // about a letter's width at the style's size
+static const double LETTER =
+    7.2; // about a letter's width on a phone, where the style has larger ones
 
 // Every sixth curve has its colour again, with other dashes.
 static const char *const DASHES[] = {"", "6 3", "2 3", "9 3 2 3", "12 4", "4 2 1 2"};
 
 typedef struct Axis {
-    double min, max, tick;
+    double min, max, tick; // of a logarithmic one their logarithms, and the tick is 1
+    bool log;
 } Axis;
 
 double chart_tick(double range, int most)
@@ -37,7 +39,14 @@ static Axis axis_around(double min, double max, int ticks)
         max += room > 0 ? room : 1;
     }
     const double tick = chart_tick(max - min, ticks);
-    return (Axis){floor(min / tick + 1e-9) * tick, ceil(max / tick - 1e-9) * tick, tick};
+    return (Axis){floor(min / tick + 1e-9) * tick, ceil(max / tick - 1e-9) * tick, tick, false};
+}
+
+// Whole powers of ten around min .. max.
+static Axis log_axis_around(double min, double max)
+{
+    const double first = floor(log10(min) + 1e-9), last = ceil(log10(max) - 1e-9);
+    return (Axis){first, fmax(last, first + 1), ceil((last - first) / 6) + (last == first), true};
 }
 
 static void format_tick(char text[static 32], double value, double tick)
@@ -52,9 +61,9 @@ static void format_tick(char text[static 32], double value, double tick)
         snprintf(text, 32, "%.*f%s", decimals, value, suffixes[suffix]);
 }
 
-static bool shown(const Series *s, size_t i)
+static bool shown(const Series *s, size_t i, bool log_y)
 {
-    return isfinite(s->x[i]) && isfinite(s->y[i]);
+    return isfinite(s->x[i]) && isfinite(s->y[i]) && (!log_y || s->y[i] > 0);
 }
 
 static size_t series_stride(const Series *s)
@@ -68,7 +77,7 @@ static bool extent(const LineChart *c, Axis *x, Axis *y)
     *x = *y = (Axis){.min = INFINITY, .max = -INFINITY};
     for (size_t s = 0; s < c->count; s++)
         for (size_t i = 0; i < c->series[s].count; i++) {
-            if (!shown(&c->series[s], i)) continue;
+            if (!shown(&c->series[s], i, c->log_y)) continue;
             x->min = fmin(x->min, c->series[s].x[i]), x->max = fmax(x->max, c->series[s].x[i]);
             y->min = fmin(y->min, c->series[s].y[i]), y->max = fmax(y->max, c->series[s].y[i]);
         }
@@ -90,7 +99,7 @@ static double place_x(const Axis *a, double value)
 
 static double place_y(const Axis *a, double value)
 {
-    return place(a, value, HEIGHT - BOTTOM, TOP);
+    return place(a, a->log ? log10(value) : value, HEIGHT - BOTTOM, TOP);
 }
 
 static void title_and_description(Html *h, const LineChart *c)
@@ -102,7 +111,7 @@ static void title_and_description(Html *h, const LineChart *c)
         const Series *v = &c->series[s];
         double first = NAN, last = NAN, low = INFINITY, high = -INFINITY;
         for (size_t i = 0; i < v->count; i++) {
-            if (!shown(v, i)) continue;
+            if (!shown(v, i, c->log_y)) continue;
             if (isnan(first)) first = v->y[i];
             last = v->y[i];
             low = fmin(low, last), high = fmax(high, last);
@@ -118,8 +127,9 @@ static void draw_axes(Html *h, const Axis *x, const Axis *y, const char *x_label
 {
     char text[32];
     for (int i = 0; y->min + i * y->tick <= y->max + y->tick / 2; i++) {
-        const double value = y->min + i * y->tick, at = place_y(y, value);
-        format_tick(text, value, y->tick);
+        const double tick = y->min + i * y->tick, value = y->log ? pow(10, tick) : tick;
+        const double at = place_y(y, value);
+        format_tick(text, value, y->log ? value : y->tick);
         html_raw(h, "<path class=\"axis\" d=\"M%d %.1fH%d\"/>", LEFT, at, WIDTH - RIGHT);
         html_raw(h, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", LEFT - 6, at + 4,
                  text);
@@ -144,14 +154,15 @@ static void draw_curve(Html *h, const Series *s, size_t number, const Axis *x, c
              number % COLORS, DASHES[(number + number / COLORS) % COLORS]);
     for (size_t i = 0; i < s->count; i++) {
         if (i % stride != 0 && i + 1 != s->count) continue;
-        if (shown(s, i))
+        const bool point = shown(s, i, y->log);
+        if (point)
             html_raw(h, "%c%.1f %.1f", pen ? 'L' : 'M', place_x(x, s->x[i]), place_y(y, s->y[i]));
-        pen = shown(s, i);
+        pen = point;
     }
     html_raw(h, "\"/>\n");
     if (s->count > DOTS_MAX) return;
     for (size_t i = 0; i < s->count; i++) {
-        if (!shown(s, i)) continue;
+        if (!shown(s, i, y->log)) continue;
         html_raw(h, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"var(--c%zu)\"><title>",
                  place_x(x, s->x[i]), place_y(y, s->y[i]), number % COLORS);
         html_text(h, "%s: %.5g at %.4g", s->name, s->y[i], s->x[i]);
@@ -182,10 +193,10 @@ void chart_lines(Html *h, const LineChart *c)
         html_end_figure(h);
         return;
     }
-    y = axis_around(y.min, y.max, 5);
+    y = c->log_y ? log_axis_around(y.min, y.max) : axis_around(y.min, y.max, 5);
     x.tick = x.max > x.min ? chart_tick(x.max - x.min, 8) : 1;
     if (!(x.max > x.min)) x.max = x.min + 1;
-    draw_legend(h, c);
+    if (c->count > 1) draw_legend(h, c);
     html_raw(h, "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\">", WIDTH, HEIGHT);
     title_and_description(h, c);
     draw_axes(h, &x, &y, c->x_label);
@@ -233,7 +244,7 @@ static void draw_bar(Html *h, const BarChart *c, const Bar *b, size_t row, doubl
                      left + scale * b->low, middle, left + scale * b->high, left + scale * b->low,
                      middle - 4);
         html_raw(h, "<text class=\"value\" x=\"%.1f\" y=\"%.1f\">", end + 6, middle + 4);
-        html_text(h, "%.4g%s", b->value, c->unit);
+        html_text(h, b->value < 100 ? "%.3g%s" : "%.0f%s", b->value, c->unit);
         html_raw(h, "</text>");
     }
     html_raw(h, "</g>\n");

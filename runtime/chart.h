@@ -5,6 +5,7 @@
 #define RUNTIME_CHART_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "runtime/html.h"
@@ -20,6 +21,7 @@ typedef struct LineChart {
     const Series *series;
     size_t count;
     double y_min, y_max; // the axis holds at least these; NAN: as the curves need
+    bool log_y;          // a logarithmic axis; what is not above 0 is a gap
 } LineChart;
 
 // Without any finite point it says "no data yet".

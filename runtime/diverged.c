@@ -1,9 +1,12 @@
 #include "runtime/diverged.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "runtime/report.h"
 
 // Sign, exponent and fraction: NaN and infinities have all bits of the exponent set.
 static bool finite_f32(const void *values, int64_t n)
@@ -127,13 +130,25 @@ static bool find_first(const Session *s, double loss, char text[static PLACE_TEX
     return t != NULL;
 }
 
+// Ends the program with the message, which the report has too.
+__attribute__((format(printf, 2, 3))) static _Noreturn void end(Session *s, const char *format, ...)
+{
+    char message[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    run_clear(s->run);
+    report_finish(s, NULL, message);
+    die(STATUS_DIVERGED, "%s", message);
+}
+
 void diverged(Session *s, const char *what)
 {
     const int64_t done = s->step + 1, start = s->saved_step > 0 ? s->saved_step : 0;
     run_clear(s->run);
     if (s->search_end)
-        die(STATUS_DIVERGED, "%s after step %lld; try a smaller --lr or --clip-norm 1", what,
-            (long long)done);
+        end(s, "%s after step %lld; try a smaller --lr or --clip-norm 1", what, (long long)done);
     if (!s->options->quiet)
         printf("%s after step %lld; repeating from step %lld to find where that began\n", what,
                (long long)done, (long long)start);
@@ -153,19 +168,18 @@ void diverged_look(Session *s)
     const double loss = (double)m[METRIC_LOSS];
     const int64_t done = s->step + 1;
     if (find_first(s, loss, place))
-        die(STATUS_DIVERGED,
+        end(s,
             "the loss diverged: not finite first in step %lld, %s; try a smaller --lr or "
             "--clip-norm 1",
             (long long)done, place);
     if (done >= s->search_end) diverged(s, "the loss is not finite");
 }
 
-void diverged_evaluation(const Session *s, double loss)
+void diverged_evaluation(Session *s, double loss)
 {
     char place[PLACE_TEXT] = "no weight";
     const Tensor *t = first_weight(s);
     if (t) describe(t, "the weights", place);
-    run_clear(s->run);
-    die(STATUS_DIVERGED, "the test loss is %g after step %lld; not finite: %s; try a smaller --lr",
-        loss, (long long)s->step + 1, place);
+    end(s, "the test loss is %g after step %lld; not finite: %s; try a smaller --lr", loss,
+        (long long)s->step + 1, place);
 }

@@ -17,6 +17,6 @@ void diverged(Session *s, const char *what);
 void diverged_look(Session *s);
 
 // After an evaluation whose loss is not finite.
-_Noreturn void diverged_evaluation(const Session *s, double loss);
+_Noreturn void diverged_evaluation(Session *s, double loss);
 
 #endif

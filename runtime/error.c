@@ -40,12 +40,19 @@ int fail_errno(Error *e, int status, const char *format, ...)
     return status;
 }
 
-// One write a line: messages of several processes do not mix. "\r\033[K" ends a live progress line.
+static void (*before_message)(void);
+
+void error_before_message(void (*clear)(void))
+{
+    before_message = clear;
+}
+
+// One write a line: messages of several processes do not mix.
 static void print_line(const char *kind, const char *message)
 {
     char line[sizeof((Error *)0)->message + 32];
-    const char *clear = isatty(STDERR_FILENO) ? "\r\033[K" : "";
-    const int n = snprintf(line, sizeof line, "%s%s: %s\n", clear, kind, message);
+    if (before_message) before_message();
+    const int n = snprintf(line, sizeof line, "%s: %s\n", kind, message);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0) return; // nobody left to tell
 }
 

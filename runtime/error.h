@@ -37,8 +37,11 @@ int fail_errno(Error *e, int status, const char *format, ...) __attribute__((for
 _Noreturn void die(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void die_error(const Error *e);
 
-// Prints "warning: MESSAGE" to stderr. A live progress line is ended first.
+// Prints "warning: MESSAGE" to stderr.
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// `clear` is called before each message, to remove what is not meant to last; NULL: nothing.
+void error_before_message(void (*clear)(void));
 
 // die_error(&e) if `status` (what the call returned) is not 0:
 //     check(shard_open(&s, path, &e), &e);

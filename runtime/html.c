@@ -21,11 +21,12 @@ static const char STYLE[] =
     "body{margin:0;background:var(--back);color:var(--text);font:16px/1.5 system-ui,sans-serif}\n"
     "main{max-width:1120px;margin:0 auto;padding:16px}\n"
     "h1{font-size:1.5rem;line-height:1.25;margin:.5rem 0;overflow-wrap:anywhere}\n"
-    "h2{font-size:1.15rem;margin:0 0 .5rem}\n"
-    "p{margin:.25rem 0 .75rem;max-width:75ch;overflow-wrap:anywhere}\n"
+    "h2{font-size:1.15rem;margin:0}\n"
+    "p{margin:0 0 .5rem;max-width:75ch;overflow-wrap:anywhere}\n"
+    "section p{margin:0}\n"
     ".note,figcaption small{color:var(--soft);font-weight:400;font-size:.875rem}\n"
     "section{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));"
-    "gap:16px 32px;background:var(--card);border:1px solid var(--line);border-radius:10px;"
+    "gap:12px 32px;background:var(--card);border:1px solid var(--line);border-radius:10px;"
     "padding:16px;margin:16px 0}\n"
     "section>h2,section>p,section>details,.wide{grid-column:1/-1}\n"
     "figure{margin:0;min-width:0}\n"
@@ -37,6 +38,7 @@ static const char STYLE[] =
     "th{font-weight:500;color:var(--soft)}\n"
     "td.number,th.number{text-align:right}\n"
     "svg.chart{display:block;width:100%;height:auto;font-size:12px}\n"
+    "@media(max-width:600px){svg.chart{font-size:14px}}\n"
     "svg text{fill:var(--soft);font-family:system-ui,sans-serif}\n"
     "svg .value{fill:var(--text)}\n"
     "svg .axis{stroke:var(--line);fill:none}\n"
@@ -45,6 +47,24 @@ static const char STYLE[] =
     ".legend{display:flex;flex-wrap:wrap;gap:0 16px;margin:0;padding:0;list-style:none;"
     "font-size:.875rem}\n"
     ".legend svg{width:28px;height:10px;margin-right:6px;vertical-align:middle}\n"
+    ".results{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:12px 32px;margin:16px 0}\n"
+    ".results dt{color:var(--soft);font-size:.875rem}\n"
+    ".results dd{margin:0;font-size:1.35rem;font-weight:600}\n"
+    ".matrix{min-width:0}\n"
+    ".options{grid-column:1/-1;columns:3 240px;margin:0;font-size:.875rem}\n"
+    ".options div{display:flex;gap:8px;break-inside:avoid;border-bottom:1px solid var(--line)}\n"
+    ".options dt{color:var(--soft)}\n"
+    ".options dd{margin:0 0 0 auto;overflow-wrap:anywhere;text-align:right}\n"
+    ".matrix td{text-align:right;padding:.25rem .4rem;min-width:2.6em;"
+    "background:rgba(var(--heat),calc(var(--share,0)*.75))}\n"
+    ".matrix thead th{writing-mode:vertical-rl;transform:rotate(180deg);padding:.5rem .25rem}\n"
+    ".matrix thead th:first-child{writing-mode:initial;transform:none;vertical-align:bottom}\n"
+    ".pictures img{image-rendering:pixelated;max-width:100%;height:auto}\n"
+    "div.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(96px,1fr));"
+    "gap:12px}\n"
+    "div.pictures img{width:100%}\n"
+    "div.pictures small{display:block}\n"
+    "figure.pictures img{width:100%}\n"
     "summary{cursor:pointer}\n"
     "a{color:var(--c0)}\n"
     ":focus-visible{outline:3px solid var(--c0);outline-offset:2px}\n";
@@ -113,10 +133,14 @@ void html_raw(Html *h, const char *format, ...)
 
 static void escaped(Html *h, const char *format, va_list args)
 {
-    char *text;
-    if (vasprintf(&text, format, args) < 0) return; // the page is as short of memory
-    escape(h->out, text);
-    free(text);
+    char buffer[512], *text = buffer;
+    va_list again;
+    va_copy(again, args);
+    const int length = vsnprintf(buffer, sizeof buffer, format, args);
+    if (length >= (int)sizeof buffer && vasprintf(&text, format, again) < 0) text = NULL;
+    va_end(again);
+    if (text) escape(h->out, text); // else the page itself is short of memory
+    if (text != buffer) free(text);
 }
 
 void html_text(Html *h, const char *format, ...)

@@ -61,6 +61,7 @@ static void add_shared(CommandLine *line)
         ARG_DOUBLE("target-accuracy", &o->target_accuracy, 0, 1, "exit status 1 below it"),
         ARG_FLAG("selftest", &o->selftest, "check kernels and every gradient of the network"),
         ARG_FLAG("profile", &o->profile, "print the time of each operation of a step at the end"),
+        ARG_ONOFF("report", &o->report, "write report.html in the run directory"),
         ARG_FLAG("quiet", &o->quiet, "print the result only"),
     };
     add_args(line, shared, sizeof shared / sizeof *shared);
@@ -84,7 +85,7 @@ static ArgResume resume_kind(const char *name)
                                         "eval-only", "selftest", "quiet", NULL};
     // The data set is compared by what it holds; threads and devices change no result by much.
     static const char *const free_options[] = {"data", "device",          "threads", "save-every",
-                                               "keep", "target-accuracy", NULL};
+                                               "keep", "target-accuracy", "report",  NULL};
     if (is_one_of(name, aside)) return ARG_ASIDE;
     return is_one_of(name, free_options) ? ARG_FREE : ARG_FIXED;
 }
@@ -134,7 +135,7 @@ void options_parse(CommandLine *line, const Arg *own, size_t own_count, const ch
 {
     Error e;
     const bool help = args_help_asked(argc, argv);
-    line->options.graph = line->options.resident = true;
+    line->options.graph = line->options.resident = line->options.report = true;
     add_args(line, own, own_count);
     add_shared(line);
     const int status = args_parse(line->table, line->count, argc, argv, &e);

@@ -33,7 +33,7 @@ typedef struct Options {
     int64_t save_every, keep; // checkpoints
     bool eval_only;
     double target_accuracy;
-    bool selftest, profile, quiet;
+    bool selftest, profile, report, quiet;
 } Options;
 
 extern const char *const dtype_names[];

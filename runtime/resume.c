@@ -108,6 +108,7 @@ void resume_save(Session *s)
             (double)s->tensors.parameter_bytes * (s->ema ? 4 : 3) / 1e6);
     }
     s->saved_step = s->step + 1;
+    s->save_seconds += os_seconds() - began;
     s->log_time += os_seconds() - began; // training time leaves saving out
 }
 

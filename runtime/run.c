@@ -8,18 +8,13 @@
 
 #include "runtime/os.h"
 
-enum { STDOUT = 1, MAX_LINE = 256 };
-static const double REDRAW_SECONDS = 0.1;
-
 struct Run {
     char dir[PATH_MAX];
     int lock, log;
     int64_t log_size;
     bool log_failed; // and the user knows
     Json line;       // reused by every record
-    bool quiet, terminal;
-    bool live;            // the cursor is at the end of a live line
-    double drawn_at;      // os_seconds() of the last redraw
+    Display display;
     Progress last;        // what run_progress() was told last
     Progress epoch_end;   // the first step past an epoch's end, not shown yet
     bool epoch_end_waits; // for an evaluation of that epoch, which shows it better
@@ -103,8 +98,7 @@ static Run *new_run(bool quiet, Error *e)
         fail(e, STATUS_IO, "not enough memory for a run");
         return NULL;
     }
-    r->quiet = quiet;
-    r->terminal = os_is_terminal(STDOUT);
+    display_open(&r->display, quiet);
     r->test_accuracy = NAN;
     return r;
 }
@@ -113,6 +107,7 @@ static Run *new_run(bool quiet, Error *e)
 static int give_up(Run *r, bool locked, const Error *e)
 {
     if (locked) os_close(r->lock);
+    display_close(&r->display);
     free(r);
     return e->status;
 }
@@ -151,15 +146,16 @@ void run_path(const Run *r, const char *name, char path[static PATH_MAX])
     (void)n;
 }
 
-static void begin_record(Run *r, int64_t step, double epoch)
+Json *run_log_begin(Run *r, int64_t step, double epoch)
 {
     r->line.size = 0;
     json_object(&r->line, NULL);
     json_int(&r->line, "step", step);
     json_rounded(&r->line, "epoch", epoch, 9);
+    return &r->line;
 }
 
-static void end_record(Run *r)
+void run_log_end(Run *r)
 {
     Error e = {0};
     json_end(&r->line);
@@ -181,113 +177,56 @@ void run_sync(Run *r)
 
 void run_log_step(Run *r, const StepLog *s)
 {
-    begin_record(r, s->step, s->epoch);
+    run_log_begin(r, s->step, s->epoch);
     json_double(&r->line, "loss", s->loss);
     json_double(&r->line, "lr", s->lr);
+    json_rounded(&r->line, "train_accuracy", s->train_accuracy, 9);
     json_rounded(&r->line, "step_ms", s->step_ms, 6);
     json_rounded(&r->line, "images_per_s", s->images_per_s, 6);
-    end_record(r);
-}
-
-static void format_seconds(double seconds, char *text, size_t size)
-{
-    const int64_t s = (int64_t)(seconds + 0.5);
-    const int m = (int)(s / 60 % 60), h = (int)(s / 3600 % 10000);
-    if (s < 60)
-        snprintf(text, size, "%ds", (int)s);
-    else if (s < 3600)
-        snprintf(text, size, "%dm%02ds", m, (int)(s % 60));
-    else
-        snprintf(text, size, "%dh%02dm", h, m);
-}
-
-// "epoch 2.0/8  step 240/960  loss 1.235  train 54.1%  test 56.71%  31200 img/s", or for the live
-// line "epoch 2.4/8  loss 1.235  train 54.1%  test 56.71%  31200 img/s  left 12s": 80 columns do.
-static void format_line(char line[static MAX_LINE], const Progress *p, double test, double left)
-{
-    char total[24], step[64] = "", train[24] = "", accuracy[24] = "", remaining[32] = "";
-    snprintf(total, sizeof total, "%.6g", p->epochs);
-    const int whole = (int)strcspn(total, ".");
-    if (isfinite(p->train_accuracy))
-        snprintf(train, sizeof train, "  train %4.1f%%", 100 * p->train_accuracy);
-    if (isfinite(test)) snprintf(accuracy, sizeof accuracy, "  test %5.2f%%", 100 * test);
-    if (isfinite(left) && left >= 0) {
-        char text[16];
-        format_seconds(left, text, sizeof text);
-        snprintf(remaining, sizeof remaining, "  left %s", text);
-    } else {
-        const int digits = snprintf(NULL, 0, "%lld", (long long)p->steps);
-        snprintf(step, sizeof step, "  step %*lld/%lld", digits, (long long)p->step,
-                 (long long)p->steps);
-    }
-    snprintf(line, MAX_LINE, "epoch %*.1f/%s%s  loss %.3f%s%s  %.0f img/s%s", whole + 2, p->epoch,
-             total, step, p->loss, train, accuracy, p->images_per_s, remaining);
+    json_rounded(&r->line, "data_wait_ms", s->data_wait_ms, 6);
+    run_log_end(r);
 }
 
 void run_clear(Run *r)
 {
-    if (!r->live) return;
-    fputs("\r\033[K", stdout);
-    fflush(stdout);
-    r->live = false;
-}
-
-static void print_lasting(Run *r, const Progress *p, double test)
-{
-    if (r->quiet) return;
-    char line[MAX_LINE];
-    format_line(line, p, test, NAN);
-    run_clear(r);
-    puts(line);
-    fflush(stdout);
-}
-
-static void draw_live(Run *r, const Progress *p)
-{
-    const double now = os_seconds();
-    if (r->live && now - r->drawn_at < REDRAW_SECONDS) return;
-    char line[MAX_LINE];
-    format_line(line, p, r->test_accuracy, p->seconds_left);
-    // One column stays free: a full line would make some terminals scroll.
-    printf("\r%.*s\033[K", os_terminal_width(STDOUT) - 1, line);
-    fflush(stdout);
-    r->live = true;
-    r->drawn_at = now;
+    display_clear(&r->display);
 }
 
 // An epoch that ended without an evaluation gets its line when the next step is there.
 static void show_waiting_epoch(Run *r)
 {
-    if (r->epoch_end_waits) print_lasting(r, &r->epoch_end, NAN);
+    if (r->epoch_end_waits) display_print(&r->display, &r->epoch_end);
     r->epoch_end_waits = false;
 }
 
 void run_progress(Run *r, const Progress *p)
 {
     show_waiting_epoch(r);
-    if (!r->terminal && floor(p->epoch) > floor(r->last.epoch)) {
+    if (!r->display.terminal && floor(p->epoch) > floor(r->last.epoch)) {
         r->epoch_end = *p;
+        r->epoch_end.test_accuracy = NAN;
         r->epoch_end_waits = true;
     }
     r->last = *p;
-    if (r->terminal && !r->quiet) draw_live(r, p);
+    r->last.test_accuracy = r->test_accuracy;
+    display_draw(&r->display, &r->last);
 }
 
 void run_log_eval(Run *r, const EvalLog *s)
 {
-    begin_record(r, s->step, s->epoch);
+    run_log_begin(r, s->step, s->epoch);
     json_double(&r->line, "test_loss", s->test_loss);
     json_double(&r->line, "test_accuracy", s->test_accuracy);
-    end_record(r);
+    run_log_end(r);
     r->epoch_end_waits = false;
-    r->test_accuracy = s->test_accuracy;
-    print_lasting(r, &r->last, s->test_accuracy);
+    r->last.test_accuracy = r->test_accuracy = s->test_accuracy;
+    display_print(&r->display, &r->last);
 }
 
 int run_finish(Run *r, Json *summary, Error *e)
 {
     show_waiting_epoch(r);
-    run_clear(r);
+    display_close(&r->display);
     char path[PATH_MAX];
     run_path(r, "summary.json", path);
     int status = json_finish(summary, e);

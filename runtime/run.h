@@ -1,8 +1,8 @@
 // A run: its directory, its log and what the user sees while it trains.
 //
 // The directory holds log.jsonl (appended, one write a line), summary.json and whatever the trainer
-// puts there; all but the log appear whole or not at all. Output goes to stdout, without colour:
-// one live line on a terminal, and a lasting line for each evaluation and each epoch without one.
+// puts there; all but the log appear whole or not at all. A line is printed for each evaluation,
+// and without a terminal for each epoch.
 #ifndef RUNTIME_RUN_H
 #define RUNTIME_RUN_H
 
@@ -12,6 +12,7 @@
 
 #include "runtime/error.h"
 #include "runtime/json.h"
+#include "runtime/progress.h"
 
 typedef struct Run Run;
 
@@ -20,8 +21,10 @@ typedef struct StepLog {
     double epoch; // passes over the training data done
     double loss;  // mean per image
     double lr;
+    double train_accuracy; // 0..1, over the same images as loss
     double step_ms;
     double images_per_s;
+    double data_wait_ms; // of step_ms: waiting for the loader
 } StepLog;
 
 typedef struct EvalLog {
@@ -30,15 +33,6 @@ typedef struct EvalLog {
     double test_loss;
     double test_accuracy; // 0..1
 } EvalLog;
-
-typedef struct Progress {
-    int64_t step, steps; // done, in all
-    double epoch, epochs;
-    double loss;
-    double train_accuracy; // 0..1; NAN if not known
-    double images_per_s;
-    double seconds_left; // NAN if not known
-} Progress;
 
 // Creates the directory, takes its lock and starts the log; call it just before step 0. `dir` NULL
 // gives runs/<time>-<trainer>, with -2, -3 ... if that is taken. A directory that holds a log.jsonl
@@ -58,16 +52,20 @@ void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DI
 void run_log_step(Run *r, const StepLog *s);
 void run_log_eval(Run *r, const EvalLog *s);
 
+// Another record of the log: what is written to the object between the two calls.
+Json *run_log_begin(Run *r, int64_t step, double epoch);
+void run_log_end(Run *r);
+
 // Makes the log so far survive a power loss, as far as the file system can.
 void run_sync(Run *r);
 
-// Call it once a step: the live line is redrawn at most ten times a second.
+// Call it once a step. test_accuracy is filled in.
 void run_progress(Run *r, const Progress *p);
 
-// Ends the live line, so that the caller may print.
+// Removes the panel, so that the caller may print.
 void run_clear(Run *r);
 
-// Ends the live line, closes the log and writes summary.json from the finished object `summary`.
+// Removes the panel, closes the log and writes summary.json from the finished object `summary`.
 // Frees r, whatever it returns.
 int run_finish(Run *r, Json *summary, Error *e);
 

@@ -12,6 +12,7 @@
 #include "runtime/model_file.h"
 #include "runtime/mounts.h"
 #include "runtime/os.h"
+#include "runtime/report.h"
 #include "runtime/resume.h"
 
 // ---- opening ------------------------------------------------------------------------------------
@@ -215,6 +216,7 @@ void session_open_loader(Session *s)
     loader_close(s->loader);
     s->loader = open_loader(s, c);
     check(loader_next(s->loader, &s->first, &e), &e);
+    s->wait_at_log = loader_wait_seconds(s->loader);
 }
 
 static bool save_is_due(const Session *s, bool stop)
@@ -256,6 +258,12 @@ bool session_next(Session *s)
 
 // ---- the run ------------------------------------------------------------------------------------
 
+// Of the arenas.
+static double device_bytes(const Session *s)
+{
+    return (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 4);
+}
+
 static void print_banner(const Session *s)
 {
     const Dataset *d = &s->data;
@@ -270,9 +278,10 @@ static void print_banner(const Session *s)
     if (d->embedded)
         printf("         (for real ones: make data/prepare && ./data/prepare --help)\n");
     printf("device   %s, %s, %.0f MB\n", k->description, k->element == F32 ? "fp32" : "bf16",
-           (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 4) / 1e6);
+           device_bytes(s) / 1e6);
     printf("run      %s: %lld steps of %lld images, %.4g epochs\n", run_dir(s->run),
            (long long)s->steps, (long long)s->options->batch_size, s->epochs);
+    if (s->options->report) printf("report   %s/report.html, as it goes\n", run_dir(s->run));
     if (s->options->resume) printf("resume   after step %lld\n", (long long)s->step + 1);
 }
 
@@ -305,8 +314,19 @@ void session_begin(Session *s)
     if (!s->options->quiet) print_banner(s);
     fflush(stdout);
     os_catch_stop_signals();
+    report_open(s);
+    s->resumed_seconds = s->train_seconds;
+    s->start_seconds = os_seconds() - s->started;
+    s->first_step = s->step + 1;
+    s->progress = (Progress){
+        .steps = s->steps,
+        .epochs = s->epochs,
+        .loss = NAN,
+        .train_accuracy = NAN,
+        .images_per_s = NAN,
+        .data_wait = NAN,
+    };
     s->log_time += os_seconds(); // since the last log before the checkpoint
-    s->train_accuracy = NAN;
     const bool stopped_before = s->step >= 0 && session_epoch_done(s) && !s->evaluated;
     if (stopped_before) session_test(s, s->infer, s->model);
 }
@@ -347,6 +367,18 @@ static void read_metrics(Session *s, double *loss, double *accuracy, int64_t ima
     *accuracy = (double)m[METRIC_CORRECT] / (double)images;
 }
 
+// With the loss and the rates of the last line of the log.
+static void show_progress(Session *s)
+{
+    Progress *p = &s->progress;
+    const double seconds = os_seconds() - s->started - s->start_seconds;
+    p->step = s->step + 1;
+    p->epoch = session_epoch(s);
+    p->seconds_left = seconds / (double)(p->step - s->first_step) * (double)(s->steps - p->step);
+    p->memory_bytes = s->kernels->own_memory ? device_bytes(s) : (double)os_memory_peak();
+    run_progress(s->run, p);
+}
+
 void session_step_done(Session *s, double lr)
 {
     if (s->search_end) {
@@ -358,9 +390,12 @@ void session_step_done(Session *s, double lr)
         s->kernels->synchronize();
         s->first_step_seconds = os_seconds() - s->started;
     }
-    if (!logs_now(s)) return;
+    if (!logs_now(s)) {
+        show_progress(s);
+        return;
+    }
     double loss;
-    read_metrics(s, &loss, &s->train_accuracy, s->images_since_log);
+    read_metrics(s, &loss, &s->progress.train_accuracy, s->images_since_log);
     const int64_t done = s->step + 1;
     if (!isfinite(loss)) {
         diverged(s, "the loss is not finite");
@@ -369,29 +404,31 @@ void session_step_done(Session *s, double lr)
     const double seconds = os_seconds() - s->log_time;
     const int64_t steps = s->images_since_log / s->options->batch_size;
     s->train_seconds += seconds;
-    s->images_per_s = (double)s->images_since_log / seconds;
+    s->progress.images_per_s = (double)s->images_since_log / seconds;
+    const double wait = loader_wait_seconds(s->loader) - s->wait_at_log;
     const StepLog log = {
         .step = done,
-        .epoch = (double)done / (double)s->steps_per_epoch,
+        .epoch = session_epoch(s),
         .loss = loss,
         .lr = lr,
+        .train_accuracy = s->progress.train_accuracy,
         .step_ms = 1e3 * seconds / (double)steps,
-        .images_per_s = s->images_per_s,
+        .images_per_s = s->progress.images_per_s,
+        .data_wait_ms = 1e3 * wait / (double)steps,
     };
     run_log_step(s->run, &log);
-    const Progress progress = {
-        .step = done,
-        .steps = s->steps,
-        .epoch = log.epoch,
-        .epochs = s->epochs,
-        .loss = loss,
-        .train_accuracy = s->train_accuracy,
-        .images_per_s = s->images_per_s,
-        .seconds_left = s->train_seconds / (double)done * (double)(s->steps - done),
-    };
-    run_progress(s->run, &progress);
+    s->progress.loss = loss;
+    s->progress.data_wait = wait / seconds;
+    show_progress(s);
+    report_update(s, false);
     s->images_since_log = 0;
+    s->wait_at_log = loader_wait_seconds(s->loader);
     s->log_time = os_seconds();
+}
+
+double session_epoch(const Session *s)
+{
+    return (double)(s->step + 1) / (double)s->steps_per_epoch;
 }
 
 bool session_epoch_done(const Session *s)
@@ -424,6 +461,7 @@ Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
     double loss = 0, correct = 0;
     s->kernels->download(before, s->metrics->value, sizeof before);
     s->kernels->zero(s->metrics->value, sizeof before);
+    report_test_begins(s);
     Loader *l =
         open_loader(s, (LoaderConfig){.split = SPLIT_TEST, .batch = s->options->batch_size});
     for (int64_t i = 0; !os_stop_signal(); i++) {
@@ -431,6 +469,7 @@ Evaluation session_evaluate(Session *s, ModelFunction infer, void *model)
         if (b.n > 0) {
             feed_load(s, SPLIT_TEST, &b);
             infer(model);
+            report_test_batch(s, b.n);
         }
         if (b.n > 0 && (i + 1) % READ_EVERY != 0) continue;
         double some_loss, some_correct;
@@ -461,19 +500,22 @@ static void keep_best(Session *s, Evaluation result)
 void session_test(Session *s, ModelFunction infer, void *model)
 {
     if (s->search_end) return;
-    const double began = os_seconds();
+    const double began = os_seconds(), report = report_seconds(s);
+    report_step(s);
     if (s->ema) use_average(s);
     const Evaluation result = session_evaluate(s, infer, model);
     keep_best(s, result);
     if (s->ema) use_weights(s);
     const EvalLog log = {
         .step = s->step + 1,
-        .epoch = (double)(s->step + 1) / (double)s->steps_per_epoch,
+        .epoch = session_epoch(s),
         .test_loss = result.loss,
         .test_accuracy = result.accuracy,
     };
     s->evaluated = !isnan(result.loss) || !os_stop_signal();
     if (s->evaluated) run_log_eval(s->run, &log);
+    report_update(s, true);
+    s->evaluate_seconds += os_seconds() - began - (report_seconds(s) - report);
     s->log_time += os_seconds() - began; // training time leaves evaluation out
 }
 
@@ -521,43 +563,67 @@ int session_save_model(Session *s, const char *path, Error *e)
     return status;
 }
 
-static int write_summary(Session *s, Error *e)
+// Of this process: a run that was continued began in another one.
+static void write_seconds(const Session *s, Json *j)
 {
-    Json j = {0};
-    json_object(&j, NULL);
-    json_string(&j, "trainer", s->program->name);
-    json_string(&j, "network", s->network);
-    json_int(&j, "parameters", tensors_parameter_count(&s->tensors));
-    json_rounded(&j, "test_accuracy", s->last.accuracy, 6);
-    json_rounded(&j, "test_loss", s->last.loss, 6);
+    const double wait = loader_wait_seconds(s->loader);
+    json_object(j, "seconds");
+    json_rounded(j, "start", s->start_seconds, 6);
+    json_rounded(j, "compute", fmax(s->train_seconds - s->resumed_seconds - wait, 0), 6);
+    json_rounded(j, "data_wait", wait, 6);
+    json_rounded(j, "evaluate", s->evaluate_seconds, 6);
+    json_rounded(j, "save", s->save_seconds, 6);
+    json_rounded(j, "report", report_seconds(s), 6);
+    json_end(j);
+}
+
+int session_summary(const Session *s, Json *j, Error *e)
+{
+    json_object(j, NULL);
+    json_string(j, "trainer", s->program->name);
+    json_string(j, "network", s->network);
+    json_int(j, "parameters", tensors_parameter_count(&s->tensors));
+    json_rounded(j, "flop_per_image", s->plan.flop / (double)s->options->batch_size, 6);
+    json_rounded(j, "test_accuracy", s->last.accuracy, 6);
+    json_rounded(j, "test_loss", s->last.loss, 6);
     if (s->best_accuracy >= 0) {
-        json_rounded(&j, "best_test_accuracy", s->best_accuracy, 6);
-        json_int(&j, "best_step", s->best_step);
+        json_rounded(j, "best_test_accuracy", s->best_accuracy, 6);
+        json_int(j, "best_step", s->best_step);
     }
-    json_int(&j, "steps", s->step + 1);
-    json_rounded(&j, "epochs", (double)(s->step + 1) / (double)s->steps_per_epoch, 6);
-    json_rounded(&j, "train_seconds", s->train_seconds, 6);
-    json_rounded(&j, "total_seconds", os_seconds() - s->started, 6);
-    json_rounded(&j, "first_step_seconds", s->first_step_seconds, 6);
-    json_rounded(&j, "images_per_s",
+    json_int(j, "steps", s->step + 1);
+    json_rounded(j, "epochs", session_epoch(s), 6);
+    json_rounded(j, "train_seconds", s->train_seconds, 6);
+    json_rounded(j, "total_seconds", os_seconds() - s->started, 6);
+    json_rounded(j, "first_step_seconds", s->first_step_seconds, 6);
+    json_rounded(j, "images_per_s",
                  (double)((s->step + 1) * s->options->batch_size) / s->train_seconds, 6);
-    json_rounded(&j, "loader_wait_seconds", loader_wait_seconds(s->loader), 6);
-    json_int(&j, "peak_memory_bytes", os_memory_peak());
-    json_int(&j, "seed", s->options->seed);
-    json_string(&j, "device", s->kernels->description);
-    json_string(&j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
-    json_string(&j, "platform", os_platform());
-    json_string(&j, "data", s->data.source);
-    json_string(&j, "compiler", __VERSION__);
-    if (os_stop_signal()) json_int(&j, "stopped_by_signal", os_stop_signal());
-    json_object(&j, "options");
-    args_json(s->line.table, s->line.count, &j);
-    json_end(&j);
-    json_end(&j);
-    const int status = json_finish(&j, e);
+    json_rounded(j, "loader_wait_seconds", loader_wait_seconds(s->loader), 6);
+    write_seconds(s, j);
+    json_int(j, "peak_memory_bytes", os_memory_peak());
+    json_int(j, "seed", s->options->seed);
+    json_string(j, "device", s->kernels->description);
+    json_string(j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
+    json_string(j, "platform", os_platform());
+    json_string(j, "data", s->data.source);
+    json_string(j, "compiler", __VERSION__);
+    if (os_stop_signal()) json_int(j, "stopped_by_signal", os_stop_signal());
+    json_object(j, "options");
+    args_json(s->line.table, s->line.count, j);
+    json_end(j);
+    json_end(j);
+    return json_finish(j, e);
+}
+
+static int finish_run(Session *s, Error *e)
+{
+    Json summary = {0};
+    char state[64] = "Finished";
+    if (os_stop_signal()) snprintf(state, sizeof state, "Stopped by signal %d", os_stop_signal());
+    const int status = session_summary(s, &summary, e);
     if (status) return status;
-    const int finished = run_finish(s->run, &j, e);
-    json_free(&j);
+    report_finish(s, &summary, state);
+    const int finished = run_finish(s->run, &summary, e);
+    json_free(&summary);
     return finished;
 }
 
@@ -570,6 +636,14 @@ static int meets_target(const Session *s)
     return STATUS_FAILED;
 }
 
+// Commands for what one wants next.
+static void print_next(const Session *s)
+{
+    const char *dir = run_dir(s->run);
+    if (s->report) printf("look     scripts/open_report.sh %s\n", dir);
+    if (s->step + 1 < s->steps) printf("go on    ./%s --resume %s\n", s->program->name, dir);
+}
+
 static void print_result(const Session *s, const char *path)
 {
     if (os_stop_signal())
@@ -580,14 +654,17 @@ static void print_result(const Session *s, const char *path)
                100.0 * s->last.accuracy, s->train_seconds,
                (double)((s->step + 1) * s->options->batch_size) / s->train_seconds);
     printf("weights  %s\n", path);
+    if (!s->options->quiet) print_next(s);
     fflush(stdout);
 }
 
 int session_end(Session *s, ModelFunction infer, void *model)
 {
     Error e;
+    const double began = os_seconds(), report = report_seconds(s);
     if (s->ema) use_average(s);
     s->last = session_evaluate(s, infer, model);
+    s->evaluate_seconds += os_seconds() - began - (report_seconds(s) - report);
     const int stopped = os_stop_signal(); // also during the evaluation, which then ends at once
     if (!stopped && !isfinite(s->last.loss)) diverged_evaluation(s, s->last.loss);
     char path[PATH_MAX];
@@ -596,7 +673,7 @@ int session_end(Session *s, ModelFunction infer, void *model)
     run_clear(s->run);
     print_result(s, path);
     if (s->options->profile) kernels_profile_print(stdout);
-    check(write_summary(s, &e), &e);
+    check(finish_run(s, &e), &e);
     return stopped ? 128 + stopped : meets_target(s);
 }
 

@@ -48,6 +48,8 @@ typedef struct Evaluation {
     double loss, accuracy; // means over the test images
 } Evaluation;
 
+typedef struct Report Report;
+
 typedef struct Session {
     const Program *program;
     CommandLine line;
@@ -64,6 +66,11 @@ typedef struct Session {
     Tensor *grad_norm;  // (1) of --clip-norm
     Plan plan;          // of a training step's forward and backward
     char network[128];  // what it is, for the banner and the model file
+    // For the report, set by the trainer where it declares them; NULL: not shown.
+    const Tensor *input;  // (batch,h,w,c)
+    const Tensor *logits; // (batch,classes) of `infer`, fp32; the network's are `logit_scale` times
+    float logit_scale;
+    Report *report; // runtime/report.h; NULL: none
 
     int64_t steps, steps_per_epoch;
     int64_t step; // that session_next() has loaded the batch of
@@ -76,6 +83,8 @@ typedef struct Session {
     void (*infer)(void *model);
     void *model;
     Evaluation last;
+    Progress progress;
+    int64_t first_step;   // of this process
     bool evaluated;       // after `step`
     double best_accuracy; // of best.safetensors; -1: none yet
     int64_t best_step;
@@ -83,8 +92,11 @@ typedef struct Session {
     int64_t saved_step; // of the snapshot; -1: the start
     int64_t search_end; // while the steps up to here run again: runtime/diverged.h
     int64_t images_since_log;
-    double train_accuracy, images_per_s;
     double started, log_time, train_seconds, first_step_seconds;
+    double wait_at_log;                    // loader_wait_seconds() at log_time
+    double start_seconds;                  // until the first step began
+    double resumed_seconds;                // of train_seconds, before this process
+    double evaluate_seconds, save_seconds; // of this process
 } Session;
 
 typedef void (*ModelFunction)(void *model);
@@ -142,6 +154,10 @@ int session_end(Session *s, ModelFunction infer, void *model);
 int session_eval_only(Session *s, ModelFunction infer, void *model);
 
 void session_close(Session *s);
+
+// For runtime/report.c: what summary.json would hold now, as a finished object; epochs done.
+int session_summary(const Session *s, Json *j, Error *e);
+double session_epoch(const Session *s);
 
 // For runtime/resume.c and runtime/diverged.c: the weights with their metadata as a file, and the
 // loader at the batch of step s->step + 1.

@@ -10,7 +10,7 @@ packages=(gcc libc6-dev make patch zlib1g-dev libstb-dev libcmocka-dev)
 case "${1-}" in
 '') ;;
 --dev) packages+=(g++ libopenblas-dev clang-format shellcheck xz-utils python3 python3-venv python3-torch valgrind
-    tmux curl clang clang-tidy cppcheck)
+    tmux curl clang clang-tidy cppcheck chromium)
     # libFuzzer has the compiler's version in its package's name; Ubuntu 22.04 has it in clang itself.
     runtime=$(apt-cache depends clang 2>/dev/null | sed -nE 's/.*Depends: clang-([0-9]+)$/libclang-rt-\1-dev/p')
     if [ -n "$runtime" ] && apt-cache show "$runtime" >/dev/null 2>&1; then packages+=("$runtime"); fi

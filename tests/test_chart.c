@@ -1,4 +1,4 @@
-// runtime/html and runtime/chart: what is escaped, and that charts show the numbers they were given.
+// runtime/html and runtime/chart: what is escaped, and that charts show the numbers given.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -88,13 +88,29 @@ static void draws_points_in_their_places(void **state)
     const Series series[] = {{"train", x, y, 4}, {"te&st", x, x, 4}};
     Html h;
     begin(&h, 0);
-    chart_lines(&h, &(LineChart){"Loss", "epoch", series, 2, NAN, NAN});
+    chart_lines(&h, &(LineChart){"Loss", "epoch", series, 2, NAN, NAN, false});
     char *text = page(&h);
-    // x: 0..4 at 46..410; y: 1..4 at 204..10; the gap starts a new stretch
-    assert_has(text, "d=\"M137.0 10.0L228.0 204.0M410.0 139.3\"/>");
+    // x: 0..4 at 52..410; y: 1..4 at 204..10; the gap starts a new stretch
+    assert_has(text, "d=\"M141.5 10.0L231.0 204.0M410.0 139.3\"/>");
     assert_has(text, "te&amp;st: 3 at 3</title></circle>");
     assert_int_equal(count(text, "</circle>"), 7);
     assert_has(text, "<desc>train: first 4, last 2, lowest 1, highest 4. te&amp;st: first 1");
+    free(text);
+}
+
+static void has_a_logarithmic_axis(void **state)
+{
+    (void)state;
+    const double x[] = {1, 2, 3, 4}, y[] = {0.01, 0, 1, 10};
+    const Series series = {"norm", x, y, 4};
+    Html h;
+    begin(&h, 0);
+    chart_lines(&h, &(LineChart){"Norm", "epoch", &series, 1, NAN, NAN, true});
+    char *text = page(&h);
+    // three decades over 204..10; 0 is a gap
+    assert_has(text, "d=\"M141.5 204.0M320.5 74.7L410.0 10.0\"/>");
+    assert_has(text, ">0.01</text>");
+    assert_has(text, ">10</text>");
     free(text);
 }
 
@@ -107,7 +123,7 @@ static void thins_out_many_points(void **state)
     const Series series = {"many", x, x, N};
     Html h;
     begin(&h, 0);
-    chart_lines(&h, &(LineChart){"Many", "step", &series, 1, NAN, NAN});
+    chart_lines(&h, &(LineChart){"Many", "step", &series, 1, NAN, NAN, false});
     char *text = page(&h);
     assert_in_range(strlen(text), 10000, 25000);
     assert_has(text, "last 2.5e+04");
@@ -125,8 +141,8 @@ static void survives_odd_data(void **state)
         const Series series = {"odd", x, y[i], 2};
         Html h;
         begin(&h, 0);
-        chart_lines(&h, &(LineChart){"Odd", "step", &series, 1, NAN, NAN});
-        chart_lines(&h, &(LineChart){"None", "step", NULL, 0, 0, 1});
+        chart_lines(&h, &(LineChart){"Odd", "step", &series, 1, NAN, NAN, false});
+        chart_lines(&h, &(LineChart){"None", "step", NULL, 0, 0, 1, false});
         chart_bars(&h, &(BarChart){"Nothing", "", NULL, 0, NAN});
         chart_bars(&h, &(BarChart){"Zero", "", &(Bar){"0", 0, 0, 0, 0}, 1, NAN});
         char *text = page(&h);
@@ -153,8 +169,8 @@ static void draws_bars_with_intervals(void **state)
     assert_has(text, ">a name of more than …</text>");
     assert_int_equal(count(text, "<rect"), 2);
     assert_int_equal(count(text, "class=\"interval\""), 1);
-    // 20 of the axis are 206 wide: 420 - 70 - (20 letters * 6.6 + 12)
-    assert_has(text, "width=\"103.0\"");
+    // 20 of the axis are 194 wide: 420 - 70 - (20 letters * 7.2 + 12)
+    assert_has(text, "width=\"97.0\"");
     free(text);
 }
 
@@ -181,6 +197,7 @@ int main(void)
         cmocka_unit_test(draws_points_in_their_places),
         cmocka_unit_test(thins_out_many_points),
         cmocka_unit_test(survives_odd_data),
+        cmocka_unit_test(has_a_logarithmic_axis),
         cmocka_unit_test(draws_bars_with_intervals),
         cmocka_unit_test(ticks_are_round),
     };

@@ -247,6 +247,8 @@ static const Progress step4 = {.step = 4,
                                .loss = 1.5,
                                .train_accuracy = 0.25,
                                .images_per_s = 1000,
+                               .data_wait = 0.02,
+                               .memory_bytes = 130e6,
                                .seconds_left = 75};
 
 static void writes_log_and_summary(void **state)
@@ -260,8 +262,10 @@ static void writes_log_and_summary(void **state)
                                .epoch = 0.25,
                                .loss = 2.5,
                                .lr = 0.1,
+                               .train_accuracy = 0.125,
                                .step_ms = 1.25,
-                               .images_per_s = 1e5});
+                               .images_per_s = 1e5,
+                               .data_wait_ms = 0.5});
     run_log_step(r, &(StepLog){.step = 2, .epoch = 0.5, .loss = NAN});
     run_progress(r, &step4);
     run_log_eval(r, &(EvalLog){.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5});
@@ -272,10 +276,10 @@ static void writes_log_and_summary(void **state)
     assert_int_equal(run_finish(r, &j, &e), 0);
     json_free(&j);
     assert_contents("out/run/log.jsonl",
-                    "{\"step\":1,\"epoch\":0.25,\"loss\":2.5,\"lr\":0.1,\"step_ms\":1.25,"
-                    "\"images_per_s\":100000}\n"
-                    "{\"step\":2,\"epoch\":0.5,\"loss\":null,\"lr\":0,\"step_ms\":0,"
-                    "\"images_per_s\":0}\n"
+                    "{\"step\":1,\"epoch\":0.25,\"loss\":2.5,\"lr\":0.1,\"train_accuracy\":0.125,"
+                    "\"step_ms\":1.25,\"images_per_s\":100000,\"data_wait_ms\":0.5}\n"
+                    "{\"step\":2,\"epoch\":0.5,\"loss\":null,\"lr\":0,\"train_accuracy\":0,"
+                    "\"step_ms\":0,\"images_per_s\":0,\"data_wait_ms\":0}\n"
                     "{\"step\":4,\"epoch\":1,\"test_loss\":2,\"test_accuracy\":0.5}\n");
     assert_contents("out/run/summary.json", "{\"test_accuracy\":0.5}\n");
     assert_int_equal(count_entries("out/run"), 3); // and the lock
@@ -367,7 +371,7 @@ static void read_terminal(unsigned short columns, const char *term, char *text, 
 {
     const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
     if (terminal < 0) {
-        print_message("skip redraws_one_line_on_a_terminal: no /dev/pts here\n");
+        print_message("skip redraws_a_panel_on_a_terminal: no /dev/pts here\n");
         skip();
     }
     assert_true(grantpt(terminal) == 0 && unlockpt(terminal) == 0);
@@ -384,19 +388,26 @@ static void read_terminal(unsigned short columns, const char *term, char *text, 
     assert_int_equal(system("rm -r terminal"), 0);
 }
 
-static void redraws_one_line_on_a_terminal(void **state)
+static void redraws_a_panel_on_a_terminal(void **state)
 {
     (void)state;
     char text[4096];
     read_terminal(40, "xterm", text, sizeof text);
-    // Cut to 39 columns and redrawn at most ten times a second: once before and once after the
-    // evaluation's lasting line, then removed.
-    assert_string_equal(
-        text, "\repoch 0.2/2  loss 1.500  train 25.0%  1\x1b[K\r\x1b[K"
-              "epoch 1.0/2  step 4/8  loss 1.500  train 25.0%  test 50.00%  1000 img/s\r\n"
-              "\repoch 1.2/2  loss 1.500  train 25.0%  t\x1b[K\r\x1b[K");
-    read_terminal(200, "xterm", text, sizeof text);
-    assert_non_null(strstr(text, "1000 img/s  left 1m15s\x1b[K"));
+    // At most ten times a second: once before and once after the evaluation's lasting line, then
+    // removed.
+    assert_string_equal(text, "epoch 0.2/2  left 1m15s  step 1/8   12%\x1b[K\r\n"
+                              "loss 1.500  train 25.0%  1000 img/s\x1b[J\r\x1b[1A\x1b[J"
+                              "epoch 1.0/2  loss 1.500  train 25.0%  test 50.00%  1000 img/s\r\n"
+                              "epoch 1.2/2  left 1m15s  step 5/8   62%\x1b[K\r\n"
+                              "loss 1.500  train 25.0%  test 50.00%\x1b[J\r\x1b[1A\x1b[J");
+    read_terminal(120, "xterm", text, sizeof text);
+    assert_non_null(strstr(text, "step 1/8   12% [\x1b[32m=====                                   "
+                                 "\x1b[0m]\x1b[K\r\n"));
+    assert_non_null(strstr(text, "test 50.00%  1000 img/s  data wait 2%  130 MB\x1b[J"));
+    setenv("NO_COLOR", "1", 1);
+    read_terminal(120, "xterm", text, sizeof text);
+    assert_non_null(strstr(text, "12% [=====   "));
+    unsetenv("NO_COLOR");
     read_terminal(200, "dumb", text, sizeof text);
     assert_null(strchr(text, '\x1b'));
 }
@@ -408,7 +419,7 @@ int main(void)
         cmocka_unit_test(replaces_a_file_whole),  cmocka_unit_test(leaves_no_temporaries),
         cmocka_unit_test(log_holds_whole_lines),  cmocka_unit_test(recognises_platforms),
         cmocka_unit_test(writes_log_and_summary), cmocka_unit_test(names_and_locks_directories),
-        cmocka_unit_test(prints_a_line_an_epoch), cmocka_unit_test(redraws_one_line_on_a_terminal),
+        cmocka_unit_test(prints_a_line_an_epoch), cmocka_unit_test(redraws_a_panel_on_a_terminal),
     };
     return cmocka_run_group_tests(tests, enter, leave);
 }

@@ -1,0 +1,30 @@
+// Small pictures in a page, as PNG inside it.
+#ifndef RUNTIME_PICTURES_H
+#define RUNTIME_PICTURES_H
+
+#include <stdint.h>
+
+#include "runtime/html.h"
+
+typedef struct Pictures {
+    int count, h, w, c;             // c: 1 grey, 3 colours
+    int shrink, source_w, source_c; // pixels of the source that become one; its row and channels
+    uint8_t *pixels;                // (count,h,w,c)
+} Pictures;
+
+// Black pictures for images (h,w,c), at most 64 pixels wide and high: larger ones are shrunk by a
+// whole number. Of two or more than three channels only the first, or the first three, are shown.
+// STATUS_IO if memory is short; there is nothing to free then.
+int pictures_allocate(Pictures *p, int count, int h, int w, int c, Error *e);
+void pictures_free(Pictures *p);
+
+// Sets picture i from an image (h,w,c).
+void pictures_set(Pictures *p, int i, const uint8_t *image);
+
+// The <img> of one picture; `text` says what it is to who cannot see it.
+void picture_write(Html *h, const Pictures *p, int i, const char *text);
+
+// All in one <img>, `columns` in a row with a gap between them.
+void pictures_write(Html *h, const Pictures *p, int columns, const char *text);
+
+#endif
