@@ -828,8 +828,11 @@ int session_end(Session *s, ModelFunction infer, void *model)
     s->last = session_evaluate(s, infer, model); // a signal to stop ends it at once
     s->evaluate_seconds += os_seconds() - began - (report_seconds(s) - report);
     if (!s->stop && !isfinite(s->last.loss)) diverged_evaluation(s, s->last.loss);
+    if (s->comm.ranks > 1 && s->options->profile) { // before the table is planned for anything else
+        run_clear(s->run);
+        kernels_distributed_print(stdout);
+    }
     if (s->run) write_results(s);
-    if (s->comm.ranks > 1 && s->options->profile) kernels_distributed_print(stdout);
     return s->stop ? 128 + s->stop : meets_target(s);
 }
 

@@ -230,6 +230,7 @@ int timing_report(Session *s, double (*step)(void *model), void *model)
                  .row_seconds = quick ? 1 : 5,
                  .warmup_seconds = quick ? 0.05 : 0.5},
     };
+    s->options->report = false; // nothing else may run meanwhile
     session_begin(s);
     time_training(&r);
     run_path(s->run, "file.tmp", path);
