@@ -230,7 +230,7 @@ void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor
                   dims, augment);
 }
 
-// Whether the device reads the split where it stays. It is brought there when it is asked for first.
+// Whether the device reads the split where it stays. It is brought there when first asked for.
 static bool on_device(Session *s, Split split)
 {
     Error e;
