@@ -159,6 +159,7 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
     check(comm_open(&s->comm, &e), &e);
     s->line.rank = s->comm.rank;
     s->program = p;
+    s->trained_groups = ALL_GROUPS;
     s->options = &s->line.options;
     options_parse(&s->line, own, own_count, p->usage, p->defaults, argc, argv);
     if ((s->options->selftest || s->options->bench) && s->comm.ranks > 1)
