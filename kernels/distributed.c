@@ -190,7 +190,7 @@ static void norm_act_forward(void *y, const Norm *n, const void *x, Activation a
 {
     if (syncs(d.channels)) {
         const double begun = norm_begin();
-        all.with.collectives->all_gather(all.gathered, n->stats, 3 * d.channels);
+        all.with.collectives->all_gather(all.gathered, n->stats, 3 * (int64_t)d.channels);
         device->norm_merge(n->stats, all.gathered, all.with.ranks, d.channels);
         norm_end(begun);
     }
@@ -203,7 +203,7 @@ static void norm_act_backward_sums(const Norm *n, const void *dy, const void *x,
     device->norm_act_backward_sums(n, dy, x, act, d);
     if (!syncs(d.channels)) return;
     const double begun = norm_begin();
-    all.with.collectives->all_reduce(n->sums, 2 * d.channels);
+    all.with.collectives->all_reduce(n->sums, 2 * (int64_t)d.channels);
     norm_end(begun);
 }
 

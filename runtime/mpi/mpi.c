@@ -5,7 +5,8 @@
 // the order of the ranks, so that bits do not depend on the algorithms that MPI chooses.
 //
 // The ranks watch each other in a ring: each hears from the one before it every BEAT seconds. MPI
-// itself says nothing of a process that was killed or stopped.
+// itself says nothing of a process that was killed or stopped. Each thread of MPI watches its own
+// trainer, which may hang alone.
 #include <assert.h>
 #include <mpi.h>
 #include <pthread.h>
@@ -43,7 +44,7 @@ static struct {
     int rank, ranks;
     CommLost *lost;
 
-    pthread_t thread;
+    pthread_t thread, trainer;
     pthread_mutex_t mutex; // for what follows
     pthread_cond_t posted, finished;
     Call *queue[QUEUE]; // posted and not yet done, in order
@@ -69,19 +70,22 @@ static struct {
     int before, after; // neighbours
     int64_t process;   // of the one before if it is on this machine, else 0
     double looked, heard, beat, gone;
+    double moved, used; // when this rank's trainer last did, the processor time it had then
     int in, out;
     MPI_Request receive, send;
 } ring;
 
+// A launcher that is told to end all drops what it has not read by then: it gets a moment for what
+// this process has said, and so does the message around the ring.
 static _Noreturn void end_all(int status)
 {
-    int sent = 0, ending = 1 + status;
+    int sent, ending = 1 + status;
     MPI_Request request;
     os_exit_after(5, status); // if MPI hangs
     MPI_Isend(&ending, 1, MPI_INT, ring.after, 0, mpi.beats, &request);
-    for (int i = 0; i < 100 && !sent; i++) {
+    for (int i = 0; i < 300; i++) {
         MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
-        if (!sent) os_sleep(1e-3);
+        os_sleep(1e-3);
     }
     MPI_Abort(MPI_COMM_WORLD, status);
     os_exit(status);
@@ -110,6 +114,7 @@ static void progress_calls(void)
     Call *const queue[QUEUE] = {mpi.queue[0], mpi.queue[1]};
     const int queued = mpi.queued;
     pthread_mutex_unlock(&mpi.mutex);
+    assert(queued <= QUEUE);
     int done[QUEUE] = {0};
     for (int i = 0; i < queued; i++) {
         if (!queue[i]->started) start_call(queue[i]);
@@ -119,12 +124,9 @@ static void progress_calls(void)
     pthread_mutex_lock(&mpi.mutex);
     const int now = mpi.queued; // there may be one more
     mpi.queued = 0;
-    for (int i = 0; i < now; i++) {
-        if (done[i])
-            mpi.queue[i]->done = true;
-        else
-            mpi.queue[mpi.queued++] = mpi.queue[i];
-    }
+    for (int i = 0; i < queued; i++) queue[i]->done = done[i];
+    for (int i = 0; i < now; i++)
+        if (!done[i]) mpi.queue[mpi.queued++] = mpi.queue[i];
     pthread_cond_broadcast(&mpi.finished);
     pthread_mutex_unlock(&mpi.mutex);
 }
@@ -152,11 +154,11 @@ static int watch_begin(const Comm *c, Error *e)
     MPI_Allgather(own, 2, MPI_INT64_T, all, 2, MPI_INT64_T, mpi.beats);
     ring.before = (c->rank + c->ranks - 1) % c->ranks;
     ring.after = (c->rank + 1) % c->ranks;
-    const bool local = all[2 * ring.before] == c->node && os_process_runs(all[2 * ring.before + 1]);
-    ring.process = local ? all[2 * ring.before + 1] : 0;
+    const int64_t node = all[2 * (size_t)ring.before], process = all[2 * (size_t)ring.before + 1];
+    ring.process = node == c->node && os_process_runs(process) ? process : 0;
     free(all);
     ring.send = MPI_REQUEST_NULL;
-    ring.looked = ring.heard = os_seconds();
+    ring.looked = ring.heard = ring.moved = os_seconds();
     listen_before();
     return STATUS_OK;
 }
@@ -170,12 +172,28 @@ static void look_at_process(double now)
         end_lost(ring.before, "is dead");
 }
 
+// A trainer computes or waits for the others. One that does neither waits for what does not come:
+// a driver, a file server, a thread of its own.
+static void look_at_trainer(double now)
+{
+    const double used = os_thread_seconds(mpi.trainer);
+    pthread_mutex_lock(&mpi.mutex);
+    const bool waiting = mpi.waiting;
+    pthread_mutex_unlock(&mpi.mutex);
+    if (waiting || used > ring.used) ring.moved = now;
+    ring.used = used;
+    if (now - ring.moved > LOST_AFTER) end_lost(mpi.rank, "has stood still for 30 seconds");
+}
+
 static void watch(void)
 {
     int heard, sent;
     const double now = os_seconds(), since = now - ring.looked;
     ring.looked = now;
-    if (since > 1) ring.heard += since; // it was this process that stood still
+    if (since > 1) { // it was this process that was stopped
+        ring.heard += since;
+        ring.moved += since;
+    }
     MPI_Test(&ring.receive, &heard, MPI_STATUS_IGNORE);
     if (heard) {
         if (ring.in) end_all(ring.in - 1); // it has said why
@@ -186,6 +204,7 @@ static void watch(void)
     if (now - ring.beat < BEAT) return;
     ring.beat = now;
     look_at_process(now);
+    look_at_trainer(now);
     MPI_Test(&ring.send, &sent, MPI_STATUS_IGNORE);
     if (sent) MPI_Isend(&ring.out, 1, MPI_INT, ring.after, 0, mpi.beats, &ring.send);
 }
@@ -422,6 +441,7 @@ static int start_thread(Comm *c, Error *e)
 {
     // Signals are the trainer's.
     sigset_t all, before;
+    mpi.trainer = pthread_self();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int code = pthread_create(&mpi.thread, NULL, communicate, c);
