@@ -38,6 +38,10 @@ static Config config = {.net = NET_AIRBENCH, .width = 1.0, .tta = -1};
 
 // Optimizer groups; also the slots of their learning rates in a step's values.
 enum { FILTERS = 1, NORM_BIASES, WHITENING_BIAS, HEAD, GROUPS };
+static unsigned group_bit(int group)
+{
+    return 1u << group;
+}
 
 // Learning rates. `images` is how many images' losses the gradient sums: each batch's mean
 // gradient is multiplied by it, so that the rates hold for any batch size.
@@ -286,12 +290,14 @@ static int64_t whitening_steps(const Session *s)
 
 static StepValues schedule(Model *m)
 {
-    const Session *s = m->s;
+    Session *s = m->s;
     StepValues v = session_values(s);
     const double factor = schedule_factor(s->options->schedule, s->step, s->steps);
     for (int g = FILTERS; g < GROUPS; g++) v.hyper[g] = (float)(base_lr(s->options, g) * factor);
     const int64_t n = whitening_steps(s);
     m->train_whitening = s->step < n;
+    s->trained_groups = ALL_GROUPS;
+    if (!m->train_whitening) s->trained_groups &= ~group_bit(WHITENING_BIAS);
     if (m->train_whitening)
         v.hyper[WHITENING_BIAS] = (float)(base_lr(s->options, WHITENING_BIAS) *
                                           schedule_factor(s->options->schedule, s->step, n));
@@ -503,18 +509,12 @@ static void backward(Model *m, int64_t n)
 
 // ---- update -------------------------------------------------------------------------------------
 
-static unsigned group_bit(int group)
-{
-    return 1u << group;
-}
-
 static void update(const Model *m)
 {
     const Options *o = m->s->options;
     const Tensors *t = &m->s->tensors;
     Param all[TENSORS_MAX], filters[TENSORS_MAX];
-    unsigned groups = ALL_GROUPS;
-    if (!m->train_whitening) groups &= ~group_bit(WHITENING_BIAS);
+    const unsigned groups = m->s->trained_groups;
 
     int n = tensors_params(t, groups, m->decay, all);
     // --clip-norm is in units of the mean loss's gradient

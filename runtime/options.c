@@ -34,7 +34,7 @@ static void add_shared(CommandLine *line)
         ARG_INT("threads", &o->threads, 0, 1024, "CPU threads; 0: all; never changes a result"),
         ARG_ONOFF("graph", &o->graph, "cuda: replay a step as one graph"),
         ARG_ONOFF("resident", &o->resident,
-                  "read images where they stay, on the GPU if half its memory will do"),
+                  "read images in place, on the GPU if half its memory suffices"),
         ARG_HEADING("Training"),
         ARG_DOUBLE("epochs", &o->epochs, 0.001, 1e6, "passes over the training images"),
         ARG_INT("steps", &o->steps, 0, 1e9, "optimizer steps instead; 0: by epochs"),

@@ -155,7 +155,7 @@ static void norms_json(const Session *s, Json *j, bool gradients, float *host)
 {
     json_object(j, gradients ? "grad_norm" : "weight_norm");
     for (const Tensor *t = s->tensors.list; t < s->tensors.list + s->tensors.count; t++)
-        if (t->kind == PARAMETER)
+        if (t->kind == PARAMETER && (!gradients || s->trained_groups >> t->group & 1))
             json_rounded(j, t->name, norm(s, gradients ? t->grad : t->master, host, t->n), 6);
     json_end(j);
 }

@@ -245,7 +245,11 @@ static void norms(Html *h, const ReportPage *p)
     for (size_t i = 0; i < weights->count; i++, v = json_next(v)) {
         html_row(h, v->key);
         html_number(h, "%.4g", number(weights, v->key));
-        html_number(h, "%.4g", number(json_get(record, "grad_norm"), v->key));
+        const JsonNode *gradients = json_get(record, "grad_norm");
+        if (json_get(gradients, v->key))
+            html_number(h, "%.4g", number(gradients, v->key));
+        else
+            html_number(h, "frozen");
         html_end_row(h);
     }
     html_end_table(h);

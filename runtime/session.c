@@ -167,6 +167,7 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
     s->line.rank = s->comm.rank;
     s->line.trainer = p->name;
     s->program = p;
+    s->trained_groups = ALL_GROUPS;
     s->options = &s->line.options;
     options_parse(&s->line, own, own_count, p->usage, p->defaults, argc, argv);
     if ((s->options->selftest || s->options->bench || s->options->predict) && s->comm.ranks > 1)

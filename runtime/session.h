@@ -65,6 +65,7 @@ typedef struct Session {
     char note[256];        // why the device is not the one hoped for
     int failed_operations; // of --selftest with another --dtype than fp32, which is checked first
     Tensors tensors;
+    unsigned trained_groups; // bit set: of the optimizer's groups, those that this step trains
     Feed feed;
     DeviceData sets[2]; // the splits that the device reads where they stay
     Tensor *metrics;    // (METRICS) loss and correct count of this rank since they were last read

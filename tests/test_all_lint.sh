@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # clang-tidy (.clang-tidy says what) and cppcheck over what reads files and the command line.
 . "$(dirname "$0")/lib.sh"
-sources=(data/*.c runtime/*.c)
+sources=(data/*.c runtime/*.c timing/*.c)
 if command -v clang-tidy >/dev/null; then
     for source in "${sources[@]}"; do
-        ok "clang-tidy $source" clang-tidy -quiet "$source" -- -std=gnu11 -D_GNU_SOURCE -I. -Wno-unknown-warning-option
+        ok "clang-tidy $source" clang-tidy -quiet "$source" -- -std=gnu11 -D_GNU_SOURCE -I. -march=native -Wno-unknown-warning-option
     done
 else
     skip "clang-tidy" "not installed"

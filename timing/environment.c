@@ -30,7 +30,7 @@ static int add_hash(Sha256 *s, const char *path, Error *e)
 
 void timing_hex(const uint8_t bytes[static 32], char text[static 65])
 {
-    for (int i = 0; i < 32; i++) snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    for (size_t i = 0; i < 32; i++) snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 }
 
 // Of the program and, with CUDA, of its library.

@@ -81,9 +81,11 @@ static void measure_jitter(Rows *r)
     for (int i = 0; i < WINDOWS; i++) {
         const double end = os_seconds() + 1e-3;
         double before = os_seconds(), now = before;
-        for (longest[i] = 0; now < end; before = now) {
+        longest[i] = 0;
+        while (now < end) {
             now = os_seconds();
             if (now - before > longest[i]) longest[i] = now - before;
+            before = now;
         }
         longest[i] *= 1e6;
     }
@@ -92,13 +94,13 @@ static void measure_jitter(Rows *r)
 
 static int measure_memory(Rows *r, int threads, Error *e)
 {
-    enum { FLOATS = 16 << 20 };
-    Triad t = {.n = FLOATS, .threads = 1};
-    t.a = calloc(3 * FLOATS, sizeof(float));
+    const size_t floats = 16 << 20;
+    Triad t = {.n = (int64_t)floats, .threads = 1};
+    t.a = calloc(3 * floats, sizeof(float));
     if (!t.a) return fail(e, STATUS_IO, "not enough memory to measure its bandwidth");
-    t.b = t.a + FLOATS, t.c = t.b + FLOATS;
-    memset(t.a, 0, 3 * FLOATS * sizeof(float));
-    const double gigabytes = 1e-9 * 3 * FLOATS * sizeof(float);
+    t.b = t.a + floats, t.c = t.b + floats;
+    memset(t.a, 0, 3 * floats * sizeof(float));
+    const double gigabytes = 1e-9 * (double)(3 * floats * sizeof(float));
     rows_measure(r, (Row){.name = "memory_1t", .unit = "GB/s", .kind = ROW_MICRO}, gigabytes, triad,
                  NULL, &t);
     t.threads = threads;

@@ -426,6 +426,7 @@ static void conv2d_pool_forward(void *y, uint8_t *argmax, float *stats, const vo
 {
     const ConvOutput o = {
         .y = y, .argmax = argmax, .stats = stats, .bias = bias, .act = act, .channels = d.cout};
+    if (!CPU_BF16 && conv_pool_forward_grey(&o, (const float *)x, (const float *)w, d)) return;
     forward(&o, x, w, true, d);
 }
 

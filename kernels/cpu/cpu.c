@@ -40,11 +40,12 @@ static bool planning;
 // Big blocks get huge pages: the TLB would otherwise limit strided access. NULL without memory.
 static void *allocate(size_t bytes)
 {
-    const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    const bool big = bytes >= HUGE_PAGE / 8;
     if (bytes > (size_t)os_memory_total()) return NULL;
+    if (big) bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     void *p;
-    if (posix_memalign(&p, alignment, bytes ? bytes : 1)) return NULL;
-    if (bytes >= HUGE_PAGE) madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    if (posix_memalign(&p, big ? HUGE_PAGE : ALIGNMENT, bytes ? bytes : 1)) return NULL;
+    if (big) madvise(p, bytes, MADV_HUGEPAGE);
     return p;
 }
 
