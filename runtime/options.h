@@ -64,8 +64,9 @@ typedef struct CommandLine {
 
 // Reads the arguments. `defaults` is called with what was given, to fill in the rest (use
 // options_given()); --help prints the values that result and exits. With --resume the run's own
-// options come first; with --eval-only and --predict those that --init FILE says its network has
-// stand in for what was not given. Exits with STATUS_USAGE, or STATUS_DATA if the run cannot be continued.
+// options come first; with --eval-only and --predict those of the network, which --init FILE names,
+// where no others were given. Exits with STATUS_USAGE, or with STATUS_DATA if the run cannot be
+// continued or the weights are another trainer's.
 void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
                    void (*defaults)(CommandLine *line), int argc, char **argv);
 bool options_given(const CommandLine *line, const void *value);
