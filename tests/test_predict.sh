@@ -2,7 +2,6 @@
 # Pictures in, classes out: ./predict with both trainers' models, folders, standard input, JSON, and
 # weights that do not say what they are.
 . "$(dirname "$0")/lib.sh"
-predict=$PWD/$BUILD/predict
 corpus=$PWD/tests/fuzz/corpus/image
 cd "$work" || exit 1
 
