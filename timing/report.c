@@ -223,7 +223,7 @@ int timing_report(Session *s, double (*step)(void *model), void *model)
         .step = step,
         .model = model,
         .threads = s->options->threads > 0 ? (int)s->options->threads : os_cpu_count(),
-        .step_seconds = quick ? 2 : 15,
+        .step_seconds = quick ? 5 : 15,
         .epoch_seconds = quick ? 5 : 60,
         .rows = {.batches = quick ? 30 : 100,
                  .batch_seconds = quick ? 2e-3 : 1e-2,
