@@ -1,4 +1,4 @@
-# nn.c: `make` builds the trainers and data/prepare; `make help` lists the rest.
+# nn.c: `make` builds the trainers, predict and data/prepare; `make help` lists the rest.
 #
 #   SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own
 #   PORTABLE=1   for any x86-64 processor: the CPU kernels for four instruction sets, one of which
@@ -43,7 +43,7 @@ ARCH_v3 := -march=x86-64-v3
 ARCH_v1 := -march=x86-64
 
 # Everything but the programs' own files.
-PROGRAMS := train_mlp train_cnn data/prepare
+PROGRAMS := train_mlp train_cnn predict data/prepare
 SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c timing/*.c kernels/*.c \
 	kernels/reference/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
@@ -62,7 +62,7 @@ BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /u
 all: $(PROGRAMS)
 
 help:
-	@echo 'make               train_mlp, train_cnn and data/prepare; the CUDA backend where nvcc is'
+	@echo 'make               train_mlp, train_cnn, predict, data/prepare; the CUDA backend where nvcc is'
 	@echo 'make train_cnn     one program'
 	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
 	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'

@@ -402,6 +402,12 @@ bool os_is_terminal(int fd)
     return term && *term && strcmp(term, "dumb") != 0 && isatty(fd);
 }
 
+bool os_wants_colors(void)
+{
+    const char *no_color = getenv("NO_COLOR");
+    return !no_color || !no_color[0];
+}
+
 int os_terminal_width(int fd)
 {
     struct winsize w;

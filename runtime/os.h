@@ -89,6 +89,8 @@ int os_stop_signal(void);
 // A terminal that understands cursor movement: a TTY, and TERM is neither unset nor "dumb".
 bool os_is_terminal(int fd);
 
+bool os_wants_colors(void); // NO_COLOR is not set: https://no-color.org
+
 // Columns of the terminal, 80 if unknown.
 int os_terminal_width(int fd);
 

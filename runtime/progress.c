@@ -97,11 +97,10 @@ static void clear_for_message(void)
 
 void display_open(Display *d, bool quiet)
 {
-    const char *no_color = getenv("NO_COLOR"); // https://no-color.org
     *d = (Display){
         .quiet = quiet,
         .terminal = os_is_terminal(STDOUT),
-        .colors = !no_color || !no_color[0],
+        .colors = os_wants_colors(),
     };
     open_display = d;
     error_before_message(clear_for_message);
