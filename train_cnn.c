@@ -17,6 +17,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/init.h"
+#include "runtime/predict.h"
 #include "runtime/selftest.h"
 #include "runtime/session.h"
 #include "timing/report.h"
@@ -244,12 +245,13 @@ static void declare(Model *m, Session *s)
 
 // ---- init ---------------------------------------------------------------------------------------
 
-// What the declarations do not say: the whitening filters come from the data.
+// What the declarations do not say: the whitening filters come from the data, or with --init from
+// there.
 static void init(Model *m)
 {
     const uint64_t seed = (uint64_t)m->s->options->seed;
     init_parameters(&m->s->tensors, k, seed);
-    if (config.net == NET_SIMPLE) return;
+    if (config.net == NET_SIMPLE || m->s->options->init) return;
     Error e;
     const int64_t images = m->s->data.embedded ? WHITENING_DRAWINGS : WHITENING_IMAGES;
     check(init_whitening(m->whiten, k, &m->s->data, images, WHITENING_EPS, &e), &e);
@@ -636,6 +638,8 @@ int main(int argc, char **argv)
         status = selftest(&s, forward_loss, gradient, &m, (double)grad_scale(&s));
     } else if (s.options->eval_only) {
         status = session_eval_only(&s, infer_tta, &m);
+    } else if (s.options->predict) {
+        status = predict(&s, infer_tta, &m);
     } else if (s.options->bench) {
         status = timing_report(&s, run_step, &m);
     } else {

@@ -16,6 +16,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/init.h"
+#include "runtime/predict.h"
 #include "runtime/selftest.h"
 #include "runtime/session.h"
 #include "timing/report.h"
@@ -300,6 +301,8 @@ int main(int argc, char **argv)
         status = selftest(&s, forward_loss, gradient, &m, 1.0 / (double)s.options->batch_size);
     } else if (s.options->eval_only) {
         status = session_eval_only(&s, infer, &m);
+    } else if (s.options->predict) {
+        status = predict(&s, infer, &m);
     } else if (s.options->bench) {
         status = timing_report(&s, run_step, &m);
     } else {

@@ -173,6 +173,7 @@ int dataset_open(Dataset *d, const char *dir, bool verify, Error *e)
     d->c = (int)h->c;
     d->classes = (int)h->classes;
     d->class_names = first_shard(d)->names;
+    d->crop = h->flags & SHARD_CROPPED;
     memcpy(d->mean, h->mean, sizeof d->mean);
     memcpy(d->std, h->std, sizeof d->std);
     memcpy(d->id, h->id, sizeof d->id);

@@ -27,6 +27,7 @@ typedef struct Dataset {
     int h, w, c, classes;
     float mean[4], std[4]; // of x/255 per channel of the train split; 0 and 1 past the last channel
     char **class_names;    // (classes)
+    bool crop;             // how pictures of another shape were made to fit: cut, else stretched
     uint8_t id[32];        // equal only for equal data
     DatasetStorage *storage[2];
 } Dataset;

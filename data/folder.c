@@ -1,26 +1,13 @@
 // A folder of images, one directory a class. Files that cannot be used are left out and listed;
-// the run fails if they are more than one in a hundred. This process reads the files; what looks at
-// their contents are the processes of data/sandbox.h.
+// the run fails if they are more than one in a hundred.
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/image.h"
-#include "data/sandbox.h"
-#include "data/scan.h"
+#include "data/decoder.h"
 #include "data/source.h"
-
-// For one image; the largest pictures need a few.
-enum { CPU_SECONDS = 30, STALL_SECONDS = 10 };
-
-// What the decoding processes make of an image.
-typedef struct Wanted {
-    int h, w, c; // h = 0: its size is asked for, no pixels
-    bool crop;
-    bool exact; // no other size will do
-} Wanted;
 
 typedef struct Folder {
     FolderOptions options;
@@ -28,105 +15,35 @@ typedef struct Folder {
     int64_t bad; // of what was left out, the files that look like images by their name
 
     const char *first_path; // of the image that gave the size
-    Wanted wanted;
-    Sandbox *sandbox;
-    int64_t put[2], taken[2]; // images that went into the sandbox, and came out
+    Decoder decoder;
+    DecoderQueue queue[2]; // of each split
 } Folder;
 
 // ---- decoding -----------------------------------------------------------------------------------
 
-static void full_path(const Folder *f, const ScanImage *entry, char path[8192])
+static void start_queues(Folder *f)
 {
-    snprintf(path, 8192, "%s/%s", f->scan.dir, entry->path);
+    for (int i = 0; i < 2; i++)
+        f->queue[i] = (DecoderQueue){.dir = f->scan.dir, .list = &f->scan.images[i]};
 }
 
-// In a decoding process.
-static void decode(const void *context, const uint8_t *bytes, size_t size, uint8_t *image,
-                   SandboxResult *r)
+static int open_decoder(Source *s, Folder *f, const Wanted *wanted, int64_t images, Error *e)
 {
-    const Wanted *want = context;
-    Error e = {0};
-    int h = 0, w = 0;
-    r->status = image_info(bytes, size, &h, &w, &e);
-    if (!r->status) {
-        r->h = h;
-        r->w = w;
-        if (want->exact && (h != want->h || w != want->w))
-            r->status = fail(&e, STATUS_DATA, "%dx%d", h, w);
-        else if (want->h)
-            r->status =
-                image_decode(image, want->h, want->w, want->c, want->crop, bytes, size, h, w, &e);
-    }
-    snprintf(r->reason, sizeof r->reason, "%.199s", r->status ? e.message : "");
-}
-
-static int open_sandbox(Source *s, Folder *f, int64_t images, Error *e)
-{
-    int workers = f->options.workers;
-    if (images < 64 * (int64_t)workers) workers = (int)(images / 64) + 1;
-    const SandboxConfig config = {
-        .work = decode,
-        .context = &f->wanted,
-        .out_bytes = (size_t)f->wanted.h * (size_t)f->wanted.w * (size_t)f->wanted.c,
-        .max_input = IMAGE_MAX_BYTES,
-        .workers = workers,
-        .cpu_seconds = CPU_SECONDS,
-        .stall_seconds = STALL_SECONDS,
-    };
-    const int status = sandbox_open(&f->sandbox, &config, e);
-    if (!status && !sandbox_strict(f->sandbox))
-        s->notice = "this system has no seccomp: images are decoded with limits on memory and time "
-                    "alone";
+    const int status = decoder_open(&f->decoder, wanted, images, f->options.workers, e);
+    s->notice = f->decoder.notice;
     return status;
-}
-
-// Reads files into the sandbox until it is full or the split ends.
-static int feed(Folder *f, Split split, Error *e)
-{
-    const ScanList *l = &f->scan.images[split];
-    uint8_t *input;
-    while (f->put[split] < l->n && (input = sandbox_input(f->sandbox))) {
-        ScanImage *entry = &l->list[f->put[split]];
-        char path[8192];
-        size_t size;
-        Error bad;
-        full_path(f, entry, path);
-        free(entry->bad); // from finding the size
-        entry->bad = NULL;
-        const int status = image_read(path, input, &size, &bad);
-        if (status == STATUS_IO) return fail(e, STATUS_IO, "%s: %s", path, bad.message);
-        if (!status)
-            sandbox_put(f->sandbox, size);
-        else if (!(entry->bad = strdup(bad.message)))
-            return fail(e, STATUS_IO, "no memory");
-        f->put[split]++;
-    }
-    return 0;
-}
-
-// The next image's entry and what became of it; *entry is NULL after the last one.
-static int take(Folder *f, Split split, ScanImage **entry, const uint8_t **image, SandboxResult *r,
-                Error *e)
-{
-    *entry = NULL;
-    int status = feed(f, split, e);
-    if (status || f->taken[split] == f->scan.images[split].n) return status;
-    *entry = &f->scan.images[split].list[f->taken[split]++];
-    if (!(*entry)->bad) return sandbox_take(f->sandbox, image, r, e);
-    *r = (SandboxResult){.status = STATUS_DATA};
-    snprintf(r->reason, sizeof r->reason, "%s", (*entry)->bad);
-    return 0;
 }
 
 // The size of all images, if none was asked for: that of the first one that is good.
 static int find_size(Source *s, Folder *f, Error *e)
 {
-    int status = open_sandbox(s, f, 1, e);
+    int status = open_decoder(s, f, &(Wanted){0}, 1, e);
+    start_queues(f);
     while (!status && s->h == 0) {
         const uint8_t *image;
         ScanImage *entry;
         SandboxResult r;
-        status = take(f, SPLIT_TRAIN, &entry, &image, &r, e);
+        status = decoder_next(&f->decoder, &f->queue[SPLIT_TRAIN], &entry, &image, &r, e);
         if (!status && !entry)
             status = fail(e, STATUS_DATA, "%s: not one image can be read", f->scan.dir);
         // A decoding process is not to be believed.
@@ -137,16 +54,14 @@ static int find_size(Source *s, Folder *f, Error *e)
         s->w = r.w;
         f->first_path = entry->path;
     }
-    sandbox_close(f->sandbox);
-    f->sandbox = NULL;
-    f->put[SPLIT_TRAIN] = f->taken[SPLIT_TRAIN] = 0;
+    decoder_close(&f->decoder);
     return status;
 }
 
 static int report_bad(const Source *s, Folder *f, const ScanImage *entry, const SandboxResult *r,
                       Error *e)
 {
-    if (f->wanted.exact && r->h && (r->h != s->h || r->w != s->w))
+    if (f->decoder.wanted.exact && r->h && (r->h != s->h || r->w != s->w))
         return fail(e, STATUS_DATA,
                     "images differ in size: %s is %dx%d, %s is %dx%d; give --size %dx%d or another",
                     entry->path, r->h, r->w, f->first_path, s->h, s->w, s->h, s->w);
@@ -167,7 +82,7 @@ static int folder_next(Source *s, Split split, uint8_t *image, int *label, Error
         const uint8_t *pixels = NULL;
         ScanImage *entry;
         SandboxResult r;
-        int status = take(f, split, &entry, &pixels, &r, e);
+        int status = decoder_next(&f->decoder, &f->queue[split], &entry, &pixels, &r, e);
         if (status || !entry) return status;
         if (r.status == 0) {
             assert(pixels);
@@ -192,7 +107,7 @@ static void folder_close(Source *s)
     Folder *f = s->state;
     if (!f) return;
     scan_close(&f->scan);
-    sandbox_close(f->sandbox);
+    decoder_close(&f->decoder);
     free(f);
     s->state = NULL;
 }
@@ -207,8 +122,9 @@ static int open_folder(Source *s, Folder *f, const char *dir, Error *e)
     for (int i = 0; i < 2; i++) s->count[i] = f->scan.images[i].n;
     s->classes = f->scan.class_count;
     s->class_names = f->scan.classes;
-    f->wanted = (Wanted){s->h, s->w, s->c, f->options.crop, f->options.h == 0};
-    return open_sandbox(s, f, s->count[0] + s->count[1], e);
+    const Wanted wanted = {s->h, s->w, s->c, f->options.crop, f->options.h == 0};
+    start_queues(f);
+    return open_decoder(s, f, &wanted, s->count[0] + s->count[1], e);
 }
 
 int folder_open(Source *s, const char *dir, const FolderOptions *o, Error *e)

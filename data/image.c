@@ -54,6 +54,31 @@ int image_read(const char *path, uint8_t *bytes, size_t *size, Error *e)
     return status;
 }
 
+// Up to the end.
+static int read_stream(int fd, uint8_t *bytes, size_t *size, Error *e)
+{
+    for (*size = 0; *size < IMAGE_MAX_BYTES;) {
+        const ssize_t n = read(fd, bytes + *size, IMAGE_MAX_BYTES - *size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_errno(e, open_status(errno), "cannot read");
+        if (n == 0) break;
+        *size += (size_t)n;
+    }
+    if (*size == 0) return fail(e, STATUS_DATA, "empty file");
+    if (*size == IMAGE_MAX_BYTES) return fail(e, STATUS_DATA, "64 MiB or larger");
+    return 0;
+}
+
+int image_read_named(const char *path, uint8_t *bytes, size_t *size, Error *e)
+{
+    if (strcmp(path, "-") == 0) return read_stream(STDIN_FILENO, bytes, size, e);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(e, open_status(errno), "cannot open");
+    const int status = read_stream(fd, bytes, size, e);
+    close(fd);
+    return status;
+}
+
 static uint32_t big32(const uint8_t *b)
 {
     return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];

@@ -16,9 +16,12 @@ enum {
 };
 
 // Sets bytes (IMAGE_MAX_BYTES) to the contents of a regular file. Fails with STATUS_DATA for what
-// is
-// wrong with the file. As below, the message is the reason alone, without the path.
+// is wrong with the file. As below, the message is the reason alone, without the path.
 int image_read(const char *path, uint8_t *bytes, size_t *size, Error *e);
+
+// The same for a path that the user gave: "-" is standard input, links are followed, and a pipe
+// will do.
+int image_read_named(const char *path, uint8_t *bytes, size_t *size, Error *e);
 
 // Checks the file's structure and sets the size of its image.
 int image_info(const uint8_t *bytes, size_t size, int *h, int *w, Error *e);

@@ -134,6 +134,7 @@ static int start_shard(Packer *p, Split split, Error *e)
     const int64_t left = p->config.most[split] - s->n;
     const int64_t n = left < p->images_per_shard ? left : p->images_per_shard;
     s->header = shard_header();
+    s->header.flags = p->config.crop ? SHARD_CROPPED : 0;
     s->header.h = (uint32_t)p->config.h;
     s->header.w = (uint32_t)p->config.w;
     s->header.c = (uint32_t)p->config.c;

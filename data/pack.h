@@ -11,6 +11,7 @@
 typedef struct PackConfig {
     int h, w, c, classes;
     char *const *class_names; // (classes)
+    bool crop;                // how pictures of another shape were made to fit
     int64_t most[2];          // images of each split at most; room for labels is kept by it
     int64_t shard_bytes;      // of images in a shard
     const char *options;      // what besides the images makes the data set, for its id

@@ -239,6 +239,7 @@ static int pack_source(Source *s, const char *command, int h, int w, double star
                                .c = v.c,
                                .classes = s->classes,
                                .class_names = s->class_names,
+                               .crop = o.crop,
                                .most = {s->count[0], s->count[1]},
                                .shard_bytes = o.shard_bytes,
                                .options = options,

@@ -29,6 +29,25 @@ static void *grow(void *array, int64_t n, int64_t *capacity, size_t element)
     return grown;
 }
 
+int scan_list_add(ScanList *l, const char *path, uint64_t key, int label, Error *e)
+{
+    ScanImage *list = grow(l->list, l->n, &l->capacity, sizeof *list);
+    if (!list) return no_memory(e);
+    l->list = list;
+    l->list[l->n] = (ScanImage){strdup(path), key, label, NULL};
+    return l->list[l->n++].path ? 0 : no_memory(e);
+}
+
+void scan_list_free(ScanList *l)
+{
+    for (int64_t i = 0; i < l->n; i++) {
+        free(l->list[i].path);
+        free(l->list[i].bad);
+    }
+    free(l->list);
+    *l = (ScanList){0};
+}
+
 int scan_leave_out(Scan *f, const char *path, const char *reason, Error *e)
 {
     LeftOut *list = grow(f->left_out, f->left_out_count, &f->left_out_capacity, sizeof *list);
@@ -59,12 +78,7 @@ static int add_image(Scan *f, Split split, const char *path, const char *inside,
     uint64_t key, where;
     hash_path(inside, &key, &where);
     if (!f->split && (double)where < f->test_fraction * 0x1p64) split = SPLIT_TEST;
-    ScanList *l = &f->images[split];
-    ScanImage *list = grow(l->list, l->n, &l->capacity, sizeof *list);
-    if (!list) return no_memory(e);
-    l->list = list;
-    l->list[l->n] = (ScanImage){strdup(path), key, label, NULL};
-    return l->list[l->n++].path ? 0 : no_memory(e);
+    return scan_list_add(&f->images[split], path, key, label, e);
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -94,7 +108,7 @@ static mode_t type_of(int dir, const struct dirent *entry)
     return fstatat(dir, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) ? 0 : st.st_mode & S_IFMT;
 }
 
-static bool is_image_name(const char *name)
+bool scan_is_image_name(const char *name)
 {
     static const char *const endings[] = {".jpg", ".jpeg", ".png", ".bmp"};
     const char *dot = strrchr(name, '.');
@@ -110,7 +124,7 @@ static const char *why_not(mode_t type, const char *name)
     if (type == S_IFLNK) return "a symbolic link";
     if (type == S_IFDIR) return "a directory inside a class";
     if (type != S_IFREG) return "not a regular file";
-    return is_image_name(name) ? NULL : "not .jpg, .jpeg, .png or .bmp";
+    return scan_is_image_name(name) ? NULL : "not .jpg, .jpeg, .png or .bmp";
 }
 
 // The next name that does not start with a dot; false at the end, and with *status set if the
@@ -268,13 +282,7 @@ char *scan_left_out(Scan *f, Error *e)
 
 void scan_close(Scan *f)
 {
-    for (int split = 0; split < 2; split++) {
-        for (int64_t i = 0; i < f->images[split].n; i++) {
-            free(f->images[split].list[i].path);
-            free(f->images[split].list[i].bad);
-        }
-        free(f->images[split].list);
-    }
+    for (int split = 0; split < 2; split++) scan_list_free(&f->images[split]);
     for (int64_t i = 0; i < f->left_out_count; i++) {
         free(f->left_out[i].path);
         free(f->left_out[i].reason);

@@ -25,6 +25,12 @@ typedef struct ScanList {
     int64_t n, capacity;
 } ScanList;
 
+// Adds a picture. STATUS_IO, as for no memory.
+int scan_list_add(ScanList *l, const char *path, uint64_t key, int label, Error *e);
+void scan_list_free(ScanList *l);
+
+bool scan_is_image_name(const char *name); // *.jpg, .jpeg, .png or .bmp
+
 typedef struct LeftOut {
     char *path, *reason;
 } LeftOut;

@@ -24,6 +24,8 @@ enum {
     SHARD_MAX_CLASSES = 65535,
 };
 
+enum { SHARD_CROPPED = 1 }; // a flag: pictures of another shape were cut to it, not stretched
+
 // The order of the sections in the file.
 enum { SECTION_LABELS, SECTION_NAMES, SECTION_COUNTS, SECTION_SUMS, SECTION_IMAGES, SECTIONS };
 

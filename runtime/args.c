@@ -9,7 +9,8 @@ enum { MAX_NAME = 64 };
 
 static bool is_option(const Arg *a)
 {
-    return a->type != ARG_TYPE_HEADING && a->type != ARG_TYPE_POSITIONAL;
+    return a->type != ARG_TYPE_HEADING && a->type != ARG_TYPE_POSITIONAL &&
+           a->type != ARG_TYPE_REST;
 }
 
 static size_t min3(size_t a, size_t b, size_t c)
@@ -154,6 +155,7 @@ static int parse_value(Arg *a, const char *text, Error *e)
         return 0;
     case ARG_TYPE_FLAG:
     case ARG_TYPE_HEADING:
+    case ARG_TYPE_REST:
         break;
     }
     return fail(e, STATUS_USAGE, "--%s takes no value; write --%s alone", a->name, a->name);
@@ -185,11 +187,24 @@ static int parse_option(Arg *table, size_t n, int argc, char **argv, int *i, Err
     return parse_value(a, argv[++*i], e);
 }
 
-static int parse_positional(Arg *table, size_t n, const char *text, Error *e)
+// What is moved to argv[1] and on never passes what is still to be read.
+static void list_add(Arg *a, char **argv, char *text)
 {
-    for (size_t i = 0; i < n; i++)
+    if (!a->given) *a->list = (ArgList){.item = argv + 1};
+    a->given = true;
+    a->list->item[a->list->count++] = text;
+}
+
+static int parse_positional(Arg *table, size_t n, char **argv, char *text, Error *e)
+{
+    for (size_t i = 0; i < n; i++) {
         if (table[i].type == ARG_TYPE_POSITIONAL && !table[i].given)
             return parse_value(&table[i], text, e);
+        if (table[i].type == ARG_TYPE_REST && (text[0] != '-' || text[1] == '\0')) {
+            list_add(&table[i], argv, text);
+            return 0;
+        }
+    }
     if (text[0] == '-')
         return fail(e, STATUS_USAGE, "unknown option %s; options start with --", text);
     return fail(e, STATUS_USAGE, "unexpected argument %s; --help lists all options", text);
@@ -200,7 +215,7 @@ int args_parse(Arg *table, size_t n, int argc, char **argv, Error *e)
     for (int i = 1; i < argc; i++) {
         const int status = strncmp(argv[i], "--", 2) == 0
                                ? parse_option(table, n, argc, argv, &i, e)
-                               : parse_positional(table, n, argv[i], e);
+                               : parse_positional(table, n, argv, argv[i], e);
         if (status) return status;
     }
     return 0;
@@ -228,6 +243,7 @@ static int format_name(const Arg *a, char *text, size_t size)
     case ARG_TYPE_HEADING:
         return 0;
     case ARG_TYPE_POSITIONAL:
+    case ARG_TYPE_REST:
         return snprintf(text, size, "  %s", a->name);
     case ARG_TYPE_FLAG:
         return snprintf(text, size, "  --%s", a->name);
@@ -269,6 +285,7 @@ static void format_default(const Arg *a, char *text, size_t size)
         break;
     case ARG_TYPE_FLAG:
     case ARG_TYPE_HEADING:
+    case ARG_TYPE_REST:
         break;
     }
 }
@@ -315,6 +332,7 @@ static void write_value(const Arg *a, const char *key, Json *j)
         json_string(j, key, *a->string);
         break;
     case ARG_TYPE_HEADING:
+    case ARG_TYPE_REST:
         break;
     }
 }
@@ -340,11 +358,6 @@ static bool same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-static double number_of(const JsonNode *v)
-{
-    return v->type == JSON_INT ? (double)v->integer : v->type == JSON_DOUBLE ? v->number : NAN;
-}
-
 static int choice_of(const Arg *a, const JsonNode *v)
 {
     for (int i = 0; v->type == JSON_STRING && a->choices[i]; i++)
@@ -360,14 +373,15 @@ static bool is_value(const Arg *a, const JsonNode *v)
     case ARG_TYPE_ONOFF:
         return v->type == JSON_BOOL;
     case ARG_TYPE_INT:
-        return v->type == JSON_INT && number_of(v) >= a->min && number_of(v) <= a->max;
+        return v->type == JSON_INT && json_number(v) >= a->min && json_number(v) <= a->max;
     case ARG_TYPE_DOUBLE:
-        return number_of(v) >= a->min && number_of(v) <= a->max;
+        return json_number(v) >= a->min && json_number(v) <= a->max;
     case ARG_TYPE_CHOICE:
         return choice_of(a, v) >= 0;
     case ARG_TYPE_STRING:
         return v->type == JSON_STRING || v->type == JSON_NULL;
     case ARG_TYPE_POSITIONAL:
+    case ARG_TYPE_REST:
     case ARG_TYPE_HEADING:
         break;
     }
@@ -380,7 +394,7 @@ static bool has_value(const Arg *a, const JsonNode *v)
     case ARG_TYPE_INT:
         return *a->integer == v->integer;
     case ARG_TYPE_DOUBLE:
-        return *a->real == number_of(v);
+        return *a->real == json_number(v);
     case ARG_TYPE_CHOICE:
         return *a->choice == choice_of(a, v);
     case ARG_TYPE_STRING:
@@ -398,7 +412,7 @@ static void set_value(Arg *a, const JsonNode *v)
         *a->integer = v->integer;
         break;
     case ARG_TYPE_DOUBLE:
-        *a->real = number_of(v);
+        *a->real = json_number(v);
         break;
     case ARG_TYPE_CHOICE:
         *a->choice = choice_of(a, v);

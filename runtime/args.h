@@ -26,7 +26,14 @@ typedef enum ArgType {
     ARG_TYPE_STRING,
     ARG_TYPE_CHOICE,     // one of a list of words; the value is its index
     ARG_TYPE_POSITIONAL, // an argument without --name; several are filled in the table's order
+    ARG_TYPE_REST,       // all further arguments without --name
 } ArgType;
+
+// Arguments that stay in argv, where they are moved to the front.
+typedef struct ArgList {
+    char **item; // (count)
+    int count;
+} ArgList;
 
 typedef struct Arg {
     ArgType type;
@@ -39,6 +46,7 @@ typedef struct Arg {
         double *real;
         const char **string; // points into argv once given
         int *choice;
+        ArgList *list;
     };
     double min, max;            // of numbers, inclusive; the largest int64_t or double: INFINITY
     const char *const *choices; // ends with NULL
@@ -82,6 +90,10 @@ typedef struct Arg {
     {                                                                                              \
         .type = ARG_TYPE_POSITIONAL, .name = (what), .meta = (what), .string = (string_ptr),       \
         .help = (text)                                                                             \
+    }
+#define ARG_REST(what, list_ptr, text)                                                             \
+    {                                                                                              \
+        .type = ARG_TYPE_REST, .name = (what), .meta = (what), .list = (list_ptr), .help = (text)  \
     }
 
 // True if -h or --help is among the arguments: print args_help() to stdout and exit 0.

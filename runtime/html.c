@@ -151,6 +151,18 @@ void html_text(Html *h, const char *format, ...)
     va_end(args);
 }
 
+void html_value(Html *h, const JsonNode *value)
+{
+    if (!value || value->type == JSON_NULL)
+        html_raw(h, "–");
+    else if (value->type == JSON_STRING)
+        html_text(h, "%s", value->string);
+    else if (value->type == JSON_BOOL)
+        html_raw(h, "%s", value->boolean ? "on" : "off");
+    else
+        html_raw(h, "%.6g", json_number(value));
+}
+
 void html_section(Html *h, const char *title)
 {
     html_raw(h, "<section>\n<h2>");

@@ -61,6 +61,9 @@ static void add_shared(CommandLine *line)
         ARG_STRING("resume", &o->resume, "DIR", "continue the run in DIR with its own options"),
         ARG_STRING("init", &o->init, "FILE", "start from these weights (safetensors)"),
         ARG_FLAG("eval-only", &o->eval_only, "test the weights of --init and leave"),
+        ARG_FLAG("predict", &o->predict, "classify pictures with the weights of --init and leave"),
+        ARG_REST("PICTURE...", &o->pictures, "files, folders or - for --predict; docs/predict.md"),
+        ARG_FLAG("json", &o->json, "with --predict: a JSON object for each picture"),
         ARG_DOUBLE("target-accuracy", &o->target_accuracy, 0, 1, "exit status 1 below it"),
         ARG_FLAG("selftest", &o->selftest, "check kernels and every gradient of the network"),
         ARG_FLAG("profile", &o->profile,
@@ -87,8 +90,9 @@ static bool is_one_of(const char *name, const char *const *list)
 
 static ArgResume resume_kind(const char *name)
 {
-    static const char *const aside[] = {"verify",   "out",   "init",  "resume", "eval-only",
-                                        "selftest", "bench", "quick", "quiet",  NULL};
+    static const char *const aside[] = {"verify",    "out",     "init",  "resume",
+                                        "eval-only", "predict", "json",  "selftest",
+                                        "bench",     "quick",   "quiet", NULL};
     // The data set is compared by what it holds; threads and devices change no result by much.
     static const char *const free_options[] = {"data", "device",          "threads", "save-every",
                                                "keep", "target-accuracy", "report",  NULL};
@@ -113,17 +117,82 @@ static void restore(CommandLine *line)
 {
     Error e;
     const Options *o = &line->options;
-    if (o->out || o->init || o->eval_only || o->selftest || o->bench)
+    if (o->out || o->init || o->eval_only || o->predict || o->selftest || o->bench)
         die(STATUS_USAGE, "--resume continues a run in its directory; leave out %s",
             o->out         ? "--out"
             : o->init      ? "--init"
             : o->eval_only ? "--eval-only"
+            : o->predict   ? "--predict"
             : o->selftest  ? "--selftest"
                            : "--bench");
     check(open_checkpoint(&line->checkpoint, o->resume, line->rank, &e), &e);
     const JsonNode *options = json_get(line->checkpoint.record.root, "options");
     if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
     check(args_restore(line->table, line->count, options, resume_kind, o->resume, &e), &e);
+}
+
+// ---- the network of --init ----------------------------------------------------------------------
+
+static ArgResume unless_given(const char *name)
+{
+    (void)name;
+    return ARG_FREE;
+}
+
+// Besides the program's own options, whether training mirrors decides the views of an evaluation.
+static Arg *augment_option(CommandLine *line)
+{
+    Arg *a = line->table;
+    while (a->value != &line->options.augment) a++;
+    return a;
+}
+
+int options_network_json(const CommandLine *line, Json *j, Error *e)
+{
+    json_object(j, NULL);
+    args_json(line->table, line->own_count, j);
+    json_string(j, "augment", line->options.augment);
+    json_end(j);
+    return json_finish(j, e);
+}
+
+static void restore_network(CommandLine *line)
+{
+    Error e;
+    const char *path = line->options.init;
+    ModelInfo *m = &line->model;
+    check(model_info_read(m, path, &e), &e);
+    if (m->trainer[0] && strcmp(m->trainer, line->trainer) != 0)
+        die(STATUS_DATA, "%s is a network of %s; give it to ./%s", path, m->trainer, m->trainer);
+    if (m->options.root) {
+        Arg *augment = augment_option(line);
+        const JsonNode *root = m->options.root;
+        check(args_restore(line->table, line->own_count, root, unless_given, path, &e), &e);
+        check(args_restore(augment, 1, root, unless_given, path, &e), &e);
+    }
+    if (line->options.predict && !line->options.data && !m->described)
+        die(STATUS_USAGE,
+            "%s does not say its classes and input: add --data DIR, the data set that it was "
+            "trained on, or the metadata that docs/predict.md lists",
+            path);
+}
+
+// ---- all together -------------------------------------------------------------------------------
+
+static void check_predict(const Options *o)
+{
+    if (o->pictures.count && !o->predict)
+        die(STATUS_USAGE, "unexpected argument %s; --help lists all options", o->pictures.item[0]);
+    if (o->json && !o->predict) die(STATUS_USAGE, "--json is how --predict answers; add that");
+    if (!o->predict) return;
+    if (o->eval_only || o->selftest || o->bench)
+        die(STATUS_USAGE, "--predict classifies pictures alone; leave out %s",
+            o->eval_only  ? "--eval-only"
+            : o->selftest ? "--selftest"
+                          : "--bench");
+    if (!o->init) die(STATUS_USAGE, "--predict takes given weights; add --init FILE.safetensors");
+    if (!o->pictures.count)
+        die(STATUS_USAGE, "--predict needs pictures: files, folders, or - for standard input");
 }
 
 static void check_together(const CommandLine *line)
@@ -141,6 +210,7 @@ static void check_together(const CommandLine *line)
     if (o->quick && !o->bench) die(STATUS_USAGE, "--quick shortens --bench; add that");
     if (o->eval_only && !o->init)
         die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
+    check_predict(o);
 }
 
 void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
@@ -150,11 +220,13 @@ void options_parse(CommandLine *line, const Arg *own, size_t own_count, const ch
     const bool help = args_help_asked(argc, argv);
     line->options.graph = line->options.resident = line->options.report = true;
     add_args(line, own, own_count);
+    line->own_count = own_count;
     add_shared(line);
     const int status = args_parse(line->table, line->count, argc, argv, &e);
     if (!help) check(status, &e);
     if (!help) check_together(line);
     if (!help && line->options.resume) restore(line);
+    if (!help && (line->options.eval_only || line->options.predict)) restore_network(line);
     defaults(line);
     if (help) {
         args_help(line->table, line->count, stdout, usage);

@@ -6,6 +6,7 @@
 #include "kernels/kernels.h"
 #include "runtime/args.h"
 #include "runtime/checkpoint.h"
+#include "runtime/model_info.h"
 
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_TRIANGLE, SCHEDULE_COSINE } Schedule;
 typedef enum { OPTIMIZER_SGD, OPTIMIZER_ADAMW, OPTIMIZER_MUON } Optimizer;
@@ -35,6 +36,8 @@ typedef struct Options {
     const char *out, *init, *resume;
     int64_t save_every, keep; // checkpoints
     bool eval_only;
+    bool predict, json; // `pictures`
+    ArgList pictures;
     double target_accuracy;
     bool selftest, profile, report, bench, quick, quiet;
 } Options;
@@ -44,11 +47,13 @@ extern const char *const dtype_names[];
 // A program's whole command line: the shared options, then its own.
 enum { ARGS_MAX = 64 };
 typedef struct CommandLine {
-    int rank;        // of several processes: rank 0 alone takes the lock of --resume
-    Options options; // set to the program's defaults before options_parse()
+    int rank;            // of several processes: rank 0 alone takes the lock of --resume
+    const char *trainer; // the program's name
+    Options options;     // set to the program's defaults before options_parse()
     Arg table[ARGS_MAX];
-    size_t count;
-    Checkpoint checkpoint; // of --resume, opened; the options' strings point into it
+    size_t count, own_count; // all, and the program's own, which come first
+    ModelInfo model;         // of --init, read for --eval-only and --predict
+    Checkpoint checkpoint;   // of --resume, opened; the options' strings point into it
 } CommandLine;
 
 // Inside `defaults`: sets an option that the user did not give.
@@ -59,10 +64,15 @@ typedef struct CommandLine {
 
 // Reads the arguments. `defaults` is called with what was given, to fill in the rest (use
 // options_given()); --help prints the values that result and exits. With --resume the run's own
-// options come first. Exits with STATUS_USAGE, or STATUS_DATA if the run cannot be continued.
+// options come first; with --eval-only and --predict those of the network, which --init FILE names,
+// where no others were given. Exits with STATUS_USAGE, or with STATUS_DATA if the run cannot be
+// continued or the weights are another trainer's.
 void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
                    void (*defaults)(CommandLine *line), int argc, char **argv);
 bool options_given(const CommandLine *line, const void *value);
+
+// Adds the options that make the network what it is in an evaluation, as a finished object.
+int options_network_json(const CommandLine *line, Json *j, Error *e);
 
 // "none", or a list such as "flip=alternate,translate=2,cutout=8,brightness=0.1,contrast=0.1".
 // "auto" is translate=2 with flip=alternate for colour pictures.

@@ -22,6 +22,9 @@ void os_yield(void);           // to another thread that wants this processor
 enum { OS_TIMESTAMP_SIZE = 18 };
 void os_timestamp(char text[static OS_TIMESTAMP_SIZE]);
 
+// The same of a file's last change.
+void os_file_timestamp(const char *path, char text[static OS_TIMESTAMP_SIZE]);
+
 // Creates the directory and its missing parents, for good: names are synced. One that exists is
 // fine. Fails with STATUS_IO.
 int os_make_dirs(const char *path, Error *e);
@@ -73,6 +76,9 @@ int os_append(int fd, const void *data, size_t size, int64_t *end);
 // process holds it.
 int os_lock(int *fd, const char *dir, Error *e);
 
+// Whether a process holds it now.
+bool os_locked(const char *dir);
+
 int64_t os_process(void);              // its number
 bool os_process_runs(int64_t process); // false once it has ended, waited for or not
 
@@ -90,6 +96,8 @@ int os_stop_signal(void);
 
 // A terminal that understands cursor movement: a TTY, and TERM is neither unset nor "dumb".
 bool os_is_terminal(int fd);
+
+bool os_wants_colors(void); // NO_COLOR is not set: https://no-color.org
 
 // Columns of the terminal, 80 if unknown.
 int os_terminal_width(int fd);

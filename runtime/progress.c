@@ -28,7 +28,7 @@ __attribute__((format(printf, 3, 4))) static void add(char line[static LINE_SIZE
     snprintf(line + used, LINE_SIZE - (size_t)used, "%*s%s", gap, "", field);
 }
 
-static void format_seconds(double seconds, char text[static 16])
+void format_seconds(double seconds, char text[static 16])
 {
     const int64_t s = (int64_t)(seconds + 0.5);
     const int m = (int)(s / 60 % 60), h = (int)(s / 3600 % 10000);
@@ -97,11 +97,10 @@ static void clear_for_message(void)
 
 void display_open(Display *d, bool quiet)
 {
-    const char *no_color = getenv("NO_COLOR"); // https://no-color.org
     *d = (Display){
         .quiet = quiet,
         .terminal = os_is_terminal(STDOUT),
-        .colors = !no_color || !no_color[0],
+        .colors = os_wants_colors(),
     };
     open_display = d;
     error_before_message(clear_for_message);

@@ -12,6 +12,7 @@
 #include "runtime/model_file.h"
 #include "runtime/mounts.h"
 #include "runtime/os.h"
+#include "runtime/predict.h"
 #include "runtime/report.h"
 #include "runtime/resume.h"
 #include "timing/count.h"
@@ -57,9 +58,15 @@ static void open_data(Session *s)
         warn("%s is on a Windows drive, where reading is slow: cp -r '%s' ~/", o->data, o->data);
     if (o->data)
         check(dataset_open(&s->data, o->data, o->verify, &e), &e);
+    else if (o->predict)
+        s->data = s->line.model.data;
     else
         dataset_open_embedded(&s->data, p->h, p->w, p->c, p->n_train, p->n_test, 1);
-    fit_batch_size(s);
+    check(model_info_apply(&s->line.model, &s->data, &e), &e);
+    if (o->predict)
+        predict_open(s);
+    else
+        fit_batch_size(s);
     share_batch(s);
     check(options_augment(&s->augment, o->augment, s->data.c, &e), &e);
 }
@@ -158,13 +165,16 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
     s->started = os_seconds();
     check(comm_open(&s->comm, &e), &e);
     s->line.rank = s->comm.rank;
+    s->line.trainer = p->name;
     s->program = p;
     s->trained_groups = ALL_GROUPS;
     s->options = &s->line.options;
     options_parse(&s->line, own, own_count, p->usage, p->defaults, argc, argv);
-    if ((s->options->selftest || s->options->bench) && s->comm.ranks > 1)
+    if ((s->options->selftest || s->options->bench || s->options->predict) && s->comm.ranks > 1)
         die(STATUS_USAGE, "%s needs one process; leave out the launcher",
-            s->options->selftest ? "--selftest" : "--bench");
+            s->options->selftest ? "--selftest"
+            : s->options->bench  ? "--bench"
+                                 : "--predict");
     open_data(s);
     set_length(s);
     if (s->options->resume) resume_check(s);
@@ -240,7 +250,7 @@ static bool on_device(Session *s, Split split)
     return s->sets[split].images != NULL;
 }
 
-static void feed_load(Session *s, Split split, const Batch *b)
+void feed_load(Session *s, Split split, const Batch *b)
 {
     const Kernels *k = s->kernels;
     const size_t stride = (size_t)s->data.h * (size_t)s->data.w * (size_t)s->data.c;
@@ -373,6 +383,53 @@ static void print_banner(const Session *s)
     if (s->options->resume) printf("resume   after step %lld\n", (long long)s->step + 1);
 }
 
+// What run.json and summary.json both say.
+static void write_network(const Session *s, Json *j)
+{
+    json_string(j, "trainer", s->program->name);
+    json_string(j, "network", s->network);
+    json_int(j, "parameters", tensors_parameter_count(&s->tensors));
+    json_rounded(j, "flop_per_image", s->plan.flop / (double)s->options->batch_size, 6);
+}
+
+static void write_setup(const Session *s, Json *j)
+{
+    json_int(j, "seed", s->options->seed);
+    json_string(j, "device", s->kernels->description);
+    json_string(j, "device_kind", s->kernels->device);
+    json_string(j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
+    json_string(j, "platform", os_platform());
+    json_string(j, "data", s->data.source);
+    json_string(j, "compiler", __VERSION__);
+    json_int(j, "ranks", s->comm.ranks);
+}
+
+static void write_options(const Session *s, Json *j)
+{
+    json_object(j, "options");
+    args_json(s->line.table, s->line.count, j);
+    json_end(j);
+}
+
+static int write_start(const Session *s, Error *e)
+{
+    Json j = {0};
+    char started[OS_TIMESTAMP_SIZE];
+    os_timestamp(started);
+    json_object(&j, NULL);
+    json_string(&j, "started", started);
+    write_network(s, &j);
+    json_int(&j, "planned_steps", s->steps);
+    json_rounded(&j, "planned_epochs", s->epochs, 6);
+    write_setup(s, &j);
+    write_options(s, &j);
+    json_end(&j);
+    int status = json_finish(&j, e);
+    if (status == STATUS_OK) status = run_write(s->run, "run.json", &j, e);
+    json_free(&j);
+    return status;
+}
+
 static void open_run(Session *s)
 {
     Error e;
@@ -383,6 +440,7 @@ static void open_run(Session *s)
         checkpoint_clean(o->resume, s->step + 1);
     } else {
         check(run_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
+        check(write_start(s, &e), &e);
     }
 }
 
@@ -659,45 +717,18 @@ void session_test(Session *s, ModelFunction infer, void *model)
 
 // ---- the end ------------------------------------------------------------------------------------
 
-enum { METADATA_MAX = 6 };
-
-static int classes_json(const Session *s, Json *j, Error *e)
-{
-    json_array(j, NULL);
-    for (int i = 0; i < s->data.classes; i++) json_string(j, NULL, s->data.class_names[i]);
-    json_end(j);
-    return json_finish(j, e);
-}
-
-static int channels_json(const Session *s, const float *value, Json *j, Error *e)
-{
-    json_array(j, NULL);
-    for (int i = 0; i < s->data.c; i++) json_rounded(j, NULL, (double)value[i], 9);
-    json_end(j);
-    return json_finish(j, e);
-}
-
-// What a reader of the weights needs: network, classes and how inputs are normalised.
 int session_save_model(Session *s, const char *path, Error *e)
 {
-    const Dataset *d = &s->data;
-    Json classes = {0}, mean = {0}, std = {0};
-    char input[64];
-    snprintf(input, sizeof input, "%dx%dx%d", d->h, d->w, d->c);
-    int status = classes_json(s, &classes, e);
-    if (status == STATUS_OK) status = channels_json(s, d->mean, &mean, e);
-    if (status == STATUS_OK) status = channels_json(s, d->std, &std, e);
-    if (status == STATUS_OK) {
-        const SafeMetadata metadata[METADATA_MAX] = {
-            {"format", "pt"},       {"nn.network", s->network},
-            {"nn.input", input},    {"nn.classes", classes.text},
-            {"nn.mean", mean.text}, {"nn.std", std.text},
-        };
-        status = model_save(&s->tensors, s->kernels, path, metadata, METADATA_MAX, e);
-    }
-    json_free(&classes);
-    json_free(&mean);
-    json_free(&std);
+    Json options = {0};
+    const ModelSave save = {
+        .trainer = s->program->name,
+        .network = s->network,
+        .options = &options,
+        .data = &s->data,
+    };
+    int status = options_network_json(&s->line, &options, e);
+    if (status == STATUS_OK) status = model_info_save(&save, &s->tensors, s->kernels, path, e);
+    json_free(&options);
     return status;
 }
 
@@ -718,10 +749,7 @@ static void write_seconds(const Session *s, Json *j)
 int session_summary(const Session *s, Json *j, Error *e)
 {
     json_object(j, NULL);
-    json_string(j, "trainer", s->program->name);
-    json_string(j, "network", s->network);
-    json_int(j, "parameters", tensors_parameter_count(&s->tensors));
-    json_rounded(j, "flop_per_image", s->plan.flop / (double)s->options->batch_size, 6);
+    write_network(s, j);
     json_rounded(j, "test_accuracy", s->last.accuracy, 6);
     json_rounded(j, "test_loss", s->last.loss, 6);
     if (s->best_accuracy >= 0) {
@@ -738,17 +766,9 @@ int session_summary(const Session *s, Json *j, Error *e)
     json_rounded(j, "loader_wait_seconds", loader_wait_seconds(s->loader), 6);
     write_seconds(s, j);
     json_int(j, "peak_memory_bytes", os_memory_peak());
-    json_int(j, "seed", s->options->seed);
-    json_string(j, "device", s->kernels->description);
-    json_string(j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
-    json_string(j, "platform", os_platform());
-    json_string(j, "data", s->data.source);
-    json_string(j, "compiler", __VERSION__);
-    json_int(j, "ranks", s->comm.ranks);
+    write_setup(s, j);
     if (s->stop) json_int(j, "stopped_by_signal", s->stop);
-    json_object(j, "options");
-    args_json(s->line.table, s->line.count, j);
-    json_end(j);
+    write_options(s, j);
     json_end(j);
     return json_finish(j, e);
 }
@@ -780,6 +800,8 @@ static void print_next(const Session *s)
 {
     const char *dir = run_dir(s->run);
     if (s->report) printf("look     scripts/open_report.sh %s\n", dir);
+    printf("predict  ./predict %s PICTURE...\n", dir);
+    if (strncmp(dir, "runs/", 5) == 0) printf("all runs scripts/runs.sh\n");
     if (s->step + 1 < s->steps) printf("go on    ./%s --resume %s\n", s->program->name, dir);
 }
 
@@ -845,25 +867,8 @@ void session_load_init(Session *s)
     if (o->resume) resume_load(s);
 }
 
-// Class numbers mean something only if the classes are the model's.
-static void check_classes(const Session *s)
-{
-    Error e;
-    SafeFile f;
-    Json classes = {0};
-    check(classes_json(s, &classes, &e), &e);
-    check(safetensors_open(&f, s->options->init, &e), &e);
-    const char *of_model = safetensors_metadata(&f, "nn.classes");
-    if (of_model && strcmp(of_model, classes.text) != 0)
-        die(STATUS_DATA, "%s was trained on the classes %.200s, but %s has %.200s",
-            s->options->init, of_model, s->data.source, classes.text);
-    safetensors_close(&f);
-    json_free(&classes);
-}
-
 int session_eval_only(Session *s, ModelFunction infer, void *model)
 {
-    check_classes(s);
     s->last = session_evaluate(s, infer, model);
     if (!isfinite(s->last.loss))
         die(STATUS_DIVERGED, "the test loss of %s is %g", s->options->init, s->last.loss);
@@ -875,6 +880,7 @@ int session_eval_only(Session *s, ModelFunction infer, void *model)
 void session_close(Session *s)
 {
     if (s->loader) loader_close(s->loader);
+    predict_close(s);
     snapshot_free(&s->snapshot);
     checkpoint_close(&s->line.checkpoint);
     if (s->ema) s->kernels->release(s->ema);
@@ -882,6 +888,7 @@ void session_close(Session *s)
     for (int i = 0; i < 2; i++) device_data_release(&s->sets[i], s->kernels);
     tensors_release(&s->tensors, s->kernels);
     dataset_close(&s->data);
+    model_info_free(&s->line.model);
     s->kernels->close();
     comm_close(&s->comm);
 }

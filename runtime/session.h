@@ -51,6 +51,7 @@ typedef struct Evaluation {
 } Evaluation;
 
 typedef struct Report Report;
+typedef struct Predictor Predictor;
 
 typedef struct Session {
     const Program *program;
@@ -77,6 +78,7 @@ typedef struct Session {
     const Tensor *logits; // (batch,classes) of `infer`, fp32; the network's are `logit_scale` times
     float logit_scale;
     Report *report;        // runtime/report.h; NULL: none
+    Predictor *predictor;  // runtime/predict.h; NULL: none
     ProfileReport profile; // of --profile, after the last step
 
     int64_t steps, steps_per_epoch;
@@ -124,6 +126,9 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
 // The current batch as the network's input: x (n,h,w,c) element and labels (n).
 void feed_gather(const Feed *f, const Kernels *k, const Dataset *d, const Tensor *x,
                  const Tensor *labels, Augment augment);
+
+// Brings a batch of the split to the device; one with images may be of another.
+void feed_load(Session *s, Split split, const Batch *b);
 
 // Loads a fixed batch of the first `n` training images, without a run: for --selftest.
 void session_load_fixed(Session *s, int64_t n);

@@ -10,6 +10,7 @@ BUILD=${BUILD:-build/native}
 SANITIZE=${SANITIZE:-}
 train_cnn=$PWD/$BUILD/train_cnn
 train_mlp=$PWD/$BUILD/train_mlp
+predict=$PWD/$BUILD/predict
 prepare=$PWD/$BUILD/data/prepare
 shared=${NN_TEST_DATA:-$PWD/../shared/data} # real data, where a checkout has it
 work=$(mktemp -d)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The commands that docs/wsl.md and docs/containers.md show, as they stand, but for two steps of
-# training each: in a folder like a checkout, with `docker` and what is not to be waited for played
+# The commands that docs/wsl.md, docs/containers.md and docs/predict.md show, as they stand, but for
+# two steps of training each: in a folder like a checkout, with `docker` and what is not to be waited for played
 # by scripts that hold them to the Dockerfile and the Makefile.
 . "$(dirname "$0")/lib.sh"
 tree=$work/tree bin=$work/bin home=$work/home checkout=$PWD
@@ -69,7 +69,7 @@ done
 
 # Lines of code blocks without a language, with a pattern; lines that end in \ or | with the next.
 lines() { # lines FILE PATTERN
-    awk -v pattern="$2" '/^```/ {code = !code && $0 == "```"; next}
+    awk -v pattern="$2" '/^```/ {code = !fence && $0 == "```"; fence = !fence; next}
         code {line = line $0}
         code && /\\$/ {sub(/\\$/, "", line); next}
         code && /\|$/ {next}
@@ -85,4 +85,11 @@ commands() { # commands FILE PATTERN AT-LEAST
 }
 commands docs/wsl.md '[.]/(train_|data/prepare)' 6
 commands docs/containers.md '^(docker|podman) ' 8
+
+ln -s "$predict" "$tree/predict"
+mkdir -p "$tree/photos" && cp -r "$home/photos" "$tree/photos/test"
+for class in cat dog; do cp "$home/photos/$class/1.bmp" "$tree/$class.jpg"; done
+"$train_cnn" --data "$tree/data/photos" --net simple --width 0.03 --steps 1 --out "$work/weights" --quiet >/dev/null
+cp "$work/weights/model.safetensors" "$tree/weights.safetensors"
+commands docs/predict.md '[.]/(train_|predict)' 7
 finish

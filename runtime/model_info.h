@@ -1,0 +1,36 @@
+// What a model file says besides its weights, as its metadata: which trainer and network it is for,
+// its classes, and how a picture becomes its input. docs/runs.md lists the keys.
+#ifndef RUNTIME_MODEL_INFO_H
+#define RUNTIME_MODEL_INFO_H
+
+#include "data/dataset.h"
+#include "runtime/json.h"
+#include "runtime/model_file.h"
+
+typedef struct ModelInfo {
+    char trainer[32];     // "train_cnn"; empty: the file does not say
+    JsonDocument options; // of the network, an object as args_json() writes; no root: not there
+    bool described;       // `data` is set
+    Dataset data;         // without images: source (the path), h, w, c, classes, mean, std, crop
+    JsonDocument classes; // what data.class_names point into
+} ModelInfo;
+
+// STATUS_DATA for a damaged file and for metadata that cannot be; those that are not there, as in a
+// file that PyTorch wrote, are no error.
+int model_info_read(ModelInfo *m, const char *path, Error *e);
+void model_info_free(ModelInfo *m);
+
+// For an evaluation of the model on `d`: takes the model's mean and std. STATUS_DATA if its classes
+// are others; class numbers mean something only together with their names.
+int model_info_apply(const ModelInfo *m, Dataset *d, Error *e);
+
+// Writes the weights with all this. `options` is a finished object.
+typedef struct ModelSave {
+    const char *trainer, *network;
+    const Json *options;
+    const Dataset *data;
+} ModelSave;
+int model_info_save(const ModelSave *m, const Tensors *t, const Kernels *k, const char *path,
+                    Error *e);
+
+#endif

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Pictures in, classes out: ./predict with both trainers' models, folders, standard input, JSON, and
+# weights that do not say what they are.
+. "$(dirname "$0")/lib.sh"
+corpus=$PWD/tests/fuzz/corpus/image
+cd "$work" || exit 1
+
+# 24x16 BMPs of three classes that are brighter and brighter, with noise that confuses neighbours.
+# Both ends, which --crop cuts off, are as bright as the next class.
+awk 'BEGIN {
+    srand(7)
+    split("dark middle light", name, " ")
+    for (class = 1; class <= 3; class++)
+        for (i = 1; i <= 60; i++) {
+            text = "BM\\x36\\4\\0\\0\\0\\0\\0\\0\\x36\\0\\0\\0\\x28\\0\\0\\0\\x18\\0\\0\\0\\x10\\0\\0\\0\\1\\0\\x18\\0\\0\\0\\0\\0\\x80\\4\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0"
+            shift_of = 90 * (rand() - 0.5)
+            for (p = 0; p < 384; p++) {
+                x = p % 24
+                here = x < 4 || x >= 20 ? class % 3 + 1 : class
+                for (c = 0; c < 3; c++) text = text sprintf("\\x%02x", 60 * here + shift_of + 40 * (rand() - 0.5))
+            }
+            print (i <= 40 ? "train/" : "test/") name[class] "/" i ".bmp " text
+        }
+}' >pictures.txt
+mkdir -p photos/{train,test}/{dark,middle,light}
+while IFS=' ' read -r name text; do printf '%b' "$text" >"photos/$name"; done <pictures.txt
+ok "pictures" "$prepare" folder photos --size 16x16 --crop --out cropped
+ok "pictures, grey and stretched" "$prepare" folder photos --grey --size 10x14 --out grey
+ok "a convolutional network" "$train_cnn" --data cropped --width 0.03 --epochs 4 --batch-size 20 --out cnn --quiet
+ok "a simple one" "$train_cnn" --data cropped --net simple --width 0.25 --epochs 2 --batch-size 20 --out simple --quiet
+ok "a perceptron" "$train_mlp" --data grey --hidden 9 --epochs 6 --batch-size 20 --out mlp --quiet
+
+# ---- a folder of classes: the accuracy of --eval-only, for which options, mean and std come from
+# the file, too ----
+total() { awk '$1 == "all" {print $4}' "$1"; }
+same_accuracy() { # same_accuracy TRAINER RUN DATA OPTIONS...
+    local trainer=$1 run=$2 data=$3 expected
+    shift 3
+    expected=$("$trainer" --init "$run/best.safetensors" --data "$data" --eval-only "$@") || return 1
+    "$predict" "$run" "$@" photos/test >table.txt || return 1
+    echo "$expected"
+    tail -n 8 table.txt
+    [ -n "$(total table.txt)" ] && [[ $expected == "test accuracy $(total table.txt), "* ]]
+}
+ok "airbench: the accuracy of --eval-only" same_accuracy "$train_cnn" cnn cropped
+ok "airbench without views" same_accuracy "$train_cnn" cnn cropped --tta 0
+ok "simple: the accuracy of --eval-only" same_accuracy "$train_cnn" simple cropped
+ok "mlp: the accuracy of --eval-only" same_accuracy "$train_mlp" mlp grey
+ok "it is neither nothing nor all" awk '$1 == "all" {exit !($3 > 20 && $3 < 60)}' table.txt
+ok "a line a picture, one a class, one for all" test "$(grep -c '^photos/test/' table.txt),$(grep -cE '^(dark|middle|light) +20 ' table.txt),$(grep -cE '^all +60 ' table.txt)" = 60,3,1
+ok "mistakes say what it is" test "$(grep -c ' is ' table.txt)" = "$(awk '$1 == "all" {print $2 - $3}' table.txt)"
+ok "piped it is plain" bash -c "! grep -q $'\033' table.txt"
+"$predict" mlp photos/test/dark photos/test/light >two.txt
+ok "folders that are classes" awk '$1 == "dark" && $2 == 20 {n++} $1 == "light" && $2 == 20 {n++} $1 == "all" && $2 == 40 {n++} END {exit n != 3}' two.txt
+mkdir -p other/sub && cp photos/test/dark/4*.bmp other && cp photos/test/light/4*.bmp other/sub
+echo text >other/notes.txt
+"$predict" mlp other >other.txt
+ok "a folder without classes has no accuracy" bash -c "! grep -q accuracy other.txt && grep -q '^18 pictures in ' other.txt"
+mkdir other/dark && cp photos/test/dark/5*.bmp other/dark
+"$predict" mlp other >other.txt
+ok "some in folders that are no class" grep -qE '^28 pictures in .*; 18 in folders that are no class' other.txt
+
+# ---- one picture ----
+image=photos/test/light/41.bmp
+"$predict" mlp $image >one.txt
+ok "its name and every class, up to five" test "$(head -n 1 one.txt):$(wc -l <one.txt)" = "$image:4"
+ok "likeliest first, and 100% in all" awk 'NR > 1 {sum += $1; if (NR > 2 && $1 > last) exit 1; last = $1 + 0}
+    END {exit !(sum > 99.8 && sum < 100.2)}' one.txt
+ok "standard input" bash -c "'$predict' mlp - <$image | tail -n +2 | cmp - <(tail -n +2 one.txt)"
+ok "a pipe" bash -c "'$predict' mlp <(cat $image) | tail -n +2 | cmp - <(tail -n +2 one.txt)"
+ln -s $image link.bmp
+ok "a link" bash -c "'$predict' mlp link.bmp | tail -n +2 | cmp - <(tail -n +2 one.txt)"
+tail -c +2 "$corpus/seed-jpeg-3-0" >small.jpg
+tail -c +2 "$corpus/seed-png-6-8" >small.png
+ok "a JPEG and a PNG of other sizes" "$predict" cnn small.jpg small.png
+"$train_mlp" --steps 2 --hidden 8 --out drawings --quiet >/dev/null
+ok "ten classes: five" test "$("$predict" drawings $image | wc -l)" -eq 6
+ok "a file of weights" bash -c "'$predict' mlp/best.safetensors $image | cmp - one.txt"
+rm drawings/{best,model}.safetensors
+ok "a run's newest checkpoint" bash -c "'$predict' drawings $image | grep -q %"
+ok "a checkpoint" bash -c "'$predict' drawings/checkpoints/step_00000002 $image | grep -q %"
+
+# ---- JSON ----
+printf 'BM not a picture' >broken.bmp
+"$predict" mlp --json $image broken.bmp nowhere.png photos/test/dark/4?.bmp >lines.json 2>err.txt
+ok "a picture that cannot be read: status 3" test $? -eq 3
+ok "JSON: a line for each, all on stdout" test "$(wc -l <lines.json):$(wc -c <err.txt)" = 12:0
+ok "JSON: the reason" grep -qx '{"picture":"nowhere.png","error":"cannot open: No such file or directory"}' lines.json
+"$predict" mlp --json photos/test >folder.json
+if command -v jq >/dev/null; then
+    ok "JSON: every line parses" jq -e '.picture and ((.class == .top[0].class and .probability == .top[0].probability) or .error)' lines.json
+    "$predict" mlp photos/test >table.txt
+    ok "JSON: right as in the table" test "$(jq -s 'map(select(.right)) | length' folder.json)" = "$(awk '$1 == "all" {print $3}' table.txt)"
+else
+    skip "JSON parsed" "no jq"
+fi
+ok "JSON: a label where the folder is a class" test "$(grep -c '"label":"dark"' folder.json)" -eq 20
+
+# ---- what cannot be ----
+"$predict" mlp broken.bmp $image >some.txt 2>err.txt
+ok "a broken picture: status 3" test $? -eq 3
+ok "a broken picture: one line on stderr" test "$(cat err.txt)" = "error: broken.bmp: BMP ends inside its header"
+ok "a broken picture: the others are there" cmp some.txt one.txt
+cp broken.bmp photos/test/dark/zz.bmp
+"$predict" mlp photos/test >table.txt 2>err.txt
+ok "one of a folder: status 3" test $? -eq 3
+ok "one of a folder: it does not count" grep -qE '^60 pictures in .*; 1 could not be read$' table.txt
+: >empty.bmp
+fails "an empty picture" 3 "empty file" "$predict" mlp empty.bmp
+fails "no such run" 3 "nowhere" "$predict" nowhere $image
+mkdir nothing
+fails "a run without weights" 3 "no best.safetensors" "$predict" nothing $image
+fails "a folder without pictures" 3 "nothing" "$predict" mlp nothing
+fails "no picture" 2 "--predict needs pictures" "$predict" mlp
+fails "an option first" 2 "RUN comes first" "$predict" --json mlp $image
+fails "a misspelt option" 2 "--json" "$predict" mlp --jsn $image
+fails "something else than weights" 3 "$image" "$predict" $image $image
+fails "without weights" 2 "--init" "$train_cnn" --predict $image
+fails "pictures without --predict" 2 "$image" "$train_mlp" $image
+fails "the other trainer's weights" 3 "train_mlp" "$train_cnn" --init mlp/best.safetensors --predict $image
+"$predict" --help >help.txt
+ok "help" test "$(awk '{if (length > m) m = length} END {print m <= 100}' help.txt):$?" = 1:0
+"$predict" >/dev/null 2>err.txt
+ok "nothing given: usage, status 2" test $?:"$(grep -c usage err.txt)" = 2:1
+
+# ---- weights without metadata, as PyTorch saves them: an 8-byte size and the header, which the data
+# follow; here the metadata are blanked ----
+plain=plain.safetensors
+size=$(od -An -tu8 -N8 mlp/best.safetensors | tr -d ' ')
+{
+    head -c 8 mlp/best.safetensors
+    tail -c +9 mlp/best.safetensors | head -c "$size" | sed -E 's/"__metadata__":\{([^{}"]|"([^"\\]|\\.)*")*\},//' >header
+    cat header
+    printf '%*s' $((size - $(wc -c <header))) ''
+    tail -c +$((size + 9)) mlp/best.safetensors
+} >$plain
+fails "no metadata: predict says what to type" 3 "./train_mlp --hidden 512,512" "$predict" $plain $image
+fails "no metadata: so does the trainer" 2 "--data DIR" "$train_mlp" --hidden 9 --init $plain --predict $image
+ok "no metadata: the same with network and data set" bash -c "'$train_mlp' --hidden 9 --data grey --init $plain --predict $image | cmp - one.txt"
+sed 's/nn.trainer":"train_mlp/nn.trainer":"..\/bin\/ls/' mlp/best.safetensors >evil.safetensors
+fails "a trainer that is none" 3 "nn.trainer" "$predict" evil.safetensors $image
+for wrong in 's/"nn.input":"10x14x1/"nn.input":"10x14x2/' 's/"nn.std":"\[0/"nn.std":"[-/' 's/stretch/squeeze/' 's/\\"dark\\"/\\"dar\\"k/'; do
+    sed "$wrong" mlp/best.safetensors >evil.safetensors
+    fails "metadata: $wrong" 3 "evil.safetensors" "$predict" evil.safetensors $image
+done
+finish
