@@ -83,8 +83,8 @@ static void written(const float *x)
         return;
     }
     if (!all.in_step) return;
-    assert(!all.summed && "a gradient is written after an optimizer has read one");
     Bucket *b = &all.buckets[g->bucket];
+    assert(!b->started && "a gradient is written oftener than planned, or after it was read");
     g->done++;
     if (++b->done == b->writes) start(b);
 }
@@ -424,11 +424,11 @@ static void one_norm(void)
 
 void kernels_distributed_print(FILE *f)
 {
+    if (trace.begun < 2) return;
     const double steps = (double)(trace.begun - 1), ms = 1e3 / steps;
     const double floor_gradients = 1e3 * alone(last_bucket);
     const double norms = (double)trace.norms / steps;
     const double floor_norms = norms > 0 ? 1e3 * norms * alone(one_norm) : 0;
-    if (steps < 1) return;
     const double step = ms * trace.step, exposed = ms * (trace.wait + trace.norm);
     fprintf(f, "exchange between %d processes, ms from the start of a step of %.4f ms\n",
             all.with.ranks, step);

@@ -34,10 +34,9 @@ double os_seconds(void)
     return clock_seconds(CLOCK_MONOTONIC);
 }
 
-double os_thread_seconds(pthread_t thread)
+double os_others_seconds(void)
 {
-    clockid_t clock;
-    return pthread_getcpuclockid(thread, &clock) ? 0 : clock_seconds(clock);
+    return clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - clock_seconds(CLOCK_THREAD_CPUTIME_ID);
 }
 
 void os_sleep(double seconds)

@@ -4,7 +4,6 @@
 #define RUNTIME_OS_H
 
 #include <limits.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,7 +12,7 @@
 
 // Seconds of a clock that only goes forward; only differences mean something.
 double os_seconds(void);
-double os_thread_seconds(pthread_t thread); // of processors' time that it has had
+double os_others_seconds(void); // of processors' time that this process's other threads have had
 
 void os_sleep(double seconds); // or until a signal comes
 void os_yield(void);           // to another thread that wants this processor

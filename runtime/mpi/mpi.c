@@ -22,6 +22,8 @@
 #include "runtime/os.h"
 
 static const double BEAT = 0.2, LOST_AFTER = 30; // seconds
+// Of processors' time, for which threads of MPI's and of drivers wake up meanwhile.
+static const double IDLE = 0.03;
 enum {
     CALL_BYTES = 1 << 28, // of one MPI call: its counts are int
     QUEUE = 2,            // calls: the one that the trainer waits for, and a vote
@@ -44,7 +46,7 @@ static struct {
     int rank, ranks;
     CommLost *lost;
 
-    pthread_t thread, trainer;
+    pthread_t thread;
     pthread_mutex_t mutex; // for what follows
     pthread_cond_t posted, finished;
     Call *queue[QUEUE]; // posted and not yet done, in order
@@ -70,7 +72,7 @@ static struct {
     int before, after; // neighbours
     int64_t process;   // of the one before if it is on this machine, else 0
     double looked, heard, beat, gone;
-    double moved, used; // when this rank's trainer last did, the processor time it had then
+    double moved, used; // when this rank's trainer was last seen at work; os_others_seconds() then
     int in, out;
     MPI_Request receive, send;
 } ring;
@@ -172,16 +174,18 @@ static void look_at_process(double now)
         end_lost(ring.before, "is dead");
 }
 
-// A trainer computes or waits for the others. One that does neither waits for what does not come:
-// a driver, a file server, a thread of its own.
+// A trainer computes, has its threads compute or read, or waits for the other ranks. One that does
+// none of it hangs: in a driver, behind a file server.
 static void look_at_trainer(double now)
 {
-    const double used = os_thread_seconds(mpi.trainer);
+    const double used = os_others_seconds();
     pthread_mutex_lock(&mpi.mutex);
     const bool waiting = mpi.waiting;
     pthread_mutex_unlock(&mpi.mutex);
-    if (waiting || used > ring.used) ring.moved = now;
-    ring.used = used;
+    if (waiting || used - ring.used > IDLE) {
+        ring.moved = now;
+        ring.used = used;
+    }
     if (now - ring.moved > LOST_AFTER) end_lost(mpi.rank, "has stood still for 30 seconds");
 }
 
@@ -417,8 +421,8 @@ static void nothing(void)
 
 static _Noreturn void abort_all(int status)
 {
-    if (pthread_equal(pthread_self(), mpi.thread)) end_all(status);
-    os_exit_after(10, status); // if the thread hangs
+    if (pthread_equal(pthread_self(), mpi.thread)) os_exit(status); // MPI ends all: it calls exit()
+    os_exit_after(10, status);                                      // if the thread hangs
     atomic_store(&mpi.aborting, status + 1);
     pthread_mutex_lock(&mpi.mutex);
     pthread_cond_signal(&mpi.posted);
@@ -441,7 +445,6 @@ static int start_thread(Comm *c, Error *e)
 {
     // Signals are the trainer's.
     sigset_t all, before;
-    mpi.trainer = pthread_self();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int code = pthread_create(&mpi.thread, NULL, communicate, c);
