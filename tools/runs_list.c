@@ -84,7 +84,7 @@ static void describe(List *l, Line *line, const SavedRun *r)
     set(l, line, DATA, last_part(json_text(saved_run_get(r, "data"))));
     device_name(r, text);
     set(l, line, DEVICE, text);
-    const double accuracy = saved_run_accuracy(r);
+    const double accuracy = saved_run_result(r, "test_accuracy");
     snprintf(text, sizeof text, isnan(accuracy) ? "-" : "%.2f%%", 100 * accuracy);
     set(l, line, ACCURACY, text);
     if (r->state == RUN_FINISHED)
