@@ -1,8 +1,8 @@
 // A run: its directory, its log and what the user sees while it trains.
 //
 // The directory holds log.jsonl (appended, one write a line), run.json, summary.json and whatever
-// the trainer puts there; all but the log appear whole or not at all. A line is printed for each evaluation,
-// and without a terminal for each epoch.
+// the trainer puts there; all but the log appear whole or not at all. A line is printed for each
+// evaluation, and without a terminal for each epoch.
 #ifndef RUNTIME_RUN_H
 #define RUNTIME_RUN_H
 
