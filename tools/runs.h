@@ -42,8 +42,8 @@ const JsonNode *saved_run_get(const SavedRun *r, const char *key);
 enum { RUN_DATE_SIZE = 18 };
 void saved_run_date(const SavedRun *r, char date[static RUN_DATE_SIZE]);
 
-// The final "test_accuracy" or "test_loss"; of a run without, that of its last evaluation, as far as
-// its log was read. NAN: none.
+// The final "test_accuracy" or "test_loss"; of a run without, that of its last evaluation. NAN:
+// none.
 double saved_run_result(const SavedRun *r, const char *key);
 
 // Seconds of training up to each record that has the member `kind`, as log_file_column() has it.
