@@ -50,7 +50,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
 DEVICE_TOOLS := $(patsubst %,$(BUILD)/%,check_kernels check_collectives time_kernels time_collectives)
-TOOLS := $(BUILD)/bench/compare_runs $(BUILD)/tests/slow_train_mlp $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
+TOOLS := $(BUILD)/tools/runs $(BUILD)/bench/compare_runs $(BUILD)/tests/slow_train_mlp $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
 # oneDNN is compared where its header is installed.
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
 	/usr/include/oneapi/dnnl/dnnl.h),,bench/dnnl.c),$(wildcard bench/*.c)))
@@ -81,6 +81,13 @@ $(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force
 $(DEVICE_TOOLS): $(BUILD)/%: $(BUILD)/tests/%.o
 $(PROGRAMS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/%.o
 $(PROGRAMS:%=$(BUILD)/%) $(DEVICE_TOOLS): $(OBJECTS)
+	@echo "LD $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
+
+# Without kernels: it is built where a run is looked at.
+RUNS_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/runs*.c)) \
+	$(patsubst %,$(BUILD)/runtime/%.o,args chart error html json log_file os progress utf8)
+$(BUILD)/tools/runs: $(RUNS_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -173,4 +180,4 @@ format:
 clean:
 	rm -rf build/native build/portable build/sanitize build/fuzz $(PROGRAMS)
 
--include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(DEVICE_TOOLS:$(BUILD)/%=$(BUILD)/tests/%.d) $(TOOLS:=.d) $(BENCHES:=.d)
+-include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(DEVICE_TOOLS:$(BUILD)/%=$(BUILD)/tests/%.d) $(TOOLS:=.d) $(RUNS_OBJECTS:.o=.d) $(BENCHES:=.d)

@@ -362,11 +362,6 @@ static bool same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-static double number_of(const JsonNode *v)
-{
-    return v->type == JSON_INT ? (double)v->integer : v->type == JSON_DOUBLE ? v->number : NAN;
-}
-
 static int choice_of(const Arg *a, const JsonNode *v)
 {
     for (int i = 0; v->type == JSON_STRING && a->choices[i]; i++)
@@ -382,9 +377,9 @@ static bool is_value(const Arg *a, const JsonNode *v)
     case ARG_TYPE_ONOFF:
         return v->type == JSON_BOOL;
     case ARG_TYPE_INT:
-        return v->type == JSON_INT && number_of(v) >= a->min && number_of(v) <= a->max;
+        return v->type == JSON_INT && json_number(v) >= a->min && json_number(v) <= a->max;
     case ARG_TYPE_DOUBLE:
-        return number_of(v) >= a->min && number_of(v) <= a->max;
+        return json_number(v) >= a->min && json_number(v) <= a->max;
     case ARG_TYPE_CHOICE:
         return choice_of(a, v) >= 0;
     case ARG_TYPE_STRING:
@@ -403,7 +398,7 @@ static bool has_value(const Arg *a, const JsonNode *v)
     case ARG_TYPE_INT:
         return *a->integer == v->integer;
     case ARG_TYPE_DOUBLE:
-        return *a->real == number_of(v);
+        return *a->real == json_number(v);
     case ARG_TYPE_CHOICE:
         return *a->choice == choice_of(a, v);
     case ARG_TYPE_STRING:
@@ -421,7 +416,7 @@ static void set_value(Arg *a, const JsonNode *v)
         *a->integer = v->integer;
         break;
     case ARG_TYPE_DOUBLE:
-        *a->real = number_of(v);
+        *a->real = json_number(v);
         break;
     case ARG_TYPE_CHOICE:
         *a->choice = choice_of(a, v);

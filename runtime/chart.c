@@ -9,7 +9,7 @@
 enum { COLORS = 6, POINTS_MAX = 1000, DOTS_MAX = 40 };
 enum { WIDTH = 420, HEIGHT = 240, LEFT = 52, RIGHT = 10, TOP = 10, BOTTOM = 36 }; // of line charts
 enum { BAR_STEP = 24, BAR_HEIGHT = 14, NAME_LETTERS = 20, VALUE_WIDTH = 70 };
-enum { NAME_BYTES = 4 * NAME_LETTERS + (int)sizeof "…" };
+enum { NAME_BYTES = 4 * NAME_LETTERS + 1 };
 static const double LETTER =
     7.2; // about a letter's width on a phone, where the style has larger ones
 
@@ -170,14 +170,20 @@ static void draw_curve(Html *h, const Series *s, size_t number, const Axis *x, c
     }
 }
 
+void chart_key(Html *h, size_t number)
+{
+    html_raw(h,
+             "<svg class=\"key\" viewBox=\"0 0 28 10\" aria-hidden=\"true\"><path class=\"curve\" "
+             "stroke=\"var(--c%zu)\" stroke-dasharray=\"%s\" d=\"M0 5H28\"/></svg>",
+             number % COLORS, DASHES[(number + number / COLORS) % COLORS]);
+}
+
 static void draw_legend(Html *h, const LineChart *c)
 {
     html_raw(h, "<ul class=\"legend\">");
     for (size_t i = 0; i < c->count; i++) {
-        html_raw(h,
-                 "<li><svg viewBox=\"0 0 28 10\" aria-hidden=\"true\"><path class=\"curve\" "
-                 "stroke=\"var(--c%zu)\" stroke-dasharray=\"%s\" d=\"M0 5H28\"/></svg>",
-                 i % COLORS, DASHES[(i + i / COLORS) % COLORS]);
+        html_raw(h, "<li>");
+        chart_key(h, i);
         html_text(h, "%s", c->series[i].name);
         html_raw(h, "</li>");
     }
@@ -205,26 +211,12 @@ void chart_lines(Html *h, const LineChart *c)
     html_end_figure(h);
 }
 
-// A name of at most NAME_LETTERS; returns its letters.
-static size_t cut_name(const char *name, char cut[static NAME_BYTES])
-{
-    const char *const end = name + strlen(name);
-    size_t letters = 0, bytes = 0;
-    for (; name + bytes < end && letters < NAME_LETTERS; letters++) {
-        const size_t letter = utf8_printable(name + bytes, end);
-        bytes += letter > 0 ? letter : 1;
-    }
-    memcpy(cut, name, bytes);
-    strcpy(cut + bytes, name + bytes < end ? "…" : "");
-    return letters;
-}
-
 static void draw_bar(Html *h, const BarChart *c, const Bar *b, size_t row, double left, double max)
 {
     char name[NAME_BYTES];
     const double scale = (WIDTH - VALUE_WIDTH - left) / max,
                  middle = ((double)row + 0.5) * BAR_STEP;
-    cut_name(b->name, name);
+    utf8_shorten(name, sizeof name, b->name, NAME_LETTERS);
     html_raw(h, "<g><title>");
     html_text(h, "%s: %.4g%s", b->name, b->value, c->unit);
     if (b->low < b->high) html_text(h, " (%.4g to %.4g)", b->low, b->high);
@@ -257,7 +249,7 @@ void chart_bars(Html *h, const BarChart *c)
         char name[NAME_BYTES];
         const Bar *b = &c->bars[i];
         max = fmax(max, b->low < b->high ? fmax(b->value, b->high) : b->value);
-        longest = fmax(longest, (double)cut_name(b->name, name));
+        longest = fmax(longest, (double)utf8_shorten(name, sizeof name, b->name, NAME_LETTERS));
     }
     html_figure(h, c->title, "");
     html_raw(h, "<svg class=\"chart\" viewBox=\"0 0 %d %zu\" role=\"group\" aria-label=\"", WIDTH,

@@ -36,8 +36,9 @@ static const char STYLE[] =
     "th,td{padding:.25rem .75rem .25rem 0;text-align:left;vertical-align:top;"
     "border-bottom:1px solid var(--line)}\n"
     "th{font-weight:500;color:var(--soft)}\n"
+    "tbody th{white-space:nowrap}\n"
     "td.number,th.number{text-align:right}\n"
-    "svg.chart{display:block;width:100%;height:auto;font-size:12px}\n"
+    "svg.chart{display:block;width:100%;height:auto;overflow:visible;font-size:12px}\n"
     "@media(max-width:600px){svg.chart{font-size:14px}}\n"
     "svg text{fill:var(--soft);font-family:system-ui,sans-serif}\n"
     "svg .value{fill:var(--text)}\n"
@@ -46,7 +47,7 @@ static const char STYLE[] =
     "svg .interval{stroke:var(--text);stroke-width:1.5;fill:none}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:0 16px;margin:0;padding:0;list-style:none;"
     "font-size:.875rem}\n"
-    ".legend svg{width:28px;height:10px;margin-right:6px;vertical-align:middle}\n"
+    "svg.key{width:28px;height:10px;margin-right:6px;vertical-align:middle}\n"
     ".results{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:12px 32px;margin:16px 0}\n"
     ".results dt{color:var(--soft);font-size:.875rem}\n"
     ".results dd{margin:0;font-size:1.35rem;font-weight:600}\n"
@@ -149,6 +150,18 @@ void html_text(Html *h, const char *format, ...)
     va_start(args, format);
     escaped(h, format, args);
     va_end(args);
+}
+
+void html_value(Html *h, const JsonNode *value)
+{
+    if (!value || value->type == JSON_NULL)
+        html_raw(h, "–");
+    else if (value->type == JSON_STRING)
+        html_text(h, "%s", value->string);
+    else if (value->type == JSON_BOOL)
+        html_raw(h, "%s", value->boolean ? "on" : "off");
+    else
+        html_raw(h, "%.6g", json_number(value));
 }
 
 void html_section(Html *h, const char *title)

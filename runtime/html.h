@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "runtime/error.h"
+#include "runtime/json.h"
 
 typedef struct Html {
     FILE *out; // collects what is written in `text`; a failure shows in html_save()
@@ -30,6 +31,9 @@ int html_save(Html *h, const char *path, Error *e);
 // file has named always goes through html_text() or a function below, which all escape.
 void html_raw(Html *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void html_text(Html *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// A value of an option: on or off, "–" for none.
+void html_value(Html *h, const JsonNode *value);
 
 // A section with its heading. Figures in it (class "wide": in the whole width) stand side by side
 // where there is room.

@@ -415,9 +415,21 @@ void json_document_free(JsonDocument *d)
 
 const JsonNode *json_get(const JsonNode *object, const char *key)
 {
-    if (object->type != JSON_OBJECT) return NULL;
+    if (!object || object->type != JSON_OBJECT) return NULL;
     const JsonNode *c = json_first(object);
     for (size_t i = 0; i < object->count; i++, c = json_next(c))
         if (strcmp(c->key, key) == 0) return c;
     return NULL;
+}
+
+double json_number(const JsonNode *value)
+{
+    if (!value) return NAN;
+    if (value->type == JSON_INT) return (double)value->integer;
+    return value->type == JSON_DOUBLE ? value->number : NAN;
+}
+
+const char *json_text(const JsonNode *value)
+{
+    return value && value->type == JSON_STRING ? value->string : "";
 }

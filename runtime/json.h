@@ -78,8 +78,12 @@ typedef struct JsonDocument {
 int json_parse(JsonDocument *d, const char *text, size_t size, Error *e);
 void json_document_free(JsonDocument *d);
 
-// The member of that name, or NULL; also NULL if `object` is no object.
+// The member of that name, or NULL; also NULL if `object` is NULL or no object.
 const JsonNode *json_get(const JsonNode *object, const char *key);
+
+// The value as a number, NAN if it is NULL or none; as a string, "" if it is NULL or none.
+double json_number(const JsonNode *value);
+const char *json_text(const JsonNode *value);
 
 // Children of an array or object in order:
 //     const JsonNode *c = json_first(a);

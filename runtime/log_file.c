@@ -25,7 +25,9 @@ int log_file_read(LogFile *l, const char *path, Error *e)
     for (const char *newline; l->records && text < end; text = newline + 1) {
         newline = memchr(text, '\n', (size_t)(end - text));
         if (!newline) break;
-        if (json_parse(&l->records[l->count], text, (size_t)(newline - text), &ignored)) break;
+        l->damaged =
+            json_parse(&l->records[l->count], text, (size_t)(newline - text), &ignored) != 0;
+        if (l->damaged) break;
         l->count++;
     }
     free(data);
@@ -39,12 +41,6 @@ void log_file_free(LogFile *l)
     *l = (LogFile){0};
 }
 
-static double number_of(const JsonNode *v)
-{
-    if (!v) return NAN;
-    return v->type == JSON_INT ? (double)v->integer : v->type == JSON_DOUBLE ? v->number : NAN;
-}
-
 double *log_file_column(const LogFile *l, const char *kind, bool inside, const char *key,
                         size_t *count)
 {
@@ -53,7 +49,7 @@ double *log_file_column(const LogFile *l, const char *kind, bool inside, const c
     for (size_t i = 0; values && i < l->count; i++) {
         const JsonNode *record = l->records[i].root, *member = json_get(record, kind);
         if (!member) continue;
-        values[(*count)++] = number_of(json_get(inside ? member : record, key));
+        values[(*count)++] = json_number(json_get(inside ? member : record, key));
     }
     return values;
 }

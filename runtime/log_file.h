@@ -2,6 +2,7 @@
 #ifndef RUNTIME_LOG_FILE_H
 #define RUNTIME_LOG_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "runtime/error.h"
@@ -10,6 +11,7 @@
 typedef struct LogFile {
     JsonDocument *records;
     size_t count;
+    bool damaged; // a line that is none follows, other than an unfinished last one
 } LogFile;
 
 // Takes the whole records up to the first damaged or unfinished one. STATUS_DATA if the file is

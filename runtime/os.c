@@ -22,11 +22,21 @@
 
 enum { PAGE = 4096 };
 
-double os_seconds(void)
+static double clock_seconds(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double os_seconds(void)
+{
+    return clock_seconds(CLOCK_MONOTONIC);
+}
+
+double os_others_seconds(void)
+{
+    return clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - clock_seconds(CLOCK_THREAD_CPUTIME_ID);
 }
 
 void os_sleep(double seconds)
@@ -40,12 +50,25 @@ void os_yield(void)
     sched_yield();
 }
 
+static void timestamp_of(time_t t, char text[static OS_TIMESTAMP_SIZE])
+{
+    struct tm local;
+    if (!localtime_r(&t, &local) ||
+        strftime(text, OS_TIMESTAMP_SIZE, "%Y-%m-%d-%H%M%S", &local) == 0)
+        snprintf(text, OS_TIMESTAMP_SIZE, "unknown-time");
+}
+
 void os_timestamp(char text[static OS_TIMESTAMP_SIZE])
 {
-    const time_t now = time(NULL);
-    struct tm local;
-    if (!localtime_r(&now, &local) ||
-        strftime(text, OS_TIMESTAMP_SIZE, "%Y-%m-%d-%H%M%S", &local) == 0)
+    timestamp_of(time(NULL), text);
+}
+
+void os_file_timestamp(const char *path, char text[static OS_TIMESTAMP_SIZE])
+{
+    struct stat s;
+    if (stat(path, &s) == 0)
+        timestamp_of(s.st_mtime, text);
+    else
         snprintf(text, OS_TIMESTAMP_SIZE, "unknown-time");
 }
 
@@ -353,12 +376,25 @@ int os_lock(int *fd, const char *dir, Error *e)
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (*fd < 0) return fail_errno(e, STATUS_IO, "cannot create %s", path);
     if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return 0;
+    os_sleep(0.01); // os_locked() holds it for a moment
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return 0;
     if (errno == EWOULDBLOCK)
         fail(e, STATUS_IO, "another run is using %s; choose another directory", dir);
     else
         fail_errno(e, STATUS_IO, "cannot lock %s", path);
     close(*fd);
     return e->status;
+}
+
+bool os_locked(const char *dir)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/.lock", dir) >= (int)sizeof path) return false;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const bool locked = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return locked;
 }
 
 int64_t os_process(void)

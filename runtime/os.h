@@ -12,6 +12,7 @@
 
 // Seconds of a clock that only goes forward; only differences mean something.
 double os_seconds(void);
+double os_others_seconds(void); // of processors' time that this process's other threads have had
 
 void os_sleep(double seconds); // or until a signal comes
 void os_yield(void);           // to another thread that wants this processor
@@ -19,6 +20,9 @@ void os_yield(void);           // to another thread that wants this processor
 // Local wall-clock time as "2026-11-20-235901".
 enum { OS_TIMESTAMP_SIZE = 18 };
 void os_timestamp(char text[static OS_TIMESTAMP_SIZE]);
+
+// The same of a file's last change.
+void os_file_timestamp(const char *path, char text[static OS_TIMESTAMP_SIZE]);
 
 // Creates the directory and its missing parents, for good: names are synced. One that exists is
 // fine. Fails with STATUS_IO.
@@ -70,6 +74,9 @@ int os_append(int fd, const void *data, size_t size, int64_t *end);
 // Takes the lock DIR/.lock, held until os_close() or the end of the process. STATUS_IO if another
 // process holds it.
 int os_lock(int *fd, const char *dir, Error *e);
+
+// Whether a process holds it now.
+bool os_locked(const char *dir);
 
 int64_t os_process(void);              // its number
 bool os_process_runs(int64_t process); // false once it has ended, waited for or not

@@ -28,7 +28,7 @@ __attribute__((format(printf, 3, 4))) static void add(char line[static LINE_SIZE
     snprintf(line + used, LINE_SIZE - (size_t)used, "%*s%s", gap, "", field);
 }
 
-static void format_seconds(double seconds, char text[static 16])
+void format_seconds(double seconds, char text[static 16])
 {
     const int64_t s = (int64_t)(seconds + 0.5);
     const int m = (int)(s / 60 % 60), h = (int)(s / 3600 % 10000);

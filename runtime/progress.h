@@ -18,6 +18,9 @@ typedef struct Progress {
     double seconds_left;
 } Progress;
 
+// "48s", "12m05s", "3h07m"
+void format_seconds(double seconds, char text[static 16]);
+
 typedef struct Display {
     bool quiet, terminal, colors;
     int shown[2];    // letters of the panel's lines on the screen; 0: there is none

@@ -17,15 +17,12 @@ enum { REFRESH_SECONDS = 5, CURVES_MAX = 12, ROWS_MAX = 100 };
 
 static double number(const JsonNode *object, const char *key)
 {
-    const JsonNode *v = json_get(object, key);
-    if (!v) return NAN;
-    return v->type == JSON_INT ? (double)v->integer : v->type == JSON_DOUBLE ? v->number : NAN;
+    return json_number(json_get(object, key));
 }
 
 static const char *text(const JsonNode *object, const char *key)
 {
-    const JsonNode *v = json_get(object, key);
-    return v && v->type == JSON_STRING ? v->string : "";
+    return json_text(json_get(object, key));
 }
 
 // A result with its name, for people as `format` has it.
@@ -259,18 +256,6 @@ static void norms(Html *h, const ReportPage *p)
 
 // ---- how it was run -----------------------------------------------------------------------------
 
-static void value(Html *h, const JsonNode *v)
-{
-    if (v->type == JSON_STRING)
-        html_text(h, "%s", v->string);
-    else if (v->type == JSON_INT)
-        html_text(h, "%lld", (long long)v->integer);
-    else if (v->type == JSON_DOUBLE)
-        html_text(h, "%.6g", v->number);
-    else
-        html_text(h, "%s", v->type == JSON_NULL ? "–" : v->boolean ? "on" : "off");
-}
-
 static const char *platform_name(const char *platform)
 {
     if (strcmp(platform, "wsl2") == 0) return "WSL 2";
@@ -318,7 +303,7 @@ static void options(Html *h, const ReportPage *p)
         for (const char *letter = v->key; *letter; letter++)
             html_text(h, "%c", *letter == '_' ? '-' : *letter);
         html_raw(h, "</dt><dd>");
-        value(h, v);
+        html_value(h, v);
         html_raw(h, "</dd></div>\n");
     }
     html_raw(h, "</dl>\n");

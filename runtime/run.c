@@ -146,6 +146,16 @@ void run_path(const Run *r, const char *name, char path[static PATH_MAX])
     (void)n;
 }
 
+int run_write(const Run *r, const char *name, Json *j, Error *e)
+{
+    char path[PATH_MAX];
+    run_path(r, name, path);
+    j->text[j->size] = '\n'; // instead of the terminating zero
+    const int status = os_write_atomic(path, j->text, j->size + 1, e);
+    j->text[j->size] = '\0';
+    return status;
+}
+
 Json *run_log_begin(Run *r, int64_t step, double epoch)
 {
     r->line.size = 0;
@@ -232,14 +242,8 @@ int run_finish(Run *r, Json *summary, Error *e)
 {
     show_waiting_epoch(r);
     display_close(&r->display);
-    char path[PATH_MAX];
-    run_path(r, "summary.json", path);
     int status = json_finish(summary, e);
-    if (status == 0) {
-        summary->text[summary->size] = '\n';
-        status = os_write_atomic(path, summary->text, summary->size + 1, e);
-        summary->text[summary->size] = '\0';
-    }
+    if (status == 0) status = run_write(r, "summary.json", summary, e);
     os_close(r->log);
     os_close(r->lock);
     json_free(&r->line);

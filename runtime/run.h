@@ -1,8 +1,8 @@
 // A run: its directory, its log and what the user sees while it trains.
 //
-// The directory holds log.jsonl (appended, one write a line), summary.json and whatever the trainer
-// puts there; all but the log appear whole or not at all. A line is printed for each evaluation,
-// and without a terminal for each epoch.
+// The directory holds log.jsonl (appended, one write a line), run.json, summary.json and whatever
+// the trainer puts there; all but the log appear whole or not at all. A line is printed for each
+// evaluation, and without a terminal for each epoch.
 #ifndef RUNTIME_RUN_H
 #define RUNTIME_RUN_H
 
@@ -46,6 +46,9 @@ int run_reopen(Run **r, const char *dir, int64_t step, bool quiet, Error *e);
 
 const char *run_dir(const Run *r);
 void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DIR/name
+
+// Writes the finished object as DIR/name, with a newline. STATUS_IO.
+int run_write(const Run *r, const char *name, Json *j, Error *e);
 
 // The next five do nothing where r is NULL: a process that has no run of its own.
 

@@ -383,6 +383,53 @@ static void print_banner(const Session *s)
     if (s->options->resume) printf("resume   after step %lld\n", (long long)s->step + 1);
 }
 
+// What run.json and summary.json both say.
+static void write_network(const Session *s, Json *j)
+{
+    json_string(j, "trainer", s->program->name);
+    json_string(j, "network", s->network);
+    json_int(j, "parameters", tensors_parameter_count(&s->tensors));
+    json_rounded(j, "flop_per_image", s->plan.flop / (double)s->options->batch_size, 6);
+}
+
+static void write_setup(const Session *s, Json *j)
+{
+    json_int(j, "seed", s->options->seed);
+    json_string(j, "device", s->kernels->description);
+    json_string(j, "device_kind", s->kernels->device);
+    json_string(j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
+    json_string(j, "platform", os_platform());
+    json_string(j, "data", s->data.source);
+    json_string(j, "compiler", __VERSION__);
+    json_int(j, "ranks", s->comm.ranks);
+}
+
+static void write_options(const Session *s, Json *j)
+{
+    json_object(j, "options");
+    args_json(s->line.table, s->line.count, j);
+    json_end(j);
+}
+
+static int write_start(const Session *s, Error *e)
+{
+    Json j = {0};
+    char started[OS_TIMESTAMP_SIZE];
+    os_timestamp(started);
+    json_object(&j, NULL);
+    json_string(&j, "started", started);
+    write_network(s, &j);
+    json_int(&j, "planned_steps", s->steps);
+    json_rounded(&j, "planned_epochs", s->epochs, 6);
+    write_setup(s, &j);
+    write_options(s, &j);
+    json_end(&j);
+    int status = json_finish(&j, e);
+    if (status == STATUS_OK) status = run_write(s->run, "run.json", &j, e);
+    json_free(&j);
+    return status;
+}
+
 static void open_run(Session *s)
 {
     Error e;
@@ -393,6 +440,7 @@ static void open_run(Session *s)
         checkpoint_clean(o->resume, s->step + 1);
     } else {
         check(run_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
+        check(write_start(s, &e), &e);
     }
 }
 
@@ -701,10 +749,7 @@ static void write_seconds(const Session *s, Json *j)
 int session_summary(const Session *s, Json *j, Error *e)
 {
     json_object(j, NULL);
-    json_string(j, "trainer", s->program->name);
-    json_string(j, "network", s->network);
-    json_int(j, "parameters", tensors_parameter_count(&s->tensors));
-    json_rounded(j, "flop_per_image", s->plan.flop / (double)s->options->batch_size, 6);
+    write_network(s, j);
     json_rounded(j, "test_accuracy", s->last.accuracy, 6);
     json_rounded(j, "test_loss", s->last.loss, 6);
     if (s->best_accuracy >= 0) {
@@ -721,17 +766,9 @@ int session_summary(const Session *s, Json *j, Error *e)
     json_rounded(j, "loader_wait_seconds", loader_wait_seconds(s->loader), 6);
     write_seconds(s, j);
     json_int(j, "peak_memory_bytes", os_memory_peak());
-    json_int(j, "seed", s->options->seed);
-    json_string(j, "device", s->kernels->description);
-    json_string(j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
-    json_string(j, "platform", os_platform());
-    json_string(j, "data", s->data.source);
-    json_string(j, "compiler", __VERSION__);
-    json_int(j, "ranks", s->comm.ranks);
+    write_setup(s, j);
     if (s->stop) json_int(j, "stopped_by_signal", s->stop);
-    json_object(j, "options");
-    args_json(s->line.table, s->line.count, j);
-    json_end(j);
+    write_options(s, j);
     json_end(j);
     return json_finish(j, e);
 }
@@ -764,6 +801,7 @@ static void print_next(const Session *s)
     const char *dir = run_dir(s->run);
     if (s->report) printf("look     scripts/open_report.sh %s\n", dir);
     printf("predict  ./predict %s PICTURE...\n", dir);
+    if (strncmp(dir, "runs/", 5) == 0) printf("all runs scripts/runs.sh\n");
     if (s->step + 1 < s->steps) printf("go on    ./%s --resume %s\n", s->program->name, dir);
 }
 

@@ -42,3 +42,20 @@ size_t utf8_escape(char *to, size_t size, const char *text, char also)
     to[used] = '\0';
     return used;
 }
+
+size_t utf8_shorten(char *to, size_t size, const char *text, size_t most)
+{
+    const char *const end = text + strlen(text), *cut = text; // where … would stand
+    size_t letters = 0;
+    for (const char *at = text; at < end; letters++) {
+        const size_t bytes = utf8_printable(at, end);
+        if (letters == most) {
+            snprintf(to, size, "%.*s…", (int)(cut - text), text);
+            return most;
+        }
+        if (letters + 1 == most) cut = at;
+        at += bytes > 0 ? bytes : 1;
+    }
+    snprintf(to, size, "%s", text);
+    return letters;
+}

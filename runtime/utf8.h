@@ -12,4 +12,8 @@ size_t utf8_printable(const char *s, const char *end);
 // if that is not 0. Returns the length.
 size_t utf8_escape(char *to, size_t size, const char *text, char also);
 
+// Copies at most `most` characters, the last of which is … where the text is longer; `size` must
+// suffice: 4 bytes a character and 1. Returns how many.
+size_t utf8_shorten(char *to, size_t size, const char *text, size_t most);
+
 #endif

@@ -166,7 +166,7 @@ static void draws_bars_with_intervals(void **state)
     chart_bars(&h, &(BarChart){"Time", " ms", bars, 3, 20});
     char *text = page(&h);
     assert_has(text, "native: 10 ms (9 to 12)</title>");
-    assert_has(text, ">a name of more than …</text>");
+    assert_has(text, ">a name of more than…</text>");
     assert_int_equal(count(text, "<rect"), 2);
     assert_int_equal(count(text, "class=\"interval\""), 1);
     // 20 of the axis are 194 wide: 420 - 70 - (20 letters * 7.2 + 12)

@@ -44,7 +44,7 @@ ok "help shows live values" grep -q "77" help2.txt
 # ---- a run's directory ----
 "$train_mlp" --steps 3 --hidden 8 --out run >stdout.txt 2>stderr.txt
 ok "run's status" test $? -eq 0
-ok "files of a run" test "$(ls run)" = "$(printf 'best.safetensors\ncheckpoints\nlog.jsonl\nmodel.safetensors\nreport.html\nsummary.json')"
+ok "files of a run" test "$(ls run)" = "$(printf 'best.safetensors\ncheckpoints\nlog.jsonl\nmodel.safetensors\nreport.html\nrun.json\nsummary.json')"
 ok "one log line a step" test "$(grep -c '"loss"' run/log.jsonl)" -eq 3
 ok "evaluation in the log" grep -q '"test_accuracy"' run/log.jsonl
 ok "stderr is empty" test ! -s stderr.txt

@@ -18,17 +18,6 @@ static const double CONFIDENCE = 0.95;
 
 // ---- reading ------------------------------------------------------------------------------------
 
-static double number(const JsonNode *n)
-{
-    if (!n) return NAN;
-    return n->type == JSON_INT ? (double)n->integer : n->type == JSON_DOUBLE ? n->number : NAN;
-}
-
-static const char *string(const JsonNode *n)
-{
-    return n && n->type == JSON_STRING ? n->string : "";
-}
-
 int side_read(Side *s, const char *path, Error *e)
 {
     void *text;
@@ -42,7 +31,7 @@ int side_read(Side *s, const char *path, Error *e)
     free(text);
     if (status) return fail(e, status, "%s: %s", path, why.message);
     const JsonNode *rows = json_get(d->root, "rows");
-    if (strcmp(string(json_get(d->root, "format")), "nn.c timing 1") != 0 || !rows ||
+    if (strcmp(json_text(json_get(d->root, "format")), "nn.c timing 1") != 0 || !rows ||
         rows->type != JSON_ARRAY) {
         json_document_free(d);
         return fail(e, STATUS_DATA, "%s is no bench.json of this version: make one with --bench",
@@ -62,14 +51,14 @@ static const JsonNode *find_row(const JsonDocument *d, const char *name)
 {
     const JsonNode *rows = json_get(d->root, "rows"), *row = json_first(rows);
     for (size_t i = 0; i < rows->count; i++, row = json_next(row))
-        if (strcmp(string(json_get(row, "name")), name) == 0) return row;
+        if (strcmp(json_text(json_get(row, "name")), name) == 0) return row;
     return NULL;
 }
 
 static double row_median(const JsonDocument *d, const char *name)
 {
     const JsonNode *row = find_row(d, name);
-    return row ? number(json_get(row, "median")) : NAN;
+    return row ? json_number(json_get(row, "median")) : NAN;
 }
 
 // A member of an object in the report, or of the report itself for "". NULL: there is none.
@@ -100,7 +89,7 @@ static void value_text(const JsonNode *n, char text[static 48])
     else if (n && n->type == JSON_BOOL)
         strcpy(text, n->boolean ? "true" : "false");
     else
-        snprintf(text, 48, "%.9g", number(n));
+        snprintf(text, 48, "%.9g", json_number(n));
 }
 
 // All reports must agree with the first one.
@@ -141,7 +130,7 @@ static void check_quiet(Comparison *c, const Side *sides)
 {
     for (int side = A; side < SIDES; side++)
         for (int i = 0; i < sides[side].count; i++) {
-            const double others = number(member(&sides[side].reports[i], "", "others"));
+            const double others = json_number(member(&sides[side].reports[i], "", "others"));
             if (others > OTHERS_MAX)
                 invalid(c, "other programs used %.2f processors during %.80s of %c", others,
                         sides[side].names[i], "AB"[side]);
@@ -195,18 +184,18 @@ static void collect_rows(Comparison *c, const Side *sides, Logs logs[static SIDE
 {
     const JsonNode *rows = json_get(sides[A].reports[0].root, "rows"), *row = json_first(rows);
     for (size_t i = 0; i < rows->count && c->count < ROWS_MAX; i++, row = json_next(row)) {
-        const char *name = string(json_get(row, "name"));
+        const char *name = json_text(json_get(row, "name"));
         ComparedRow *r = &c->rows[c->count];
         if (!read_logs(&sides[A], name, logs[A][c->count]) ||
             !read_logs(&sides[B], name, logs[B][c->count]))
             continue;
-        *r = (ComparedRow){.row.kind = kind_of(string(json_get(row, "kind"))),
+        *r = (ComparedRow){.row.kind = kind_of(json_text(json_get(row, "kind"))),
                            .row.higher_is_better =
-                               strcmp(string(json_get(row, "better")), "higher") == 0,
+                               strcmp(json_text(json_get(row, "better")), "higher") == 0,
                            .low = NAN,
                            .high = NAN};
         snprintf(r->row.name, sizeof r->row.name, "%s", name);
-        snprintf(r->row.unit, sizeof r->row.unit, "%s", string(json_get(row, "unit")));
+        snprintf(r->row.unit, sizeof r->row.unit, "%s", json_text(json_get(row, "unit")));
         for (int side = A; side < SIDES; side++)
             r->value[side] = exp(mean(logs[side][c->count], sides[side].count));
         r->ratio = r->value[B] / r->value[A];
@@ -314,7 +303,7 @@ static Verdict judge_all(const Comparison *c)
 static double mean_of(const Side *s, const char *key)
 {
     double sum = 0;
-    for (int i = 0; i < s->count; i++) sum += number(member(&s->reports[i], "step", key));
+    for (int i = 0; i < s->count; i++) sum += json_number(member(&s->reports[i], "step", key));
     return sum / s->count;
 }
 
@@ -330,7 +319,7 @@ static double value_of(const Comparison *c, int side, const char *name, const ch
 static void model_step(const Comparison *c, const Side *s, int side, double ms[static PARTS])
 {
     const bool device =
-        strncmp(string(json_get(json_get(s->reports[0].root, "environment"), "device_kind")),
+        strncmp(json_text(json_get(json_get(s->reports[0].root, "environment"), "device_kind")),
                 "cuda", 4) == 0;
     const double rate = value_of(c, side, "h2d_pinned_262144", "upload_256kb"); // GB/s
     ms[0] = 1e-3 * mean_of(s, "launches") * value_of(c, side, "launch_async", "fork_join");
@@ -367,7 +356,7 @@ static void explain(Comparison *c, const Side *sides)
 static double mean_others(const Side *s)
 {
     double sum = 0;
-    for (int i = 0; i < s->count; i++) sum += number(json_get(s->reports[i].root, "others"));
+    for (int i = 0; i < s->count; i++) sum += json_number(json_get(s->reports[i].root, "others"));
     return sum / s->count;
 }
 
