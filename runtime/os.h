@@ -13,6 +13,10 @@
 // Seconds of a clock that only goes forward; only differences mean something.
 double os_seconds(void);
 
+// Since this process was started, to 0.01 s: what ran before main() and before an exec counts. NAN
+// if the system does not tell.
+double os_process_seconds(void);
+
 void os_sleep(double seconds); // or until a signal comes
 void os_yield(void);           // to another thread that wants this processor
 
