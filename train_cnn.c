@@ -20,6 +20,7 @@
 #include "runtime/predict.h"
 #include "runtime/selftest.h"
 #include "runtime/session.h"
+#include "runtime/speedrun.h"
 #include "timing/report.h"
 
 static const Kernels *k; // the device
@@ -247,8 +248,9 @@ static void declare(Model *m, Session *s)
 
 // What the declarations do not say: the whitening filters come from the data, or with --init from
 // there.
-static void init(Model *m)
+static void init(void *model)
 {
+    Model *m = model;
     const uint64_t seed = (uint64_t)m->s->options->seed;
     init_parameters(&m->s->tensors, k, seed);
     if (config.net == NET_SIMPLE || m->s->options->init) return;
@@ -642,6 +644,8 @@ int main(int argc, char **argv)
         status = predict(&s, infer_tta, &m);
     } else if (s.options->bench) {
         status = timing_report(&s, run_step, &m);
+    } else if (s.options->speedrun) {
+        status = speedrun(&s, init, run_step, infer_tta, &m);
     } else {
         session_begin(&s);
         while (session_next(&s)) {

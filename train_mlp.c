@@ -19,6 +19,7 @@
 #include "runtime/predict.h"
 #include "runtime/selftest.h"
 #include "runtime/session.h"
+#include "runtime/speedrun.h"
 #include "timing/report.h"
 
 static const Kernels *k; // the device
@@ -141,6 +142,14 @@ static void declare(Model *m, Session *s)
     s->logits = m->logits;
     s->logit_scale = 1.0f;
     snprintf(s->network, sizeof s->network, "mlp hidden=%s", config.hidden);
+}
+
+// ---- init ---------------------------------------------------------------------------------------
+
+static void init(void *model)
+{
+    const Model *m = model;
+    init_parameters(&m->s->tensors, k, (uint64_t)m->s->options->seed);
 }
 
 // ---- schedule -----------------------------------------------------------------------------------
@@ -293,7 +302,7 @@ int main(int argc, char **argv)
     for (int g = WEIGHTS; g < BIASES; g++) // biases do not decay
         m.decay[g] = options_decay(s.options, base_lr(s.options, g));
     session_plan(&s, &k, gradient, train_step, infer, &m);
-    init_parameters(&s.tensors, k, (uint64_t)s.options->seed);
+    init(&m);
     session_load_init(&s);
 
     int status;
@@ -305,6 +314,8 @@ int main(int argc, char **argv)
         status = predict(&s, infer, &m);
     } else if (s.options->bench) {
         status = timing_report(&s, run_step, &m);
+    } else if (s.options->speedrun) {
+        status = speedrun(&s, init, run_step, infer, &m);
     } else {
         session_begin(&s);
         while (session_next(&s)) {

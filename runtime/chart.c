@@ -170,14 +170,20 @@ static void draw_curve(Html *h, const Series *s, size_t number, const Axis *x, c
     }
 }
 
+void chart_key(Html *h, size_t number)
+{
+    html_raw(h,
+             "<svg class=\"key\" viewBox=\"0 0 28 10\" aria-hidden=\"true\"><path class=\"curve\" "
+             "stroke=\"var(--c%zu)\" stroke-dasharray=\"%s\" d=\"M0 5H28\"/></svg>",
+             number % COLORS, DASHES[(number + number / COLORS) % COLORS]);
+}
+
 static void draw_legend(Html *h, const LineChart *c)
 {
     html_raw(h, "<ul class=\"legend\">");
     for (size_t i = 0; i < c->count; i++) {
-        html_raw(h,
-                 "<li><svg viewBox=\"0 0 28 10\" aria-hidden=\"true\"><path class=\"curve\" "
-                 "stroke=\"var(--c%zu)\" stroke-dasharray=\"%s\" d=\"M0 5H28\"/></svg>",
-                 i % COLORS, DASHES[(i + i / COLORS) % COLORS]);
+        html_raw(h, "<li>");
+        chart_key(h, i);
         html_text(h, "%s", c->series[i].name);
         html_raw(h, "</li>");
     }

@@ -24,6 +24,9 @@ typedef struct LineChart {
     bool log_y;          // a logarithmic axis; what is not above 0 is a gap
 } LineChart;
 
+// The stretch of line that stands for the series of that number in a legend; for a table beside it.
+void chart_key(Html *h, size_t number);
+
 // Without any finite point it says "no data yet".
 void chart_lines(Html *h, const LineChart *c);
 

@@ -24,6 +24,7 @@ static void add_shared(CommandLine *line)
 {
     Options *o = &line->options;
     o->keep = 2;
+    o->seeds = 3;
     const Arg shared[] = {
         ARG_HEADING("Data and device"),
         ARG_STRING("data", &o->data, "DIR",
@@ -70,6 +71,8 @@ static void add_shared(CommandLine *line)
                  "print the time of each operation and layer of a step at the end"),
         ARG_ONOFF("report", &o->report, "write report.html in the run directory"),
         ARG_FLAG("bench", &o->bench, "measure machine, device and steps; docs/timing.md"),
+        ARG_FLAG("speedrun", &o->speedrun, "train from several seeds; mean, sigma and time"),
+        ARG_INT("seeds", &o->seeds, 1, 1000, "of --speedrun: --seed and those after it"),
         ARG_FLAG("quick", &o->quick, "with --bench: in under two minutes"),
         ARG_FLAG("quiet", &o->quiet, "print the result only"),
     };
@@ -90,9 +93,9 @@ static bool is_one_of(const char *name, const char *const *list)
 
 static ArgResume resume_kind(const char *name)
 {
-    static const char *const aside[] = {"verify",    "out",     "init",  "resume",
-                                        "eval-only", "predict", "json",  "selftest",
-                                        "bench",     "quick",   "quiet", NULL};
+    static const char *const aside[] = {"verify",  "out",      "init",     "resume", "eval-only",
+                                        "predict", "json",     "selftest", "bench",  "quick",
+                                        "quiet",   "speedrun", "seeds",    NULL};
     // The data set is compared by what it holds; threads and devices change no result by much.
     static const char *const free_options[] = {"data", "device",          "threads", "save-every",
                                                "keep", "target-accuracy", "report",  NULL};
@@ -195,6 +198,24 @@ static void check_predict(const Options *o)
         die(STATUS_USAGE, "--predict needs pictures: files, folders, or - for standard input");
 }
 
+static void check_speedrun(const CommandLine *line)
+{
+    const Options *o = &line->options;
+    if (!o->speedrun && options_given(line, &o->seeds))
+        die(STATUS_USAGE, "--seeds is how often --speedrun trains; add that");
+    if (!o->speedrun) return;
+    const char *other = o->resume     ? "--resume"
+                        : o->init     ? "--init" // which --predict and --eval-only take
+                        : o->bench    ? "--bench"
+                        : o->selftest ? "--selftest"
+                        : o->profile  ? "--profile"
+                                      : NULL;
+    if (other) die(STATUS_USAGE, "--speedrun trains from the start alone; leave out %s", other);
+    if (o->seed > INT64_MAX - o->seeds)
+        die(STATUS_USAGE, "--seed %lld leaves no room for --seeds %lld", (long long)o->seed,
+            (long long)o->seeds);
+}
+
 static void check_together(const CommandLine *line)
 {
     const Options *o = &line->options;
@@ -211,6 +232,7 @@ static void check_together(const CommandLine *line)
     if (o->eval_only && !o->init)
         die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
     check_predict(o);
+    check_speedrun(line);
 }
 
 void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,

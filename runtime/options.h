@@ -40,6 +40,8 @@ typedef struct Options {
     ArgList pictures;
     double target_accuracy;
     bool selftest, profile, report, bench, quick, quiet;
+    bool speedrun;
+    int64_t seeds; // of --speedrun
 } Options;
 
 extern const char *const dtype_names[];

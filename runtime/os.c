@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -470,6 +471,18 @@ bool os_process_runs(int64_t process)
     os_read_text(path, text, sizeof text);
     const char *state = strrchr(text, ')'); // after the name
     return state && state[1] && state[2] != 'Z' && state[2] != 'X';
+}
+
+double os_process_seconds(void)
+{
+    char text[1024];
+    os_read_text("/proc/self/stat", text, sizeof text);
+    const char *field = strrchr(text, ')'); // ends the second one
+    for (int i = 2; field && i < 22; i++) field = strchr(field + 1, ' ');
+    struct timespec now;
+    if (!field || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return (double)NAN;
+    const double started = strtod(field, NULL) / os_ticks_a_second();
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - started;
 }
 
 const char *os_platform_from(const char *proc_version, bool container)

@@ -14,6 +14,10 @@
 double os_seconds(void);
 double os_others_seconds(void); // of processors' time that this process's other threads have had
 
+// Since this process was started, to 0.01 s: what ran before main() and before an exec counts. NAN
+// if the system does not tell.
+double os_process_seconds(void);
+
 void os_sleep(double seconds); // or until a signal comes
 void os_yield(void);           // to another thread that wants this processor
 

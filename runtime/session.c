@@ -170,11 +170,13 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
     s->trained_groups = ALL_GROUPS;
     s->options = &s->line.options;
     options_parse(&s->line, own, own_count, p->usage, p->defaults, argc, argv);
-    if ((s->options->selftest || s->options->bench || s->options->predict) && s->comm.ranks > 1)
+    const Options *o = s->options;
+    if ((o->selftest || o->bench || o->predict || o->speedrun) && s->comm.ranks > 1)
         die(STATUS_USAGE, "%s needs one process; leave out the launcher",
-            s->options->selftest ? "--selftest"
-            : s->options->bench  ? "--bench"
-                                 : "--predict");
+            o->selftest  ? "--selftest"
+            : o->bench   ? "--bench"
+            : o->predict ? "--predict"
+                         : "--speedrun");
     open_data(s);
     set_length(s);
     if (s->options->resume) resume_check(s);

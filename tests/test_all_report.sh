@@ -2,38 +2,25 @@
 # A browser opens the pages of runs, live, killed, ended and continued: it has no complaint, asks for
 # nothing from elsewhere, and shows what the log and the summary say.
 . "$(dirname "$0")/lib.sh"
-browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
-if [ -z "$browser" ]; then
-    skip "report in a browser" "no chromium (scripts/setup.sh --dev)"
-    finish
-fi
+. "$(dirname "$0")/browser.sh"
+need_browser "report in a browser"
 check=$PWD/tests/check_report.py
 "$prepare" cifar tests/golden/colour --out "$work/colour" >/dev/null
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
 cd "$work" || exit 1
 
-browse() { # browse RUN: its DOM into dom.html, console into console.txt, requests into net.json
-    timeout 120 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$work/profile" \
-        --disable-background-networking --disable-component-update --no-first-run \
-        --log-net-log="$work/net.json" \
-        --enable-logging=stderr --v=0 --dump-dom "file://$work/$1/report.html" >dom.html 2>console.txt
-}
-silent() { ! grep -E 'CONSOLE|Refused|violates' console.txt; }
-# 101845102 marks what a page has asked for; the browser has requests of its own.
-requests() { grep -oE '"traffic_annotation":101845102,"url":"[a-z]+://[^"]*"' net.json | grep -v '"file:'; }
-asks_nobody() { ! requests; }
 right() { # right NAME RUN
-    ok "$1: opens" browse "$2"
+    ok "$1: opens" browse "$2/report.html"
     ok "$1: nothing on the console" silent
     ok "$1: no request" asks_nobody
     ok "$1: its figures are the run's" python3 "$check" "$2" dom.html
 }
 mkdir loud
 echo '<!DOCTYPE html><title>x</title><img src="http://example.invalid/x.png">' >loud/report.html
-browse loud
+browse loud/report.html
 ok "a request would be noticed" requests
 echo '<!DOCTYPE html><title>x</title><script>console.error("loud")</script>' >loud/report.html
-browse loud
+browse loud/report.html
 ok "an error would be noticed" grep -q CONSOLE console.txt
 
 appears() { for _ in $(seq 600); do [ -e "$1" ] && return 0 || sleep 0.05; done; return 1; }
@@ -71,7 +58,7 @@ right "continued" half
 ok "continued: the whole curve" test "$(grep -c '"loss"' half/log.jsonl)" -eq 24
 
 "$train_mlp" --steps 40 --optimizer sgd --lr 1e6 --quiet --out diverged 2>/dev/null
-ok "diverged: opens" browse diverged
+ok "diverged: opens" browse diverged/report.html
 ok "diverged: says so, and does not reload" bash -c 'grep -q "the loss diverged: not finite first in step" dom.html && ! grep -q http-equiv=.refresh dom.html'
 ok "off" "$train_mlp" --data grey --batch-size 8 --steps 8 --report off --quiet --out none
 ok "off: no page" test ! -e none/report.html

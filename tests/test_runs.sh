@@ -48,7 +48,7 @@ ok "a run from before run.json" bash -c "'$tool' old | grep -E 'old/cnn +cnn-air
 # ---- the page ----
 "$tool" compare runs/cnn "a <b> & \"c\", d" live stopped >said
 ok "says where the page is" grep -qx "page     runs.html" said
-ok "names are escaped" grep -q '<th scope="row">a &lt;b&gt; &amp; &quot;c&quot;, d</th>' runs.html
+ok "names are escaped" grep -q '<th scope="row">.*>a &lt;b&gt; &amp; &quot;c&quot;, d</th>' runs.html
 ok "six charts" test "$(grep -c 'role="img"' runs.html)" -eq 6
 ok "of four runs" test "$(grep -o '<title>Test loss over steps</title><desc>.*' runs.html | grep -o 'last' | wc -l)" -eq 4
 for key in test_accuracy test_loss best_test_accuracy train_seconds images_per_s; do
@@ -61,7 +61,7 @@ ok "only those that were given" test "$(grep -oE '<th scope="col">[a-z_]+</th>' 
 ok "eight runs, named" "$tool" compare --out eight.html cnn cnn cnn cnn cnn cnn cnn live
 ok "eight curves" test "$(grep -o 'stroke-dasharray="[^"]*" d="M[^0 ]' eight.html | wc -l)" -ge 48
 ok "one run" "$tool" compare cnn --out=one.html
-ok "has no options that differ" grep -q "None: all have the same options." one.html
+ok "has nothing that differs" bash -c "! grep -qE 'What differs|the same options' one.html"
 cp runs.html before.html
 fails "nine" 2 "1 to 8 runs, but 9" "$tool" compare cnn cnn cnn cnn cnn cnn cnn cnn cnn
 fails "none" 2 "1 to 8 runs, but 0" "$tool" compare

@@ -12,7 +12,12 @@ static void read_clock(void *context)
 }
 
 // Multiply-adds of one thread, with the instructions that this build uses: 2 * 8 * 12 * PASSES.
-enum { LANES = 8, CHAINS = 12, PASSES = 20000 };
+#ifdef __AVX__
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+enum { CHAINS = 12, PASSES = 20000 };
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 static const double FMA_FLOP = 2.0 * LANES * CHAINS * PASSES;
 

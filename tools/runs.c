@@ -1,5 +1,4 @@
-// Lists runs, compares them, and writes their logs as CSV: docs/runs.md. Started by
-// scripts/runs.sh.
+// Lists runs, compares them, and writes a log as CSV: docs/runs.md. Started by scripts/runs.sh.
 #include <stdio.h>
 #include <string.h>
 

@@ -42,8 +42,9 @@ const JsonNode *saved_run_get(const SavedRun *r, const char *key);
 enum { RUN_DATE_SIZE = 18 };
 void saved_run_date(const SavedRun *r, char date[static RUN_DATE_SIZE]);
 
-// The final test accuracy; of a run without, that of its last evaluation. NAN: none.
-double saved_run_accuracy(const SavedRun *r);
+// The final "test_accuracy" or "test_loss"; of a run without, that of its last evaluation. NAN:
+// none.
+double saved_run_result(const SavedRun *r, const char *key);
 
 // Seconds of training up to each record that has the member `kind`, as log_file_column() has it.
 double *saved_run_seconds(const SavedRun *r, const char *kind, size_t *count);

@@ -67,7 +67,7 @@ static void network_name(const SavedRun *r, char name[static CELL_SIZE])
     for (char *equals; (equals = strchr(name, '='));) {
         char *word = equals;
         while (word > name && word[-1] != ' ') word--;
-        memmove(word, equals + 1, strlen(equals));
+        memmove(word, equals + 1, strlen(equals + 1) + 1);
     }
 }
 
@@ -84,7 +84,7 @@ static void describe(List *l, Line *line, const SavedRun *r)
     set(l, line, DATA, last_part(json_text(saved_run_get(r, "data"))));
     device_name(r, text);
     set(l, line, DEVICE, text);
-    const double accuracy = saved_run_accuracy(r);
+    const double accuracy = saved_run_result(r, "test_accuracy");
     snprintf(text, sizeof text, isnan(accuracy) ? "-" : "%.2f%%", 100 * accuracy);
     set(l, line, ACCURACY, text);
     if (r->state == RUN_FINISHED)
@@ -140,6 +140,7 @@ static size_t letters(const char *text)
 // loses a character. Returns what is between two columns.
 static size_t find_widths(const List *l, size_t most, size_t widths[static COLUMNS])
 {
+    const size_t gaps = COLUMNS - 1;
     size_t total = 0;
     for (int c = 0; c < COLUMNS; c++) {
         widths[c] = strlen(columns[c].title);
@@ -149,8 +150,8 @@ static size_t find_widths(const List *l, size_t most, size_t widths[static COLUM
         }
         total += widths[c];
     }
-    if (total + 2 * (COLUMNS - 1) <= most) return 2;
-    while (total + COLUMNS - 1 > most) {
+    if (total + 2 * gaps <= most) return 2;
+    while (total + gaps > most) {
         int widest = -1;
         size_t excess = 0;
         for (int c = 0; c < COLUMNS; c++) {

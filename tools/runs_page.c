@@ -8,12 +8,21 @@
 #include "runtime/html.h"
 #include "tools/runs.h"
 
-enum { DIFFERING_MAX = 64 };
+enum { DIFFERING_MAX = 64, POINTS_MAX = 100 };
 
-// A spread of losses that a linear axis would not show.
+// From this ratio on, a linear axis would not show the lowest losses.
 static const double LOG_AXIS_RATIO = 1000;
 
 // ---- results ------------------------------------------------------------------------------------
+
+// A row's name with the key of the run's curves.
+static void begin_row(Html *h, const SavedRun *runs, size_t i)
+{
+    html_raw(h, "<tr><th scope=\"row\">");
+    chart_key(h, i);
+    html_text(h, "%s", runs[i].name);
+    html_raw(h, "</th>");
+}
 
 // `shown` is the value in the unit for people.
 static void number_cell(Html *h, double value, const char *format, double shown)
@@ -43,58 +52,35 @@ static void state_cell(Html *h, const SavedRun *r)
 
 static void results(Html *h, const SavedRun *runs, size_t count)
 {
-    html_section(h, "Results");
     html_raw(h, "<div class=\"wide\">\n");
-    html_table(h, "What became of them",
-               (const char *[]){"run", "state", "test accuracy", "test loss", "best epoch's",
-                                "training, s", "images a second", "parameters", "data", "device",
+    html_table(h, "Results",
+               (const char *[]){"run", "test accuracy", "test loss", "best epoch's accuracy",
+                                "seconds of training", "images a second", "parameters", "state",
                                 NULL});
-    for (const SavedRun *r = runs; r < runs + count; r++) {
-        const double accuracy = saved_run_accuracy(r);
+    for (size_t i = 0; i < count; i++) {
+        const SavedRun *r = &runs[i];
+        const double accuracy = saved_run_result(r, "test_accuracy");
+        const double loss = saved_run_result(r, "test_loss");
         const double best = json_number(saved_run_get(r, "best_test_accuracy"));
-        html_row(h, r->name);
-        state_cell(h, r);
+        begin_row(h, runs, i);
         number_cell(h, accuracy, "%.2f%%", 100 * accuracy);
-        member_cell(h, r, "test_loss", "%.4f");
+        number_cell(h, loss, "%.4f", loss);
         number_cell(h, best, "%.2f%%", 100 * best);
         member_cell(h, r, "train_seconds", "%.1f");
         member_cell(h, r, "images_per_s", "%.0f");
         member_cell(h, r, "parameters", "%.0f");
-        html_cell(h, "%s", json_text(saved_run_get(r, "data")));
-        html_cell(h, "%s, %s", json_text(saved_run_get(r, "device")),
-                  json_text(saved_run_get(r, "dtype")));
+        state_cell(h, r);
         html_end_row(h);
     }
     html_end_table(h);
     html_raw(h, "</div>\n");
-    html_end_section(h);
 }
 
-// ---- options ------------------------------------------------------------------------------------
+// ---- what differs -------------------------------------------------------------------------------
 
-static bool same_value(const JsonNode *a, const JsonNode *b)
-{
-    if (!a || !b) return a == b;
-    if (a->type == JSON_BOOL && b->type == JSON_BOOL) return a->boolean == b->boolean;
-    if (a->type == JSON_STRING || b->type == JSON_STRING)
-        return a->type == b->type && strcmp(a->string, b->string) == 0;
-    return a->type == b->type ? a->type == JSON_NULL || json_number(a) == json_number(b)
-                              : json_number(a) == json_number(b);
-}
-
-static const JsonNode *option(const SavedRun *r, const char *name)
-{
-    return json_get(saved_run_get(r, "options"), name);
-}
-
-// Where a run is written to always differs, and says nothing.
-static bool differs(const SavedRun *runs, size_t count, const char *name)
-{
-    if (strcmp(name, "out") == 0 || strcmp(name, "resume") == 0) return false;
-    for (size_t i = 1; i < count; i++)
-        if (!same_value(option(&runs[0], name), option(&runs[i], name))) return true;
-    return false;
-}
+// What a run tells beside its options.
+static const char *const FACTS[] = {"network", "data", "device", "dtype", "platform", "compiler"};
+enum { FACTS_COUNT = sizeof FACTS / sizeof *FACTS };
 
 static bool is_listed(const char *const *names, size_t count, const char *name)
 {
@@ -103,10 +89,36 @@ static bool is_listed(const char *const *names, size_t count, const char *name)
     return false;
 }
 
-// Their names, of all runs: trainers have options of their own.
+static const JsonNode *setting(const SavedRun *r, const char *name)
+{
+    if (is_listed(FACTS, FACTS_COUNT, name)) return saved_run_get(r, name);
+    return json_get(saved_run_get(r, "options"), name);
+}
+
+static bool same_value(const JsonNode *a, const JsonNode *b)
+{
+    if (!a || !b) return a == b;
+    if (a->type == JSON_STRING && b->type == JSON_STRING) return strcmp(a->string, b->string) == 0;
+    if (a->type == JSON_BOOL && b->type == JSON_BOOL) return a->boolean == b->boolean;
+    if (a->type == JSON_NULL || b->type == JSON_NULL) return a->type == b->type;
+    return json_number(a) == json_number(b);
+}
+
+// Where a run is written to always differs, and says nothing.
+static bool differs(const SavedRun *runs, size_t count, const char *name)
+{
+    if (strcmp(name, "out") == 0 || strcmp(name, "resume") == 0) return false;
+    for (size_t i = 1; i < count; i++)
+        if (!same_value(setting(&runs[0], name), setting(&runs[i], name))) return true;
+    return false;
+}
+
+// Facts first, then options of all runs: trainers have some of their own.
 static size_t find_differing(const SavedRun *runs, size_t count, const char **names)
 {
     size_t found = 0;
+    for (size_t i = 0; i < FACTS_COUNT; i++)
+        if (differs(runs, count, FACTS[i])) names[found++] = FACTS[i];
     for (const SavedRun *r = runs; r < runs + count; r++) {
         const JsonNode *all = saved_run_get(r, "options");
         if (!all || all->type != JSON_OBJECT) continue;
@@ -118,33 +130,43 @@ static size_t find_differing(const SavedRun *runs, size_t count, const char **na
     return found;
 }
 
-static void options(Html *h, const SavedRun *runs, size_t count)
+static void equal_facts(Html *h, const SavedRun *runs, size_t count)
 {
-    const char *names[DIFFERING_MAX], *columns[DIFFERING_MAX + 3] = {"run", "network"};
+    html_raw(h, "<p class=\"note\">");
+    const char *before = count > 1 ? "All have " : "";
+    for (size_t i = 0; i < FACTS_COUNT; i++) {
+        if (!setting(&runs[0], FACTS[i]) || differs(runs, count, FACTS[i])) continue;
+        html_text(h, "%s%s ", before, FACTS[i]);
+        html_value(h, setting(&runs[0], FACTS[i]));
+        before = "; ";
+    }
+    html_raw(h, "</p>\n");
+}
+
+static void differences(Html *h, const SavedRun *runs, size_t count)
+{
+    const char *names[DIFFERING_MAX], *columns[DIFFERING_MAX + 2] = {"run"};
     const size_t found = find_differing(runs, count, names);
-    for (size_t i = 0; i < found; i++) columns[i + 2] = names[i];
-    html_section(h, "Options that differ");
-    if (found == 0) html_note(h, "None: all have the same options.");
+    if (count > 1 && found == 0) html_note(h, "They have the same options.");
+    if (found == 0) return;
+    memcpy(columns + 1, names, found * sizeof *names);
     html_raw(h, "<div class=\"wide\">\n");
-    html_table(h, "Networks and options", columns);
-    for (const SavedRun *r = runs; r < runs + count; r++) {
-        html_row(h, r->name);
-        html_cell(h, "%s", json_text(saved_run_get(r, "network")));
-        for (size_t i = 0; i < found; i++) {
+    html_table(h, "What differs", columns);
+    for (size_t i = 0; i < count; i++) {
+        begin_row(h, runs, i);
+        for (size_t c = 0; c < found; c++) {
             html_raw(h, "<td>");
-            html_value(h, option(r, names[i]));
+            html_value(h, setting(&runs[i], names[c]));
             html_raw(h, "</td>");
         }
         html_end_row(h);
     }
     html_end_table(h);
     html_raw(h, "</div>\n");
-    html_end_section(h);
 }
 
 // ---- curves -------------------------------------------------------------------------------------
 
-// A logarithmic axis is for losses of which some went astray.
 static bool is_wide(const Series *series, size_t count)
 {
     double low = INFINITY, high = 0;
@@ -152,6 +174,23 @@ static bool is_wide(const Series *series, size_t count)
         for (size_t i = 0; i < s->count; i++)
             if (s->y[i] > 0) low = fmin(low, s->y[i]), high = fmax(high, s->y[i]);
     return high > LOG_AXIS_RATIO * low;
+}
+
+// Means of neighbours, so that at most POINTS_MAX are left: of several noisy curves the last would
+// hide the others. Each stands where its last one does. Returns how many.
+static size_t take_means(double *steps, double *seconds, double *values, size_t n)
+{
+    const size_t group = (n + POINTS_MAX - 1) / POINTS_MAX;
+    size_t left = 0;
+    for (size_t first = 0; first < n; first += group, left++) {
+        const size_t end = first + group < n ? first + group : n;
+        double sum = 0;
+        for (size_t i = first; i < end; i++) sum += values[i];
+        values[left] = sum / (double)(end - first);
+        steps[left] = steps[end - 1];
+        seconds[left] = seconds[end - 1];
+    }
+    return left;
 }
 
 // `key` of the records that have it, of all runs: over steps, and over seconds of training.
@@ -167,7 +206,7 @@ static void curves(Html *h, const SavedRun *runs, size_t count, const char *name
         c[0] = log_file_column(&runs[i].log, key, false, "step", &n);
         c[1] = saved_run_seconds(&runs[i], key, &n);
         c[2] = log_file_column(&runs[i].log, key, false, key, &n);
-        if (!c[0] || !c[1] || !c[2]) n = 0;
+        n = c[0] && c[1] && c[2] ? take_means(c[0], c[1], c[2], n) : 0;
         over_steps[i] = (Series){.name = runs[i].name, .x = c[0], .y = c[2], .count = n};
         over_seconds[i] = (Series){.name = runs[i].name, .x = c[1], .y = c[2], .count = n};
     }
@@ -185,12 +224,18 @@ int runs_page(const SavedRun *runs, size_t count, const char *path, Error *e)
 {
     Html h;
     if (html_open(&h, "Runs compared", 0, e)) return e->status;
+    html_section(&h, "Runs");
+    equal_facts(&h, runs, count);
     results(&h, runs, count);
-    options(&h, runs, count);
+    differences(&h, runs, count);
+    html_end_section(&h);
     html_section(&h, "Curves");
-    html_note(&h, "Training loss: mean per image over the steps since the last point, with label "
-                  "smoothing, which the test loss has none of. Evaluations are without test-time "
-                  "views. Seconds are of training steps with their loading, without evaluation.");
+    html_note(
+        &h,
+        "Training loss has label smoothing, test loss has none; evaluations are without "
+        "test-time views. Of more than %d points, means of neighbours are drawn. Time is that "
+        "of training steps with their loading, without evaluation.",
+        POINTS_MAX);
     curves(&h, runs, count, "Training loss", "loss", true);
     curves(&h, runs, count, "Test loss", "test_loss", true);
     curves(&h, runs, count, "Test accuracy", "test_accuracy", false);

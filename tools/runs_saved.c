@@ -109,11 +109,10 @@ void saved_run_date(const SavedRun *r, char date[static RUN_DATE_SIZE])
         os_file_timestamp(path, date);
 }
 
-double saved_run_accuracy(const SavedRun *r)
+double saved_run_result(const SavedRun *r, const char *key)
 {
-    const double final = json_number(saved_run_get(r, "test_accuracy"));
-    const JsonNode *last = log_file_last(&r->log, "test_accuracy");
-    return isnan(final) ? json_number(json_get(last, "test_accuracy")) : final;
+    const double final = json_number(saved_run_get(r, key));
+    return isnan(final) ? json_number(json_get(log_file_last(&r->log, key), key)) : final;
 }
 
 double *saved_run_seconds(const SavedRun *r, const char *kind, size_t *count)

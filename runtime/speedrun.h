@@ -1,0 +1,15 @@
+// --speedrun: the same training from N seeds, and its time by two clocks (docs/runs.md says what
+// each of them includes).
+#ifndef RUNTIME_SPEEDRUN_H
+#define RUNTIME_SPEEDRUN_H
+
+#include "runtime/session.h"
+
+// Trains with the seed of --seed as the process starts, which is the cold start and warms the
+// device up, then again with that seed and the --seeds - 1 that follow. `init` sets what the model
+// needs beyond its declarations, `step` trains on the batch that is loaded, `infer` is that of the
+// final evaluation. Writes speedrun.json after each run. Returns the exit status.
+int speedrun(Session *s, ModelFunction init, double (*step)(void *model), ModelFunction infer,
+             void *model);
+
+#endif
