@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """A model of the step's time on 1 to 4,096 GPUs, or on this machine's processes.
 
-    ./train_cnn --steps 20 --profile ... >profile.txt       # one process
-    bench/scale.py profile.txt                              # GPUs: docs/distributed.md
-    bench/scale.py profile.txt --bn local --global-batch 8192
+    ./train_cnn --steps 20 --profile --out run ...         # one process
+    bench/scale.py run/profile.json                        # GPUs: docs/scaling.md
+    bench/scale.py run/profile.json --bn local --global-batch 8192
 
     mpirun -np 2 build/native/time_collectives cpu >exchange.txt
-    bench/scale.py profile.txt --exchange exchange.txt      # as many processes as were measured there
+    bench/scale.py run/profile.json --exchange exchange.txt # as many processes as were measured there
 
 Operations and their times come from the profile. On a GPU that was not profiled (--gpu) each takes
 the longest of its arithmetic at the GPU's rate, its bytes at the bandwidth, and a kernel's least
@@ -17,6 +17,7 @@ The step is played through: operations one after the other; a bucket of gradient
 last one is written and the exchange before has ended; batch norm waits for its exchanges at once.
 """
 import argparse
+import json
 import math
 import os
 import re
@@ -58,21 +59,20 @@ class Operation:
 
 def read_profile(path):
     """The operations of a step, the seconds outside of them, and the images of a step."""
-    operations, outside, batch = [], 0, None
-    for line in open(path):
-        f = line.split()
-        if line.startswith("outside of them"):
-            outside = float(f[5]) * 1e-3
-        if len(f) != 8 or not f[2].isdigit() or not f[5].endswith("%"):
-            continue
-        calls, ms, gflops, gbs = int(f[2]), float(f[3]), float(f[6]), float(f[7])
-        each = ms * 1e-3 / calls
-        operations += [Operation(f[0], f[1], each, gflops * 1e9 * each, gbs * 1e9 * each)] * calls
-        if f[0] == "gather":
-            batch = int(f[1].split("x")[0])
-    if not operations or batch is None:
-        raise SystemExit(f"{path}: no output of --profile")
-    return operations, outside, batch
+    try:
+        with open(path) as f:
+            profile = json.load(f)
+        rows = profile["operations"]
+        batch = next(int(r["shape"].split("x")[0]) for r in rows if r["operation"] == "gather")
+    except (ValueError, KeyError, StopIteration):
+        raise SystemExit(f"{path}: no profile.json of a run with --profile") from None
+    operations = []
+    for r in rows:
+        times = max(1, round(r["calls"]))
+        share = r["calls"] / times  # of the steps that have it, the average lookahead's for example
+        operations += [Operation(r["operation"], r["shape"], 1e-3 * r["ms"] / times, r["flop"] * share,
+                                 r["bytes"] * share)] * times
+    return operations, 1e-3 * (profile["step_ms"] - sum(r["ms"] for r in rows)), batch
 
 
 # ---- exchanges ----------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def curve(title, operations, share, sync_norm):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("profile")
+    parser.add_argument("profile", help="profile.json of a run's directory")
     parser.add_argument("--gpu", choices=sorted(GPUS) + ["profiled"], default="h200")
     parser.add_argument("--batch", type=int, help="images on each GPU, weak scaling (default: profiled)")
     parser.add_argument("--global-batch", type=int, help="images in all, strong scaling (default: profiled)")

@@ -83,8 +83,8 @@ static void written(const float *x)
         return;
     }
     if (!all.in_step) return;
-    assert(!all.summed && "a gradient is written after an optimizer has read one");
     Bucket *b = &all.buckets[g->bucket];
+    assert(!b->started && "a gradient is written oftener than planned, or after it was read");
     g->done++;
     if (++b->done == b->writes) start(b);
 }
@@ -190,7 +190,7 @@ static void norm_act_forward(void *y, const Norm *n, const void *x, Activation a
 {
     if (syncs(d.channels)) {
         const double begun = norm_begin();
-        all.with.collectives->all_gather(all.gathered, n->stats, 3 * d.channels);
+        all.with.collectives->all_gather(all.gathered, n->stats, 3 * (int64_t)d.channels);
         device->norm_merge(n->stats, all.gathered, all.with.ranks, d.channels);
         norm_end(begun);
     }
@@ -203,7 +203,7 @@ static void norm_act_backward_sums(const Norm *n, const void *dy, const void *x,
     device->norm_act_backward_sums(n, dy, x, act, d);
     if (!syncs(d.channels)) return;
     const double begun = norm_begin();
-    all.with.collectives->all_reduce(n->sums, 2 * d.channels);
+    all.with.collectives->all_reduce(n->sums, 2 * (int64_t)d.channels);
     norm_end(begun);
 }
 
@@ -424,11 +424,11 @@ static void one_norm(void)
 
 void kernels_distributed_print(FILE *f)
 {
+    if (trace.begun < 2) return;
     const double steps = (double)(trace.begun - 1), ms = 1e3 / steps;
     const double floor_gradients = 1e3 * alone(last_bucket);
     const double norms = (double)trace.norms / steps;
     const double floor_norms = norms > 0 ? 1e3 * norms * alone(one_norm) : 0;
-    if (steps < 1) return;
     const double step = ms * trace.step, exposed = ms * (trace.wait + trace.norm);
     fprintf(f, "exchange between %d processes, ms from the start of a step of %.4f ms\n",
             all.with.ranks, step);

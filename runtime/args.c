@@ -135,6 +135,11 @@ static int parse_onoff(const Arg *a, const char *text, Error *e)
     return fail(e, STATUS_USAGE, "--%s %s: expected on|off", a->name, text);
 }
 
+static int empty_value(const Arg *a, Error *e)
+{
+    return fail(e, STATUS_USAGE, "the value of %s is empty; expected %s", a->name, a->meta);
+}
+
 static int parse_value(Arg *a, const char *text, Error *e)
 {
     a->given = true;
@@ -149,8 +154,7 @@ static int parse_value(Arg *a, const char *text, Error *e)
         return parse_onoff(a, text, e);
     case ARG_TYPE_STRING:
     case ARG_TYPE_POSITIONAL:
-        if (!*text)
-            return fail(e, STATUS_USAGE, "the value of %s is empty; expected %s", a->name, a->meta);
+        if (!*text) return empty_value(a, e);
         *a->string = text;
         return 0;
     case ARG_TYPE_FLAG:
@@ -188,11 +192,13 @@ static int parse_option(Arg *table, size_t n, int argc, char **argv, int *i, Err
 }
 
 // What is moved to argv[1] and on never passes what is still to be read.
-static void list_add(Arg *a, char **argv, char *text)
+static int add_to_list(Arg *a, char **argv, char *text, Error *e)
 {
+    if (!*text) return empty_value(a, e);
     if (!a->given) *a->list = (ArgList){.item = argv + 1};
     a->given = true;
     a->list->item[a->list->count++] = text;
+    return 0;
 }
 
 static int parse_positional(Arg *table, size_t n, char **argv, char *text, Error *e)
@@ -200,10 +206,8 @@ static int parse_positional(Arg *table, size_t n, char **argv, char *text, Error
     for (size_t i = 0; i < n; i++) {
         if (table[i].type == ARG_TYPE_POSITIONAL && !table[i].given)
             return parse_value(&table[i], text, e);
-        if (table[i].type == ARG_TYPE_REST && (text[0] != '-' || text[1] == '\0')) {
-            list_add(&table[i], argv, text);
-            return 0;
-        }
+        if (table[i].type == ARG_TYPE_REST && (text[0] != '-' || text[1] == '\0'))
+            return add_to_list(&table[i], argv, text, e);
     }
     if (text[0] == '-')
         return fail(e, STATUS_USAGE, "unknown option %s; options start with --", text);

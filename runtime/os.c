@@ -22,11 +22,21 @@
 
 enum { PAGE = 4096 };
 
-double os_seconds(void)
+static double clock_seconds(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double os_seconds(void)
+{
+    return clock_seconds(CLOCK_MONOTONIC);
+}
+
+double os_others_seconds(void)
+{
+    return clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - clock_seconds(CLOCK_THREAD_CPUTIME_ID);
 }
 
 void os_sleep(double seconds)

@@ -12,6 +12,7 @@
 
 // Seconds of a clock that only goes forward; only differences mean something.
 double os_seconds(void);
+double os_others_seconds(void); // of processors' time that this process's other threads have had
 
 void os_sleep(double seconds); // or until a signal comes
 void os_yield(void);           // to another thread that wants this processor

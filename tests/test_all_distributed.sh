@@ -81,6 +81,23 @@ goes_on() { # goes_on DIR RANKS: some steps from the newest checkpoint
     [ "$(find "$1/checkpoints" -name 'step_*' | sort | tail -n 1)" \> "$newest" ]
 }
 
+# A thread that trains and hangs alone, beside the others: the shim of slow_train_mlp sleeps in the
+# second of three ranks, for longer than the test takes.
+mkdir hangs
+cp "$OLDPWD/$BUILD"/{tests/slow_train_mlp,libnn_mpi.so} hangs
+cat >hangs/rank <<'END'
+#!/usr/bin/env bash
+if [ "${OMPI_COMM_WORLD_RANK-}${PMI_RANK-}" = 1 ]; then export NN_SLOW_STEP_US=300000000; fi
+exec "${0%/rank}/slow_train_mlp" "$@"
+END
+chmod +x hangs/rank
+(
+    began=$SECONDS
+    timeout 100 "$launch" --processes 3 "$PWD/hangs/rank" "${for_ever[@]:1}" --out hung 2>hung.told
+    echo "$? $((SECONDS - began))" >hung.ended
+) &
+hung=$!
+
 for signal in KILL STOP; do
     victim=$((RANDOM % 3))
     begin "run-$signal" "$launch" --processes 3 "${for_ever[@]}"
@@ -95,6 +112,12 @@ for signal in KILL STOP; do
         ok "SIG$signal: goes on with $n" goes_on "run-$signal-$n" $n
     done
 done
+
+wait $hung
+read -r status took <hung.ended
+ok "a thread hangs: all end within 60 s" test "$took" -le 60
+ok "a thread hangs: status 1" test "$status" -eq 1
+ok "a thread hangs: one line names the rank" test "$(grep '^error: rank' hung.told | cut -d';' -f1)" = "error: rank 1 of 3 has stood still for 30 seconds"
 
 # A signal to one rank: all save and leave.
 begin stopped "$launch" --processes 3 "${for_ever[@]}"
@@ -118,5 +141,6 @@ grows=("$train_mlp" --data grey --batch-size 8 --hidden 12 --quiet --weight-deca
 "${grows[@]}" --out nan-1 2>one
 ranks 2 "${grows[@]}" --out nan-2 2>told
 ok "divergence on 2 ranks: status" test $? -eq 6
-ok "divergence on 2 ranks: the place that one finds" grep -qF "$(sed -E 's/^error: (.* after it) .*/\1/' one)" told
+# But for the size of the batch, which each rank has its share of.
+ok "divergence on 2 ranks: the place that one finds" grep -qF "$(sed 's/ ([^(]*$//' one)" told
 finish

@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
-# clang-tidy (.clang-tidy says what) and cppcheck over what reads files and the command line.
+# clang-tidy (.clang-tidy says what) and cppcheck over what reads files and the command line,
+# and what speaks with other processes.
 . "$(dirname "$0")/lib.sh"
-sources=(data/*.c runtime/*.c timing/*.c)
+sources=(data/*.c runtime/*.c timing/*.c kernels/distributed.c)
+# What of mpicc's command finds mpi.h.
+read -ra mpi < <(mpicc -show 2>/dev/null | grep -oE -- '-I[^ ]+' | tr '\n' ' ')
 if command -v clang-tidy >/dev/null; then
-    for source in "${sources[@]}"; do
-        ok "clang-tidy $source" clang-tidy -quiet "$source" -- -std=gnu11 -D_GNU_SOURCE -I. -march=native -Wno-unknown-warning-option
+    for source in "${sources[@]}" runtime/mpi/*.c; do
+        if [[ $source == runtime/mpi/* && ${#mpi[@]} -eq 0 ]]; then
+            skip "clang-tidy $source" "no MPI"
+            continue
+        fi
+        ok "clang-tidy $source" clang-tidy -quiet "$source" -- -std=gnu11 -D_GNU_SOURCE -I. "${mpi[@]}" -march=native \
+            -Wno-unknown-warning-option
     done
 else
     skip "clang-tidy" "not installed"
@@ -13,7 +21,7 @@ if command -v cppcheck >/dev/null; then
     # Suppressed: it takes what fail() returns for 0, and a loop from n - 1 down for one to -1.
     ok "cppcheck" cppcheck --enable=warning,performance,portability --error-exitcode=1 --quiet --inline-suppr \
         --std=c11 -I. --suppress=missingIncludeSystem --suppress=nullPointerArithmeticRedundantCheck \
-        --suppress=negativeIndex:runtime/init.c --suppress=ctunullpointer "${sources[@]}"
+        --suppress=negativeIndex:runtime/init.c --suppress=ctunullpointer "${sources[@]}" runtime/mpi/*.c
 else
     skip "cppcheck" "not installed"
 fi

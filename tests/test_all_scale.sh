@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# bench/scale.py reads what --profile and time_collectives print, and its model does what it should.
+# bench/scale.py reads the profile.json of a run and what time_collectives prints, and its model does what it should.
 . "$(dirname "$0")/lib.sh"
 if ! command -v python3 >/dev/null; then
     skip "the model of scaling" "no python3"
     finish
 fi
-"$train_mlp" --steps 3 --hidden 64 --batch-size 64 --device cpu --profile --quiet --out "$work/mlp" >"$work/mlp.txt"
-"$train_cnn" --steps 2 --width 0.25 --tta 0 --batch-size 64 --device cpu --profile --quiet --out "$work/cnn" >"$work/cnn.txt"
+"$train_mlp" --steps 3 --hidden 64 --batch-size 64 --device cpu --profile --quiet --out "$work/mlp" >/dev/null
+"$train_cnn" --steps 2 --width 0.25 --tta 0 --batch-size 64 --device cpu --profile --quiet --out "$work/cnn" >/dev/null
 
-scale() { bench/scale.py "$work/$1.txt" "${@:2}" >"$work/$1.scale"; }
+scale() { bench/scale.py "$work/$1/profile.json" "${@:2}" >"$work/$1.scale"; }
 # efficiency FILE TABLE GPUS: of the first (weak) or second (strong) table
 efficiency() { awk -v table="$2" -v gpus="$3" '/scaling:/ {t++} t == table && $1 == gpus {print $NF + 0}' "$work/$1.scale"; }
 # 784*64 + 64 + 64*10 + 10, as the trainer counts them
@@ -31,5 +31,5 @@ cat >"$work/exchange.txt" <<'END'
 END
 ok "measured exchanges" scale mlp --exchange "$work/exchange.txt"
 ok "are used" grep -q '^2 processes of 64 images: .*exposed' "$work/mlp.scale"
-fails "not a profile" 1 "no output of --profile" bench/scale.py "$work/exchange.txt"
+fails "not a profile" 1 "no profile.json of a run with --profile" bench/scale.py "$work/exchange.txt"
 finish

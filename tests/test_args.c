@@ -152,6 +152,27 @@ static void positionals_fill_in_order(void **state)
     assert_string_equal(e.message, "unexpected argument c; --help lists all options");
 }
 
+static void rest_takes_what_is_left(void **state)
+{
+    (void)state;
+    const char *from = NULL;
+    bool quiet = false;
+    ArgList rest = {0};
+    Arg list[] = {ARG_POSITIONAL("FROM", &from, "source"), ARG_REST("FILE...", &rest, "files"),
+                  ARG_FLAG("quiet", &quiet, "print the result alone")};
+    char *argv[] = {"test", "a", "--quiet", "b", "-", "c"};
+    Error e;
+    assert_int_equal(args_parse(list, 3, 6, argv, &e), 0);
+    assert_true(quiet);
+    assert_string_equal(from, "a");
+    assert_int_equal(rest.count, 3);
+    assert_string_equal(rest.item[0], "b");
+    assert_string_equal(rest.item[1], "-");
+    assert_string_equal(rest.item[2], "c");
+    assert_int_equal(args_parse(list, 3, 3, (char *[]){"test", "b", "-c"}, &e), STATUS_USAGE);
+    assert_string_equal(e.message, "unknown option -c; options start with --");
+}
+
 static void help_shows_live_values(void **state)
 {
     (void)state;
@@ -247,6 +268,7 @@ int main(void)
         cmocka_unit_test_setup(tells_given_from_default, reset),
         cmocka_unit_test_setup(refuses_with_one_line, reset),
         cmocka_unit_test(positionals_fill_in_order),
+        cmocka_unit_test(rest_takes_what_is_left),
         cmocka_unit_test_setup(help_shows_live_values, reset),
         cmocka_unit_test_setup(json_holds_every_option, reset),
         cmocka_unit_test(continues_with_a_runs_options),

@@ -45,6 +45,10 @@ same_accuracy() { # same_accuracy TRAINER RUN DATA OPTIONS...
 ok "airbench: the accuracy of --eval-only" same_accuracy "$train_cnn" cnn cropped
 ok "airbench without views" same_accuracy "$train_cnn" cnn cropped --tta 0
 ok "simple: the accuracy of --eval-only" same_accuracy "$train_cnn" simple cropped
+mkdir again && cp -r photos/test again/train && cp -r photos/test again/test
+rm again/train/light/{41,42,43,44,45,46,47,48,49}.bmp # so that its mean is another one
+ok "pictures of another mean" "$prepare" folder again --size 16x16 --crop --out again-cropped
+ok "the model's mean and std count, not the data set's" same_accuracy "$train_cnn" cnn again-cropped
 ok "mlp: the accuracy of --eval-only" same_accuracy "$train_mlp" mlp grey
 ok "it is neither nothing nor all" awk '$1 == "all" {exit !($3 > 20 && $3 < 60)}' table.txt
 ok "a line a picture, one a class, one for all" test "$(grep -c '^photos/test/' table.txt),$(grep -cE '^(dark|middle|light) +20 ' table.txt),$(grep -cE '^all +60 ' table.txt)" = 60,3,1
@@ -107,6 +111,7 @@ ok "one of a folder: status 3" test $? -eq 3
 ok "one of a folder: it does not count" grep -qE '^60 pictures in .*; 1 could not be read$' table.txt
 : >empty.bmp
 fails "an empty picture" 3 "empty file" "$predict" mlp empty.bmp
+fails "an empty name" 2 "PICTURE... is empty" "$predict" mlp ""
 fails "no such run" 3 "nowhere" "$predict" nowhere $image
 mkdir nothing
 fails "a run without weights" 3 "no best.safetensors" "$predict" nothing $image

@@ -67,10 +67,10 @@ void rows_measure(Rows *r, Row row, double amount, void (*work)(void *), void (*
         if (seconds < r->batch_seconds) calls *= 2;
     }
     int count = 0;
-    while (count < r->batches && (count < BATCHES_MIN || os_seconds() - began < r->row_seconds)) {
+    do {
         const double one = time_calls(calls, work, after, context) / calls;
         values[count++] = amount > 0 ? amount / one : one * units_a_second(row.unit);
-    }
+    } while (count < r->batches && (count < BATCHES_MIN || os_seconds() - began < r->row_seconds));
     row.higher_is_better = amount > 0;
     rows_add(r, row, values, count);
 }

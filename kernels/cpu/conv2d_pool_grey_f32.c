@@ -8,7 +8,7 @@
 //
 // Weight gradient: a window's input, 4x4 values, is one vector too:
 //
-//     x 4x4      channel o's maximum lies at place argmax[o] of the window's 2x2 outputs. Its kernel
+//     x 4x4      channel o's maximum is at place argmax[o] of the window's 2x2 outputs. Its kernel
 //   0  1  2  3   saw what starts at start[o] = 0, 1, 4 or 5, tap (i,j) at 4 i + j further:
 //   4  5  6  7     dw[tap][o] += dy[o] * x[start[o] + 4 i + j]
 //   8  9 10 11   so that a tap of all channels is one permutation of x and one multiply-add.

@@ -60,14 +60,11 @@ static bool find_functions()
 }
 #endif
 
-// The others cannot go on either. NCCL's kernels, which may wait for ever, end with the process. A
-// launcher that is told to end all drops what it has not read by then.
+// The others cannot go on either. NCCL's kernels, which may wait for ever, end with the process.
 [[noreturn]] static void nccl_die(ncclResult_t code, const char *call)
 {
-    const struct timespec pause = {0, 300000000};
     report_error("rank %d: %s: %s; NCCL_DEBUG=WARN shows what NCCL knows of it", nccl.comm.rank,
                  call, nccl.GetErrorString(code));
-    nanosleep(&pause, NULL);
     nccl.comm.abort(STATUS_FAILED);
     exit(STATUS_FAILED); // not reached
 }

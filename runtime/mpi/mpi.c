@@ -5,7 +5,8 @@
 // the order of the ranks, so that bits do not depend on the algorithms that MPI chooses.
 //
 // The ranks watch each other in a ring: each hears from the one before it every BEAT seconds. MPI
-// itself says nothing of a process that was killed or stopped.
+// itself says nothing of a process that was killed or stopped. Each thread of MPI watches its own
+// trainer, which may hang alone.
 #include <assert.h>
 #include <mpi.h>
 #include <pthread.h>
@@ -21,6 +22,8 @@
 #include "runtime/os.h"
 
 static const double BEAT = 0.2, LOST_AFTER = 30; // seconds
+// Of processors' time, for which threads of MPI's and of drivers wake up meanwhile.
+static const double IDLE = 0.03;
 enum {
     CALL_BYTES = 1 << 28, // of one MPI call: its counts are int
     QUEUE = 2,            // calls: the one that the trainer waits for, and a vote
@@ -69,19 +72,22 @@ static struct {
     int before, after; // neighbours
     int64_t process;   // of the one before if it is on this machine, else 0
     double looked, heard, beat, gone;
+    double moved, used; // when this rank's trainer was last seen at work; os_others_seconds() then
     int in, out;
     MPI_Request receive, send;
 } ring;
 
+// A launcher that is told to end all drops what it has not read by then: it gets a moment for what
+// this process has said, and so does the message around the ring.
 static _Noreturn void end_all(int status)
 {
-    int sent = 0, ending = 1 + status;
+    int sent, ending = 1 + status;
     MPI_Request request;
     os_exit_after(5, status); // if MPI hangs
     MPI_Isend(&ending, 1, MPI_INT, ring.after, 0, mpi.beats, &request);
-    for (int i = 0; i < 100 && !sent; i++) {
+    for (int i = 0; i < 300; i++) {
         MPI_Test(&request, &sent, MPI_STATUS_IGNORE);
-        if (!sent) os_sleep(1e-3);
+        os_sleep(1e-3);
     }
     MPI_Abort(MPI_COMM_WORLD, status);
     os_exit(status);
@@ -110,6 +116,7 @@ static void progress_calls(void)
     Call *const queue[QUEUE] = {mpi.queue[0], mpi.queue[1]};
     const int queued = mpi.queued;
     pthread_mutex_unlock(&mpi.mutex);
+    assert(queued <= QUEUE);
     int done[QUEUE] = {0};
     for (int i = 0; i < queued; i++) {
         if (!queue[i]->started) start_call(queue[i]);
@@ -119,12 +126,9 @@ static void progress_calls(void)
     pthread_mutex_lock(&mpi.mutex);
     const int now = mpi.queued; // there may be one more
     mpi.queued = 0;
-    for (int i = 0; i < now; i++) {
-        if (done[i])
-            mpi.queue[i]->done = true;
-        else
-            mpi.queue[mpi.queued++] = mpi.queue[i];
-    }
+    for (int i = 0; i < queued; i++) queue[i]->done = done[i];
+    for (int i = 0; i < now; i++)
+        if (!done[i]) mpi.queue[mpi.queued++] = mpi.queue[i];
     pthread_cond_broadcast(&mpi.finished);
     pthread_mutex_unlock(&mpi.mutex);
 }
@@ -152,11 +156,11 @@ static int watch_begin(const Comm *c, Error *e)
     MPI_Allgather(own, 2, MPI_INT64_T, all, 2, MPI_INT64_T, mpi.beats);
     ring.before = (c->rank + c->ranks - 1) % c->ranks;
     ring.after = (c->rank + 1) % c->ranks;
-    const bool local = all[2 * ring.before] == c->node && os_process_runs(all[2 * ring.before + 1]);
-    ring.process = local ? all[2 * ring.before + 1] : 0;
+    const int64_t node = all[2 * (size_t)ring.before], process = all[2 * (size_t)ring.before + 1];
+    ring.process = node == c->node && os_process_runs(process) ? process : 0;
     free(all);
     ring.send = MPI_REQUEST_NULL;
-    ring.looked = ring.heard = os_seconds();
+    ring.looked = ring.heard = ring.moved = os_seconds();
     listen_before();
     return STATUS_OK;
 }
@@ -170,12 +174,30 @@ static void look_at_process(double now)
         end_lost(ring.before, "is dead");
 }
 
+// A trainer computes, has its threads compute or read, or waits for the other ranks. One that does
+// none of it hangs: in a driver, behind a file server.
+static void look_at_trainer(double now)
+{
+    const double used = os_others_seconds();
+    pthread_mutex_lock(&mpi.mutex);
+    const bool waiting = mpi.waiting;
+    pthread_mutex_unlock(&mpi.mutex);
+    if (waiting || used - ring.used > IDLE) {
+        ring.moved = now;
+        ring.used = used;
+    }
+    if (now - ring.moved > LOST_AFTER) end_lost(mpi.rank, "has stood still for 30 seconds");
+}
+
 static void watch(void)
 {
     int heard, sent;
     const double now = os_seconds(), since = now - ring.looked;
     ring.looked = now;
-    if (since > 1) ring.heard += since; // it was this process that stood still
+    if (since > 1) { // it was this process that was stopped
+        ring.heard += since;
+        ring.moved += since;
+    }
     MPI_Test(&ring.receive, &heard, MPI_STATUS_IGNORE);
     if (heard) {
         if (ring.in) end_all(ring.in - 1); // it has said why
@@ -186,6 +208,7 @@ static void watch(void)
     if (now - ring.beat < BEAT) return;
     ring.beat = now;
     look_at_process(now);
+    look_at_trainer(now);
     MPI_Test(&ring.send, &sent, MPI_STATUS_IGNORE);
     if (sent) MPI_Isend(&ring.out, 1, MPI_INT, ring.after, 0, mpi.beats, &ring.send);
 }
@@ -398,8 +421,8 @@ static void nothing(void)
 
 static _Noreturn void abort_all(int status)
 {
-    if (pthread_equal(pthread_self(), mpi.thread)) end_all(status);
-    os_exit_after(10, status); // if the thread hangs
+    if (pthread_equal(pthread_self(), mpi.thread)) os_exit(status); // MPI ends all: it calls exit()
+    os_exit_after(10, status);                                      // if the thread hangs
     atomic_store(&mpi.aborting, status + 1);
     pthread_mutex_lock(&mpi.mutex);
     pthread_cond_signal(&mpi.posted);

@@ -11,6 +11,7 @@ static int64_t integer;
 static double real;
 static const char *string, *first, *second;
 static int choice;
+static ArgList rest_of_line;
 
 static Arg table[] = {
     ARG_HEADING("Heading"),
@@ -22,6 +23,7 @@ static Arg table[] = {
     ARG_DOUBLE("real", &real, 0, INFINITY, "a number"),
     ARG_STRING("string", &string, "TEXT", "a text"),
     ARG_CHOICE("choice", &choice, words, "a word"),
+    ARG_REST("REST...", &rest_of_line, "more"),
 };
 enum { TABLE = sizeof table / sizeof *table };
 
@@ -38,6 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     if (!status) {
         assert(integer >= -5 && integer <= 1000000 && real >= 0);
         assert(choice >= 0 && choice < 3);
+        for (int i = 0; i < rest_of_line.count; i++) assert(rest_of_line.item[i][0]);
         Json json = {0};
         json_object(&json, NULL);
         args_json(table, TABLE, &json);
@@ -49,5 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     check_failure(options_augment(&augment, argc > 1 ? argv[1] : "", 3, &e), &e);
     free(text);
     first = second = string = NULL;
+    rest_of_line = (ArgList){0};
+    for (int i = 0; i < TABLE; i++) table[i].given = false;
     return 0;
 }

@@ -2,6 +2,7 @@
 """Writes the fuzzers' first inputs, tests/fuzz/corpus/NAME/seed-*: small good files of every kind,
 in the form that tests/fuzz/NAME.c describes. Found inputs lie beside them under other names."""
 import gzip
+import json
 import pathlib
 import struct
 import zlib
@@ -87,6 +88,9 @@ header = b'{"__metadata__":{"a":"b"},"w":{"dtype":"F32","shape":[2,2],"data_offs
 seed("safetensors", "two", b"\0" + struct.pack("<Q", len(header)) + header + bytes(24))
 seed("safetensors", "sealed", b"\1" + bytes(8) + header + b"\n" + bytes(24))
 seed("safetensors", "escapes", b"\1" + bytes(8) + b'{"\\u00e9\\n\\ud83d\\ude00":{"dtype":"BF16","shape":[0,3],"data_offsets":[0,0]}}\n')
+info = {"nn.trainer": "train_cnn", "nn.options": '{"net":"simple"}', "nn.input": "2x3x1", "nn.fit": "crop",
+        "nn.classes": '["a","b"]', "nn.mean": "[0.5]", "nn.std": "[1]"}
+seed("safetensors", "info", b"\1" + bytes(8) + json.dumps({"__metadata__": info}).encode() + b"\n")
 seed("safetensors", "empty", b"\0" + struct.pack("<Q", 2) + b"{}")
 seed("safetensors", "deep", b"\1" + bytes(8) + b'{"a":' + b"[" * 40 + b"1e5,-0,true,null" + b"]" * 40 + b"}\n")
 

@@ -1,6 +1,6 @@
-// The reader of safetensors on the file as it is; byte 0 chooses whether the length of the header,
-// the first 8 bytes, is made right.
-#include "runtime/safetensors.h"
+// The reader of safetensors on the file as it is, and what it says of a model; byte 0 chooses whether
+// the length of the header, the first 8 bytes, is made right.
+#include "runtime/model_info.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
@@ -16,7 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     }
     SafeFile f;
     Error e = {0};
-    const int status = safetensors_open(&f, file_in_memory(copy, rest.size), &e);
+    const char *path = file_in_memory(copy, rest.size);
+    const int status = safetensors_open(&f, path, &e);
     check_failure(status, &e);
     if (!status) {
         volatile char sum = 0;
@@ -28,6 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         for (size_t i = 0; i < f.metadata_count; i++)
             assert(safetensors_metadata(&f, f.metadata[i].key));
         safetensors_close(&f);
+        ModelInfo m;
+        check_failure(model_info_read(&m, path, &e), &e);
+        for (int k = 0; m.described && k < m.data.classes; k++) assert(m.data.class_names[k][0]);
+        model_info_free(&m);
     }
     free(copy);
     return 0;
