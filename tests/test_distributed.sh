@@ -59,7 +59,7 @@ refused "a batch that 2 do not divide" 2 "cannot be divided among 2 processes; t
 refused "an unknown option" 2 "--batch-sizes" "$train_mlp" --batch-sizes 12
 refused "no data" 3 "nowhere" "$train_mlp" --data nowhere
 refused "a run's directory" 2 "--resume" "${mlp[@]}" --out "$work/mlp-1"
-ranks 2 env OMPI_COMM_WORLD_SIZE=5 PMI_SIZE=5 "$train_mlp" 2>"$work/told"
+ranks 2 env OMPI_COMM_WORLD_SIZE=5 "$train_mlp" 2>"$work/told"
 ok "another number of processes than MPI connects" grep -q "^error: .* 5 processes, but MPI connects 2 of them" "$work/told"
 ok "nothing was left behind" test ! -e "$work/odd"
 
