@@ -36,6 +36,10 @@ same_losses asan random fp32 mlp
 same_losses asan reverse fp32 cnn
 same_losses asan random bf16 cnn
 
+# ---- graphs that were captured in a run serve the next one: it must repeat the first exactly ----
+ok "a speedrun on CUDA" emulated asan random train_mlp --data "$work/grey" --hidden 16 --batch-size 16 \
+    --steps 4 --device cuda --speedrun --seeds 2 --quiet --out "$work/speedrun"
+
 # ---- a profile: times by events, and a range for each call, named after its layer ----
 profile() {
     NVTX_INJECTION64_PATH=$emulated/nvtx.so emulated asan random train_mlp --data "$work/grey" --hidden 16 \
