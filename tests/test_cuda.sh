@@ -55,6 +55,10 @@ ok "killed in an epoch and continued: bf16" continued bf16 --augment translate=2
 fails "GPU memory short at start" 5 "MB of memory free, but this network and batch need" \
     emulated asan forward train_mlp --data "$work/grey" --hidden 65536,65536,65536 --steps 1 --device cuda --out "$work/short"
 
+# ---- graphs that were captured in a run serve the next one: it must repeat the first exactly ----
+ok "a speedrun on CUDA" emulated asan random train_mlp --data "$work/grey" --hidden 16 --batch-size 16 \
+    --steps 4 --device cuda --speedrun --seeds 2 --quiet --out "$work/speedrun"
+
 # ---- a profile: times by events, and a range for each call, named after its layer ----
 profile() {
     NVTX_INJECTION64_PATH=$emulated/nvtx.so emulated asan random train_mlp --data "$work/grey" --hidden 16 \
