@@ -3,6 +3,7 @@
 #   SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own
 #   PORTABLE=1   for any x86-64 processor: the CPU kernels for four instruction sets, one of which
 #                is chosen at run time, instead of for this machine's own
+#   ONLY="A B"   of the tests only these, as test_cli
 #   V=1          show the commands
 
 CC ?= gcc
@@ -164,10 +165,10 @@ $(BUILD)/flags: force
 force:
 
 test: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULATED_TESTS)
-	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test
+	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test $(ONLY)
 
 test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULATED_TESTS)
-	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test-all
+	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test-all $(ONLY)
 
 bench: $(BENCHES) $(filter train_%,$(PROGRAMS))
 	$(Q)for b in $(filter-out %/roofline %/compare_runs,$(BENCHES)); do $$b; done

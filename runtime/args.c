@@ -309,6 +309,7 @@ void args_help(const Arg *table, size_t n, FILE *out, const char *usage)
             fprintf(out, "%s:\n", table[i].name);
             continue;
         }
+        if (!table[i].help) continue;
         format_name(&table[i], name, sizeof name);
         format_default(&table[i], value, sizeof value);
         fprintf(out, "%-*s  %s%s\n", column, name, table[i].help, value);

@@ -38,7 +38,7 @@ typedef struct ArgList {
 typedef struct Arg {
     ArgType type;
     const char *name; // without the dashes
-    const char *help; // what it sets, in a few words; the default is added
+    const char *help; // what it sets, in a few words; the default is added. NULL: not listed
     union {
         const void *value;
         bool *flag;

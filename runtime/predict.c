@@ -85,8 +85,10 @@ void predict_open(Session *s)
     check(named_open(&p->list, o->pictures.item, o->pictures.count, d->class_names, d->classes,
                      &p->table, &e),
           &e);
+    // Of one size, as the last one is filled up, too.
+    const int64_t batches = (p->list.n + BATCH_MAX - 1) / BATCH_MAX;
     if (!options_given(&s->line, &o->batch_size))
-        o->batch_size = p->list.n < BATCH_MAX ? p->list.n : BATCH_MAX;
+        o->batch_size = (p->list.n + batches - 1) / batches;
     allocate(p, d, o->batch_size);
     measure(p, d);
     p->terminal = os_is_terminal(STDOUT);

@@ -12,6 +12,8 @@ compute-sanitizer on small shapes, trains both networks, compares runs that must
 sent), and times the operations beside what the GPU can do at most. Takes under 8 minutes; needs the
 CUDA toolkit, gcc, make and zlib. What cannot run here is skipped by name.
 
+bench/gpu/run.sh compares speed with PyTorch's (docs/performance-gpu.md).
+
 Writes report.md, report.json and a log of each part to DIR (default: build/gpu_check).
 
 Exit status: 0 no part failed; 1 a part failed; 2 wrong use; 5 there is no GPU to check.

@@ -8,6 +8,9 @@
 //   FAULT_ERRNO   the errno it sets, as a number
 //   FAULT_REPORT  a file that is created when a call was made to fail
 // Calls are counted from the start of main(), and not in processes that the program forks.
+//
+// Not one with faults.c: that counts calls on files of one directory, whose content it follows to
+// know what a power loss leaves; this one counts by the kind of call, wherever it goes.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

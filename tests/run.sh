@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Runs the tests and counts: tests/run.sh test | test-all. Called by make, with BUILD (where the
-# programs are) and SANITIZE in the environment.
+# Runs the tests and counts: tests/run.sh test | test-all [NAME...], all or those named (test_cli).
+# Called by make, with BUILD (where the programs are) and SANITIZE in the environment.
 #
 # A test is a program build/.../tests/test_* (cmocka) or a script tests/test_*.sh, whose last line
 # is "N passed, N failed, N skipped". Scripts named test_all_*.sh belong to test-all alone.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 which=${1:-test}
+only=" ${*:2} "
 export BUILD=${BUILD:-build/native} SANITIZE=${SANITIZE:-}
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=detect_stack_use_after_return=0
 log=$BUILD/tests/log
@@ -25,6 +26,7 @@ counts() {
 run() { # run NAME COMMAND...
     local name=$1 began=$EPOCHREALTIME status p f s
     shift
+    [ "$only" = "  " ] || [[ $only = *" $name "* ]] || return
     "$@" >"$log/$name.log" 2>&1 </dev/null
     status=$?
     read -r p f s < <(counts "$log/$name.log")

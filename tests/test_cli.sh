@@ -53,11 +53,15 @@ fails "a second run in the same place" $u "run" "$train_mlp" --steps 1 --out run
 mkdir readonly && chmod 555 readonly
 if [ "$(id -u)" -eq 0 ]; then
     fails "out below a file" 4 "stdout.txt" "$train_mlp" --steps 1 --out stdout.txt/run
+    fails "read-only directory" 4 "/sys/run" "$train_mlp" --steps 1 --out /sys/run # to root as well
 else
     fails "read-only directory" 4 "readonly" "$train_mlp" --steps 1 --out readonly/run
 fi
 "$train_mlp" --steps 1 --hidden 8 >/dev/null
 ok "default run directory" bash -c 'test -f runs/*-train_mlp/summary.json'
+mkdir driver && gcc -shared -o driver/libcuda.so.1 -x c /dev/null # a driver that is of no use
+LD_LIBRARY_PATH=$PWD/driver CUDA_VISIBLE_DEVICES='' "$train_mlp" --steps 1 --hidden 8 --out on_cpu >stdout.txt
+ok "no GPU, automatic: on the CPU with one line why" test "$(grep -c '^note     on the CPU, since ..' stdout.txt)" -eq 1
 "$train_mlp" --steps 2 --hidden 8 --quiet --out quiet >stdout.txt
 ok "quiet prints the result only" test "$(wc -l <stdout.txt)" -le 2
 

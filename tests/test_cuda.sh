@@ -36,6 +36,29 @@ same_losses asan random fp32 mlp
 same_losses asan reverse fp32 cnn
 same_losses asan random bf16 cnn
 
+# ---- killed inside an epoch and continued ----
+continued() { # continued DTYPE OPTIONS...: as an uninterrupted run; epochs have 4 steps
+    local run=$work/killed-$1 whole=$work/whole-$1 pid
+    local command=(train_mlp --data "$work/grey" --hidden 16 --batch-size 16 --steps 30 --save-every 5
+        --keep 99 --quiet --device cuda --dtype "$@")
+    emulated asan forward "${command[@]}" --out "$whole" >/dev/null || return 1
+    "${fixed_addresses[@]}" "$emulated/asan/${command[0]}" "${command[@]:1}" --out "$run" >/dev/null &
+    pid=$!
+    for _ in $(seq 600); do [ -d "$run/checkpoints/step_00000005" ] && break; sleep 0.05; done
+    { kill -9 $pid && wait $pid; } 2>/dev/null
+    rm -rf "$run"/checkpoints/step_0000000[6-9] "$run"/checkpoints/step_000000[123]* "$run/model.safetensors"
+    emulated asan forward train_mlp --resume "$run" --quiet && cmp "$run/model.safetensors" "$whole/model.safetensors" &&
+        diff <(losses "$whole") <(losses "$run")
+}
+ok "killed in an epoch and continued: fp32" continued fp32 --optimizer muon --ema on
+ok "killed in an epoch and continued: bf16" continued bf16 --augment translate=2
+fails "GPU memory short at start" 5 "MB of memory free, but this network and batch need" \
+    emulated asan forward train_mlp --data "$work/grey" --hidden 65536,65536,65536 --steps 1 --device cuda --out "$work/short"
+
+# ---- graphs that were captured in a run serve the next one: it must repeat the first exactly ----
+ok "a speedrun on CUDA" emulated asan random train_mlp --data "$work/grey" --hidden 16 --batch-size 16 \
+    --steps 4 --device cuda --speedrun --seeds 2 --quiet --out "$work/speedrun"
+
 # ---- a profile: times by events, and a range for each call, named after its layer ----
 profile() {
     NVTX_INJECTION64_PATH=$emulated/nvtx.so emulated asan random train_mlp --data "$work/grey" --hidden 16 \

@@ -45,6 +45,12 @@ continued() { # continued NAME OPTIONS...: as an uninterrupted run
 train_any=$train_mlp
 ok "adamw continued" continued adamw "${mlp[@]}" --schedule cosine --label-smoothing 0.1
 ok "sgd and clipping continued" continued sgd "${mlp[@]}" --optimizer sgd --clip-norm 0.5
+"${mlp[@]}" --dtype bf16 --steps 1 --out probe >/dev/null 2>why.txt
+if [ $? -ne 5 ]; then
+    ok "bf16 continued" continued bf16 "${mlp[@]}" --dtype bf16
+else
+    skip "bf16 continued" "$(cat why.txt)"
+fi
 train_any=$train_cnn
 ok "muon, average and augmentation continued" continued muon "$train_cnn" --data colour --batch-size 8 \
     --width 0.125 --lr 0.05 --ema on --augment flip=alternate,translate=2,cutout=4

@@ -61,7 +61,9 @@ inline void cuda_check(cudaError_t code, const char *expression, const char *fil
 // nn_launch(kernel, grid, block, shared_bytes, stream, arguments...) is kernel<<<...>>>(...) with a
 // check. A grid must not be empty. nn_allow_shared() once before it for more than 48 KB of dynamic
 // shared memory.
-#define nn_launch(...) (cuda_launches++, nn_launch_at(__FILE__, __LINE__, __VA_ARGS__))
+#define nn_launch(...)                                                                             \
+    (cuda_launches++, nn_launch_at(__FILE__, __LINE__, __VA_ARGS__),                               \
+     cuda_check(cudaGetLastError(), "kernel launch", __FILE__, __LINE__))
 extern int64_t cuda_launches; // so far; cuda.cu adds the launches of graphs
 
 template <class Kernel> inline void nn_allow_shared(Kernel *kernel, size_t bytes)
@@ -72,13 +74,12 @@ template <class Kernel> inline void nn_allow_shared(Kernel *kernel, size_t bytes
 
 #ifndef NN_EMU
 template <class... P, class... A>
-inline void nn_launch_at(const char *file, int line, void (*kernel)(P...), dim3 grid, dim3 block,
+inline void nn_launch_at(const char *, int, void (*kernel)(P...), dim3 grid, dim3 block,
                          size_t shared_bytes, cudaStream_t stream, A &&...arguments)
 {
     static_assert(sizeof...(P) == sizeof...(A), "the kernel takes another number of arguments");
     static_assert((sizeof(P) + ... + 0) <= 4096, "kernel arguments are at most 4 KB");
     kernel<<<grid, block, shared_bytes, stream>>>(static_cast<P>(arguments)...);
-    cuda_check(cudaGetLastError(), "kernel launch", file, line);
 }
 
 // NN_SHARED(float, tile, [2][16][68]); declares a shared array of a fixed size.

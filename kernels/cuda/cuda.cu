@@ -290,6 +290,7 @@ static bool capture_works()
 static struct {
     void *memory;
     size_t size, wanted;
+    bool planned; // some plan wanted it
 } scratch[2];
 static int level;
 static bool planning;
@@ -297,7 +298,7 @@ static bool planning;
 static bool grow_scratch(int i, size_t bytes)
 {
 #ifdef NN_EMU // exactly what was asked for, if that was not planned, so that an overrun is seen
-    if (scratch[i].wanted ? bytes <= scratch[i].size : bytes == scratch[i].size) return true;
+    if (scratch[i].planned ? bytes <= scratch[i].size : bytes == scratch[i].size) return true;
 #else
     if (bytes <= scratch[i].size) return true;
 #endif
@@ -319,6 +320,7 @@ void *cuda_scratch(size_t bytes)
 {
     if (planning) {
         if (bytes > scratch[level].wanted) scratch[level].wanted = bytes;
+        scratch[level].planned = true;
         return NULL;
     }
     if (!grow_scratch(level, bytes ? bytes : 1))
@@ -359,6 +361,7 @@ static void close_cuda()
         if (scratch[i].memory) release(scratch[i].memory);
         scratch[i].memory = NULL;
         scratch[i].size = scratch[i].wanted = 0;
+        scratch[i].planned = false;
     }
     close_transfer();
     release((void *)cuda_step);

@@ -286,6 +286,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                               void *workspace, size_t workspace_bytes, cudaStream_t stream)
 {
     EMU_LOCK;
+    if (planted_fault("launch")) return CUBLAS_STATUS_EXECUTION_FAILED;
     const Product p = *(const Product *)desc;
     const Matrix a = {(void *)a_data, *(const Layout *)a_layout};
     const Matrix b = {(void *)b_data, *(const Layout *)b_layout};

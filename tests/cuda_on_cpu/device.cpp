@@ -1,4 +1,13 @@
 // The one device, its errors, and the settings of a run.
+//
+// A call of CUDA fails on request, as calls of the C library do with tests/faults.c:
+//   FAULT_WHAT  memory, copy, launch, stream, event, graph or device: calls of that kind count;
+//               cuda: all of them
+//   FAULT_AT    which one, from 1
+//   FAULT_MODE  once: that call alone; always: all after it too, as on a GPU that is lost, or, of
+//               memory, every allocation
+//   FAULT_MARK  a file that is created when the fault comes
+#include <fcntl.h>
 #include <map>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -77,6 +86,23 @@ cudaError_t remember(cudaError_t code)
     return code;
 }
 
+cudaError_t planted_fault(const char *kind)
+{
+    static const char *const what = getenv("FAULT_WHAT"), *const mode = getenv("FAULT_MODE"),
+                             *const mark = getenv("FAULT_MARK"), *const number = getenv("FAULT_AT");
+    static const long at = what && number ? atol(number) : 0;
+    static const bool always = mode && !strcmp(mode, "always"), all = what && !strcmp(what, "cuda");
+    static long count;
+    if (!at) return cudaSuccess;
+    const bool memory = !strcmp(kind, "memory"), counts = all || !strcmp(kind, what);
+    const bool lost = always && count >= at && strcmp(what, "memory") != 0;
+    count += counts;
+    if (!lost && !(counts && (count == at || (always && count > at)))) return cudaSuccess;
+    const int fd = mark ? open(mark, O_CREAT | O_WRONLY, 0666) : -1;
+    if (fd >= 0) close(fd);
+    return remember(memory && !lost ? cudaErrorMemoryAllocation : cudaErrorLaunchFailure);
+}
+
 size_t dynamic_shared_allowed(const void *kernel)
 {
     const auto it = shared_allowed.find(kernel);
@@ -111,6 +137,8 @@ const char *cudaGetErrorName(cudaError_t code)
         return "cudaErrorInvalidDevice";
     case cudaErrorInvalidValue:
         return "cudaErrorInvalidValue";
+    case cudaErrorLaunchFailure:
+        return "cudaErrorLaunchFailure";
     default:
         return "cudaErrorOfTheEmulation";
     }
@@ -125,12 +153,14 @@ const char *cudaGetErrorString(cudaError_t code)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
+    EMU_CALL("device");
     *count = 1;
     return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
+    EMU_CALL("device");
     return device == 0 ? cudaSuccess : remember(cudaErrorInvalidDevice);
 }
 
@@ -159,6 +189,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
+    EMU_CALL("device");
     if (device != 0) return remember(cudaErrorInvalidDevice);
     size_t free;
     *p = {};
@@ -199,7 +230,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value)
 {
-    EMU_LOCK;
+    EMU_CALL("device");
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
     if (value < 0 || value > SHARED_OPTIN) return remember(cudaErrorInvalidValue);
     shared_allowed[kernel] = (size_t)value;
@@ -209,6 +240,7 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute
 // Only that the kernel is there.
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *)
 {
+    EMU_CALL("device");
     *attributes = {};
     return cudaSuccess;
 }

@@ -62,7 +62,7 @@ struct Grid {
 };
 
 // `pointers`: the kernel's pointer arguments, which must be NULL or in device memory.
-void launch(const Grid &g, cudaStream_t stream, const void *const *pointers, int count);
+cudaError_t launch(const Grid &g, cudaStream_t stream, const void *const *pointers, int count);
 
 template <class T> inline const void *pointer_or_null(const T &argument)
 {

@@ -19,7 +19,7 @@ int emu::urgent_graphs()
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
 {
-    EMU_LOCK;
+    EMU_CALL("graph");
     if (stream_capturing(s)) return remember(cudaErrorIllegalState);
     s->capture = std::make_shared<Capture>(Capture{std::make_shared<CUgraph_st>(), s, {s}, false});
     s->after.clear();
@@ -55,7 +55,7 @@ static bool all_joined(const Capture &c)
 
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
 {
-    EMU_LOCK;
+    EMU_CALL("graph");
     *graph = nullptr;
     const std::shared_ptr<Capture> c = s->capture;
     if (!c || c->origin != s) return remember(cudaErrorStreamCaptureUnmatched);
@@ -73,7 +73,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
-    EMU_LOCK;
+    EMU_CALL("graph");
     *exec = new CUgraphExec_st{graphs.at(graph)};
     urgent += graph->urgent;
     return cudaSuccess;
@@ -108,7 +108,7 @@ static std::vector<size_t> replay_order(const CUgraph_st &g)
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 {
-    EMU_LOCK;
+    EMU_CALL("graph");
     const std::shared_ptr<CUgraph_st> g = exec->graph;
     const std::vector<size_t> list = replay_order(*g);
     stream_push(s, [=] {
@@ -121,7 +121,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
-    EMU_LOCK;
+    EMU_CALL("graph");
     urgent -= exec->graph->urgent;
     delete exec;
     return cudaSuccess;
@@ -129,7 +129,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
-    EMU_LOCK;
+    EMU_CALL("graph");
     graphs.erase(graph);
     return cudaSuccess;
 }

@@ -86,6 +86,11 @@ cudaError_t capture_spoiled();
 // ---- the device (device.cpp) -------------------------------------------------------------------
 
 cudaError_t remember(cudaError_t code); // for cudaGetLastError()
+cudaError_t planted_fault(const char *kind);
+// First in a call of CUDA that may fail on request (device.cpp).
+#define EMU_CALL(kind)                                                                             \
+    EMU_LOCK;                                                                                      \
+    if (const cudaError_t planted = emu::planted_fault(kind)) return planted
 size_t dynamic_shared_allowed(const void *kernel);
 } // namespace emu
 

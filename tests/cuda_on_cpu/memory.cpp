@@ -128,7 +128,7 @@ using namespace emu;
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    EMU_LOCK;
+    EMU_CALL("memory");
     if (const cudaError_t spoiled = capture_spoiled()) return spoiled;
     *p = device_alloc(bytes);
     if (!*p) return remember(cudaErrorMemoryAllocation);
@@ -138,13 +138,13 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
-    EMU_LOCK;
+    EMU_CALL("stream");
     return release_memory(p, DEVICE);
 }
 
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
 {
-    EMU_LOCK;
+    EMU_CALL("memory");
     if (const cudaError_t spoiled = capture_spoiled()) return spoiled;
     if (posix_memalign(p, PAGE, bytes ? bytes : 1)) return remember(cudaErrorMemoryAllocation);
     memset(*p, 0xff, bytes);
@@ -159,13 +159,13 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 
 cudaError_t cudaFreeHost(void *p)
 {
-    EMU_LOCK;
+    EMU_CALL("stream");
     return release_memory(p, PINNED);
 }
 
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total)
 {
-    EMU_LOCK;
+    EMU_CALL("device");
     *total = DEVICE_MEMORY;
     *free = DEVICE_MEMORY - device_bytes;
     return cudaSuccess;
@@ -197,7 +197,7 @@ static void *(*volatile watched_memset)(void *, int, size_t) = memset;
 // wait for, nor it for them.
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind)
 {
-    EMU_LOCK;
+    EMU_CALL("copy");
     if (const cudaError_t spoiled = capture_spoiled()) return spoiled;
     check_copy(dst, src, bytes, kind);
     const DeviceAccess access;
@@ -207,7 +207,7 @@ cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind 
 
 cudaError_t cudaMemset(void *p, int value, size_t bytes)
 {
-    EMU_LOCK;
+    EMU_CALL("copy");
     if (const cudaError_t spoiled = capture_spoiled()) return spoiled;
     memory_check(p, bytes, DEVICE, "cudaMemset writes to");
     const DeviceAccess access;
@@ -220,7 +220,7 @@ cudaError_t cudaMemset(void *p, int value, size_t bytes)
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
-    EMU_LOCK;
+    EMU_CALL("copy");
     check_copy(dst, src, bytes, kind);
     const bool upload = kind == cudaMemcpyHostToDevice, download = kind == cudaMemcpyDeviceToHost;
     const bool pageable = (upload && !memory_kind(src)) || (download && !memory_kind(dst));
@@ -245,7 +245,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream)
 {
-    EMU_LOCK;
+    EMU_CALL("copy");
     memory_check(p, bytes, DEVICE, "cudaMemsetAsync writes to");
     stream_push(stream, [=] {
         watched_memset(p, value, bytes);

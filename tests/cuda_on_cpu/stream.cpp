@@ -102,9 +102,9 @@ cudaError_t capture_spoiled()
 
 // ---- launches ----------------------------------------------------------------------------------
 
-void launch(const Grid &g, cudaStream_t stream, const void *const *pointers, int count)
+cudaError_t launch(const Grid &g, cudaStream_t stream, const void *const *pointers, int count)
 {
-    EMU_LOCK;
+    EMU_CALL("launch");
     const uint64_t block = (uint64_t)g.block.x * g.block.y * g.block.z;
     if (block == 0 || block > 1024 || g.block.z > 64 || block % 32)
         fail("%s:%d: a block of (%u,%u,%u) threads: expected whole warps, at most 1024 threads",
@@ -123,6 +123,7 @@ void launch(const Grid &g, cudaStream_t stream, const void *const *pointers, int
         run_grid(g);
         return true;
     });
+    return cudaSuccess;
 }
 } // namespace emu
 
@@ -132,7 +133,7 @@ using namespace emu;
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 {
-    EMU_LOCK;
+    EMU_CALL("stream");
     if (flags != cudaStreamNonBlocking) fail("make streams with cudaStreamNonBlocking");
     *s = new CUstream_st();
     streams.push_back(*s);
@@ -141,7 +142,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
-    EMU_LOCK;
+    EMU_CALL("stream");
     check_stream(s);
     stream_finish(s);
     streams.erase(std::find(streams.begin(), streams.end(), s));
@@ -151,7 +152,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
-    EMU_LOCK;
+    EMU_CALL("stream");
     if (stream_capturing(s)) return capture_spoiled();
     stream_finish(s);
     return cudaSuccess;
@@ -159,7 +160,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 
 cudaError_t cudaStreamQuery(cudaStream_t s)
 {
-    EMU_LOCK;
+    EMU_CALL("stream");
     if (stream_capturing(s)) return capture_spoiled();
     if (!run_next(s)) run_any();
     return s->queue.empty() ? cudaSuccess : cudaErrorNotReady;
@@ -167,7 +168,7 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t s, cudaHostFn_t function, void *data)
 {
-    EMU_LOCK;
+    EMU_CALL("launch");
     stream_push(s, [=] {
         function(data);
         return true;
@@ -177,7 +178,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t s, cudaHostFn_t function, void *data
 
 cudaError_t cudaDeviceSynchronize()
 {
-    EMU_LOCK;
+    EMU_CALL("stream");
     if (const cudaError_t spoiled = capture_spoiled()) return spoiled;
     streams_finish();
     return cudaSuccess;
@@ -187,6 +188,7 @@ cudaError_t cudaDeviceSynchronize()
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
 {
+    EMU_CALL("event");
     *e = new CUevent_st();
     return cudaSuccess;
 }
@@ -198,7 +200,7 @@ cudaError_t cudaEventCreate(cudaEvent_t *e)
 
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
-    EMU_LOCK;
+    EMU_CALL("event");
     streams_finish();
     delete e;
     return cudaSuccess;
@@ -206,7 +208,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
-    EMU_LOCK;
+    EMU_CALL("event");
     e->capture = stream_capturing(s) ? s->capture : nullptr;
     e->after = s->after;
     if (e->capture) return cudaSuccess;
@@ -224,7 +226,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 // In a capture the stream joins that of the event, and its next operation comes after it.
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
-    EMU_LOCK;
+    EMU_CALL("stream");
     if (e->capture) {
         if (stream_capturing(s) && s->capture != e->capture)
             return remember(cudaErrorStreamCaptureMerge);
@@ -241,21 +243,21 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
-    EMU_LOCK;
+    EMU_CALL("event");
     run_until(nullptr, [=] { return e->done >= e->recorded; });
     return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t e)
 {
-    EMU_LOCK;
+    EMU_CALL("event");
     run_any();
     return e->done >= e->recorded ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end)
 {
-    EMU_LOCK;
+    EMU_CALL("event");
     *milliseconds = (float)(end->milliseconds - begin->milliseconds);
     return cudaSuccess;
 }
