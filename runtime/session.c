@@ -214,7 +214,7 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
     plan_one(s, k, infer, model, batch);
     if (last >= ranks) plan_one(s, k, infer, model, last / ranks);
     if (last % ranks > 0) plan_one(s, k, infer, model, last / ranks + 1);
-    check(tensors_allocate(&s->tensors, s->kernels, &e), &e);
+    check(tensors_allocate(&s->tensors, s->kernels, s->options->batch_size, &e), &e);
     if (s->options->ema) {
         s->ema = s->kernels->alloc(s->tensors.parameter_bytes);
         s->ema_backup = s->kernels->alloc(s->tensors.parameter_bytes);

@@ -168,20 +168,26 @@ static size_t total_bytes(const Tensors *t, const Kernels *k)
 }
 
 // A system that promises more memory than it has would kill the process later, without a word.
-static int check_memory(const Tensors *t, const Kernels *k, Error *e)
+static int check_memory(const Tensors *t, const Kernels *k, int64_t batch, Error *e)
 {
-    const size_t need = total_bytes(t, k), free = k->memory_free();
+    const size_t need = total_bytes(t, k), free = k->memory_free(),
+                 fixed = need - t->activation_bytes;
     if (need <= free) return STATUS_OK;
+    char advice[64] = "a smaller network";
+    if (fixed < free) { // what the batch takes grows with it
+        const double share = (double)(free - fixed) / (double)t->activation_bytes;
+        const long long fits = (long long)((double)batch * share);
+        if (fits > 0) snprintf(advice, sizeof advice, "--batch-size %lld or less", fits);
+    }
     return fail(e, strcmp(k->device, "cpu") == 0 ? STATUS_IO : STATUS_DEVICE,
-                "%s has %.0f MB of memory free, but this network and batch need %.0f MB; try a "
-                "smaller --batch-size",
-                k->device, (double)free / 1e6, (double)need / 1e6);
+                "%s has %.0f MB of memory free, but this network and batch need %.0f MB; try %s",
+                k->device, (double)free / 1e6, (double)need / 1e6, advice);
 }
 
-int tensors_allocate(Tensors *t, const Kernels *k, Error *e)
+int tensors_allocate(Tensors *t, const Kernels *k, int64_t batch, Error *e)
 {
     measure(t, k);
-    if (check_memory(t, k, e)) return e->status;
+    if (check_memory(t, k, batch, e)) return e->status;
     float **const arenas[] = {&t->master, &t->grad, &t->state1, &t->state2};
     bool ok = true;
     for (size_t i = 0; i < 4; i++) ok = (*arenas[i] = k->alloc(t->parameter_bytes)) && ok;

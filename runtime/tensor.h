@@ -98,8 +98,9 @@ NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, 
 // A Norm for the kernels, from the allocated tensors.
 Norm norm_of(const NormTensors *n, float eps, float momentum);
 
-// Allocates the arenas. STATUS_IO or STATUS_DEVICE with the bytes needed.
-int tensors_allocate(Tensors *t, const Kernels *k, Error *e);
+// Allocates the arenas. STATUS_IO or STATUS_DEVICE with the bytes needed, and about how much of
+// `batch`, the --batch-size that the activations were declared for, would fit.
+int tensors_allocate(Tensors *t, const Kernels *k, int64_t batch, Error *e);
 void tensors_release(Tensors *t, const Kernels *k);
 
 // Trained parameters whose group is in the bit set `groups`, in the order of declaration.
