@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# PyTorch opens model.safetensors, loads it with strict=True and gets the same test loss.
+# PyTorch opens model.safetensors, loads it with strict=True, and gets the same test loss and
+# predictions.
 . "$(dirname "$0")/lib.sh"
 python=build/venv/bin/python
 if ! "$python" -c 'import torch, safetensors, numpy' 2>/dev/null; then
@@ -30,6 +31,8 @@ interchange() { # interchange NAME SET PROGRAM OPTIONS...
     shift 2
     ok "$name trains" "$@" --data "$work/$set" --batch-size 16 --epochs 3 --out "$work/$name" --quiet
     ok "$name is the same in PyTorch" "$python" tests/interchange.py "$work/$name" "tests/golden/$set"
+    ok "$name sees the same in each picture as PyTorch" "$python" tests/interchange.py "$work/$name" \
+        "tests/golden/$set" --predict "$predict"
     ok "$name saved by PyTorch is the same here" same_here "$name" "$@"
 }
 
