@@ -86,6 +86,7 @@ void predict_open(Session *s)
                      &p->table, &e),
           &e);
     // Of one size, as the last one is filled up, too.
+    // cppcheck-suppress nullPointerRedundantCheck; die() does not return
     const int64_t batches = (p->list.n + BATCH_MAX - 1) / BATCH_MAX;
     if (!options_given(&s->line, &o->batch_size))
         o->batch_size = (p->list.n + batches - 1) / batches;
