@@ -33,7 +33,7 @@ as_one() { # as_one NAME PROGRAM OPTION...
     local name=$1 program=$2
     shift 2
     local options=("$@" --steps 4 --batch-size 12 --quiet --seed 3 --device cuda --dtype fp32)
-    ok "$name alone" emulated fast forward "$program" "${options[@]}" --out "$work/$name-1"
+    ok "$name alone" emulated asan forward "$program" "${options[@]}" --out "$work/$name-1"
     for n in 2 3; do
         ok "$name on $n ranks" several $n asan random "$program" "${options[@]}" --out "$work/$name-$n"
         ok "$name on $n ranks: the losses of one" losses_agree "$work/$name-$n" "$work/$name-1" "$(tolerance fp32)"
@@ -57,17 +57,17 @@ ends() { # ends NAME STATUS TEXT COMMAND...
         miss "$name: status $got for $status, for '$text': $(head -n 5 "$work/out")"
     fi
 }
-one_gpu() { NN_EMU_GPU=1 several 2 fast forward check_collectives cuda; }
+one_gpu() { NN_EMU_GPU=1 several 2 asan forward check_collectives cuda; }
 ends "two ranks with one GPU" 5 "ranks 0 and 1 have the same GPU" one_gpu
-cut() { NN_EMU_NCCL_FAULT=40 several 2 fast reverse train_mlp --data "$work/grey" --hidden 24 --steps 9999 --device cuda --out "$work/cut"; }
+cut() { NN_EMU_NCCL_FAULT=40 several 2 asan reverse train_mlp --data "$work/grey" --hidden 24 --steps 9999 --device cuda --out "$work/cut"; }
 ends "NCCL loses the others" 1 "a sum over the processes: an emulated error" cut
 
 lost() { # a rank is killed in the middle of the run; mpirun ends with a status of its own
-    several 2 fast forward train_mlp --data "$work/grey" --hidden 24 --steps 100000 --save-every 20 --device cuda --out "$work/lost" &
+    several 2 asan forward train_mlp --data "$work/grey" --hidden 24 --steps 100000 --save-every 20 --device cuda --out "$work/lost" &
     local launcher=$! began=$SECONDS
     until [ -e "$work/lost/checkpoints/step_00000020" ] || [ $((SECONDS - began)) -gt 60 ]; do sleep 0.1; done
-    kill -KILL "$(pgrep -f -- "^$emulated/fast/train_mlp .*--out $work/lost" | tail -n 1)"
-    ! wait $launcher && ! pgrep -f -- "^$emulated/fast/train_mlp .*--out $work/lost"
+    kill -KILL "$(pgrep -f -- "^$emulated/asan/train_mlp .*--out $work/lost" | tail -n 1)"
+    ! wait $launcher && ! pgrep -f -- "^$emulated/asan/train_mlp .*--out $work/lost"
 }
 ok "a rank is killed: the other ends" lost
 finish
