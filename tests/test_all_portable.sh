@@ -5,7 +5,7 @@
 [ -z "$SANITIZE" ] || { skip "portable kernels" "not with SANITIZE=1" && finish; }
 ok "portable build" make -s PORTABLE=1 build/portable/check_kernels
 shopt -s extglob nullglob
-objects=(build/portable/{runtime,kernels/reference}/*.o build/portable/data/!(prepare).o
+objects=(build/portable/{runtime,timing,kernels/reference}/*.o build/portable/data/!(prepare).o
     build/portable/kernels/!(open).o build/portable/tests/check_kernels.o)
 # Instruction sets and how the CPU backend calls them.
 while read -r set name; do
