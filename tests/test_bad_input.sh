@@ -152,6 +152,6 @@ if [ -z "$SANITIZE" ] && [ -e /usr/share/i18n/locales/de_DE ] && command -v loca
     ok "comma-decimal locale: prepare" "${german[@]}" "$prepare" folder photos --test-fraction 0 --out german_photos
     ok "comma-decimal locale: same shards" cmp german_photos/$shard out/$shard
 else
-    skip "comma-decimal locale" "no localedef with de_DE"
+    skip "comma-decimal locale" "${SANITIZE:+sanitizers are on, or }no localedef with de_DE"
 fi
 finish
