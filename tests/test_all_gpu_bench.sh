@@ -17,7 +17,7 @@ fi
 dry_run() { CIFAR10=$1 MNIST=$2 PYTHON=$python bench/gpu/run.sh "$3" --dry-run >"$work/$3"; }
 row() { ok "row: $2" grep -qE "^\| $2 \|.*\| $3 \|" "$work/$1"; }
 
-fails "an unknown part" 2 "" bench/gpu/run.sh other
+fails "an unknown part" 2 "expected steps or speedrun" bench/gpu/run.sh other
 ok "steps" dry_run none none steps
 for operation in forward data weight; do row steps "$operation 24->64 @31 pool" ".*"; done
 row steps "step C B=4" ".*"

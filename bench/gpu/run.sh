@@ -20,17 +20,22 @@ is missing is skipped by name.
 TEXT
 }
 
+wrong() {
+    echo "error: expected steps or speedrun, and perhaps --dry-run; bench/gpu/run.sh --help" >&2
+    exit 2
+}
+
 what=${1-} device=cuda dtype=bf16 batch=1536
 case $what in
 steps | speedrun) ;;
 -h | --help) usage && exit 0 ;;
-*) usage >&2 && exit 2 ;;
+*) wrong ;;
 esac
 dry=0 turn=1 least=0.1
 case ${2-} in
 '') ;;
 --dry-run) dry=1 turn=0.01 least=0.001 device=cpu dtype=fp32 batch=4 ;;
-*) usage >&2 && exit 2 ;;
+*) wrong ;;
 esac
 cd "$(dirname "$0")/../.." || exit 1
 build=build/native end=$((SECONDS + 460))
