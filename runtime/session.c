@@ -699,7 +699,7 @@ void session_test(Session *s, ModelFunction infer, void *model)
 {
     if (s->search_end) return;
     const double began = os_seconds(), report = report_seconds(s);
-    report_step(s);
+    if (s->step >= s->first_step) report_step(s); // not where a stopped run only evaluates now
     if (s->ema) use_average(s);
     const Evaluation result = session_evaluate(s, infer, model);
     keep_best(s, result);

@@ -23,6 +23,9 @@ counts() {
         awk '{p += $1; f += $2; s += $3} END {print p + 0, f + 0, s + 0}'
 }
 
+# The lines of a log that tell what failed, without those that tell what did not.
+why() { grep -vE '^(ok |\[ +(OK|RUN) +\] )' "$1" | tail -n 40 | sed 's/^/         | /'; }
+
 run() { # run NAME COMMAND...
     local name=$1 began=$EPOCHREALTIME status p f s
     shift
@@ -36,7 +39,7 @@ run() { # run NAME COMMAND...
     printf '%-6s %-22s %3d passed %s %6.1f s\n' "$([ "$f" -eq 0 ] && echo ok || echo FAILED)" "$name" "$p" \
         "$([ "$s" -gt 0 ] && echo "$s skipped")" "$(awk "BEGIN {print $EPOCHREALTIME - $began}")"
     grep -hE '^skip' "$log/$name.log" | sed 's/^/         /'
-    if [ "$f" -ne 0 ]; then tail -n 40 "$log/$name.log" | sed 's/^/         | /'; fi
+    if [ "$f" -ne 0 ]; then why "$log/$name.log"; fi
 }
 
 for source in tests/test_*.c; do

@@ -8,7 +8,7 @@ cd "$work" || exit 1
 mlp=("$train_mlp" --data grey --batch-size 8 --hidden 12 --quiet)
 
 losses() { sed -E 's/,"step_ms.*//' "$1/log.jsonl"; }
-same_run() { cmp "$1/model.safetensors" "$2/model.safetensors" && [ "$(losses "$1")" = "$(losses "$2")" ]; }
+same_run() { cmp "$1/model.safetensors" "$2/model.safetensors" && diff <(losses "$1") <(losses "$2"); }
 steps() { find "$1/checkpoints" -name 'step_*' | sort | sed 's/.*step_0*//' | tr '\n' ' '; }
 flip_byte() { # flip_byte FILE OFFSET
     local old
@@ -114,8 +114,9 @@ fails "host memory short" 4 "this network and batch need" "${mlp[@]}" --hidden $
 ok "host memory short: nothing was written" test ! -e wide
 
 # ---- signals ----
-started() { for _ in $(seq 200); do [ -s "$1/log.jsonl" ] && break; sleep 0.05; done; }
-long=("$train_cnn" --data colour --batch-size 8 --width 0.125 --steps 60 --ema on --lr 0.05 --quiet)
+started() { for _ in $(seq 1000); do [ -s "$1/log.jsonl" ] && break; sleep 0.01; done; }
+# Over a second from the first line of the log to the end, so that the signal is not too late.
+long=("$train_cnn" --data colour --batch-size 8 --width 0.125 --steps $([ -n "$SANITIZE" ] && echo 100 || echo 1000) --ema on --lr 0.05 --quiet)
 "${long[@]}" --out whole >/dev/null
 for signal in INT TERM; do
     expected=$([ $signal = INT ] && echo 130 || echo 143)
@@ -128,6 +129,17 @@ for signal in INT TERM; do
     ok "SIG$signal: goes on" "$train_cnn" --resume stopped-$signal --quiet
     ok "SIG$signal: the same run" same_run stopped-$signal whole
 done
+# The norms are logged right before a test that takes about a second.
+tested=("$train_cnn" --steps 1 --batch-size 50 --width $([ -n "$SANITIZE" ] && echo 0.0625 || echo 0.5) --tta 0 --quiet)
+"${tested[@]}" --out tested >/dev/null
+"${tested[@]}" --out untested >/dev/null &
+pid=$!
+for _ in $(seq 1000); do grep -qs weight_norm untested/log.jsonl && break; sleep 0.01; done
+kill -INT $pid
+wait $pid
+ok "SIGINT in a test: no result" test $? -eq 130 -a -z "$(grep test_loss untested/log.jsonl)"
+ok "SIGINT in a test: goes on" "$train_cnn" --resume untested --quiet
+ok "SIGINT in a test: the same run" same_run untested tested
 large=$([ -n "$SANITIZE" ] && echo 500 || echo 20000) # a step of a second
 "$train_mlp" --batch-size $large --hidden 1000,1000 --steps 100 --threads 1 --out twice >/dev/null &
 pid=$!
