@@ -21,6 +21,7 @@ typedef struct Timing {
     double step_seconds;  // of each row about steps
     double epoch_seconds; // an epoch that would take longer is left out
     double loss;          // mean of the first steps: equal where the arithmetic is
+    bool missed; // --target-accuracy
     int threads;
     int64_t steps; // made so far
     // A step of the row "step_pipelined"; `uploaded` in bytes. idle: of a thread, on average.
@@ -84,7 +85,23 @@ static void learn(Timing *r)
     s->kernels->download(metrics, s->metrics->value, sizeof metrics);
     r->loss =
         (double)metrics[METRIC_LOSS] / ((double)LEARNING_STEPS * (double)s->options->batch_size);
-    s->options->lr = 0;
+}
+
+// Training goes on, tested after each epoch, until --target-accuracy is reached or the run ends.
+static void time_to_accuracy(Timing *r)
+{
+    Session *s = r->s;
+    const double target = s->options->target_accuracy, began = os_seconds();
+    double seconds[1];
+    r->missed = target > 0;
+    while (r->missed && session_next(s)) {
+        r->step(r->model);
+        if (!session_epoch_done(s)) continue;
+        r->missed = session_evaluate(s, s->infer, s->model).accuracy < target;
+    }
+    seconds[0] = os_seconds() - began;
+    if (os_stop_signal()) exit(128 + os_stop_signal());
+    if (target > 0 && !r->missed) rows_add(&r->rows, macro("time_to_accuracy", 0, "s"), seconds, 1);
 }
 
 // What a step is made of, while steps follow each other without a wait. The steps of the warm-up
@@ -140,19 +157,22 @@ static void time_epoch(Timing *r)
 
 static void time_training(Timing *r)
 {
-    const Kernels *k = r->s->kernels;
+    Session *s = r->s;
+    const Kernels *k = s->kernels;
     const Busy busy = timing_busy();
     learn(r);
+    time_to_accuracy(r);
+    s->options->lr = 0;
     time_steps(r, macro("step", 0, "ms"), 0, 1);
     time_pipelined(r);
     compare_clocks(r);
-    if (k->launches && r->s->options->graph) {
+    if (k->launches && s->options->graph) {
         timing_graphs(-1);
         time_steps(r, macro("step_no_graph", 0, "ms"), 0, 1);
     }
     for (int i = 0; i < TIMING_BATCHES; i++) {
         timing_graphs(i + 1);
-        if (timing_batches[i] < r->s->options->batch_size)
+        if (timing_batches[i] < s->options->batch_size)
             time_steps(r, macro("step_batch", timing_batches[i], "ms"), timing_batches[i], 1);
     }
     timing_graphs(0);
@@ -239,5 +259,8 @@ int timing_report(Session *s, double (*step)(void *model), void *model)
     run_path(s->run, "bench.json", path);
     check(write_report(&r, path, &e), &e);
     print_report(&r, path);
-    return STATUS_OK;
+    if (!r.missed) return STATUS_OK;
+    report_error("--target-accuracy %g was not reached in %lld steps", s->options->target_accuracy,
+                 (long long)s->steps);
+    return STATUS_FAILED;
 }
