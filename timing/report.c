@@ -21,7 +21,7 @@ typedef struct Timing {
     double step_seconds;  // of each row about steps
     double epoch_seconds; // an epoch that would take longer is left out
     double loss;          // mean of the first steps: equal where the arithmetic is
-    bool missed; // --target-accuracy
+    bool missed;          // --target-accuracy
     int threads;
     int64_t steps; // made so far
     // A step of the row "step_pipelined"; `uploaded` in bytes. idle: of a thread, on average.

@@ -299,8 +299,8 @@ static void measure_pin_limit(const Micro *m)
     enum { STEP = 64, BLOCKS = 2048 / STEP }; // MiB
     void *blocks[BLOCKS];
     int count = 0;
-    while (count < BLOCKS && cudaHostAlloc(&blocks[count], (size_t)STEP << 20,
-                                           cudaHostAllocDefault) == cudaSuccess)
+    while (count < BLOCKS &&
+           cudaHostAlloc(&blocks[count], (size_t)STEP << 20, cudaHostAllocDefault) == cudaSuccess)
         count++;
     double mib[1] = {(double)STEP * count};
     for (int i = 0; i < count; i++) cudaFreeHost(blocks[i]);
