@@ -1,7 +1,7 @@
 // The CUDA backend: memory and control. The operations are in the other files of this directory.
 //
-// Operations run on one stream, so they are in order and scratch memory can be shared; the exception
-// is branch.cu. The host never waits for it but in download(), synchronize() and release(), and
+// Operations run on one stream, so they are in order and scratch memory can be shared; branch.cu is
+// the exception. The host never waits for it but in download(), synchronize() and release(), and
 // where it has run far ahead: it writes to pinned slots in turn and waits for the slot that it used
 // longest ago. A slot is sent to the device, large ones by another stream so that this overlaps with
 // computing, and then moved to its place in the order of the first stream.
