@@ -13,8 +13,8 @@ const int64_t timing_batches[TIMING_BATCHES] = {32, 128, 512};
 
 enum { STEPS_MIN = 30, STEPS_MAX = 2000, LEARNING_STEPS = 10, CHUNK = 8, SLICES = 4 };
 
-// Steps that follow each other without a wait, in slices between the other rows, so that a moment in
-// which the machine is slow spoils a part of them only.
+// Steps that follow each other without a wait, in slices between the other rows, so that a moment
+// in which the machine is slow spoils a part of them only.
 typedef struct Pipelined {
     double values[STEPS_MAX]; // ms a step, of a chunk each
     int count, slices;

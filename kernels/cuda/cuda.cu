@@ -3,8 +3,8 @@
 // Operations run on one stream, so they are in order and scratch memory can be shared; branch.cu is
 // the exception. The host never waits for it but in download(), synchronize() and release(), and
 // where it has run far ahead: it writes to pinned slots in turn and waits for the slot that it used
-// longest ago. A slot is sent to the device, large ones by another stream so that this overlaps with
-// computing, and then moved to its place in the order of the first stream.
+// longest ago. A slot is sent to the device, large ones by another stream so that this overlaps
+// with computing, and then moved to its place in the order of the first stream.
 #include "kernels/cuda/cuda.h"
 
 #include <stdio.h>
