@@ -10,4 +10,7 @@ for dtype in fp32 tf32 bf16; do
     agrees tsan random $dtype quick
 done
 same_losses tsan random bf16 mlp
+export NN_WGMMA=1 NN_EMU_CAPABILITY=90
+for order in forward reverse random; do agrees asan $order bf16 full conv2d; done
+agrees tsan reverse bf16 quick conv2d
 finish

@@ -31,7 +31,7 @@ template <int N_> struct WgmmaTile {
     static constexpr int CONSUMERS = M, THREADS = CONSUMERS + WARPGROUP;
     static constexpr int WARPS_M = M / 32; // a warp has 32 windows
     static constexpr int A_BYTES = M * 128, STAGE_BYTES = (M + N) * 128;
-    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + 1024; // to align them
+    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + 1024 - 128; // to align them
     static constexpr int ROWS = 4, COLUMNS = N / 4, GROUP = 8;
     static constexpr int ROW_LANES = 4;
     static constexpr bool ALL_ACTIVATIONS = false;

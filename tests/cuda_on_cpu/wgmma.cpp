@@ -121,7 +121,6 @@ struct WarpProducts {
     size_t issued;
 };
 WarpProducts warps[WARPS];
-std::vector<Product> issued[WARPS / 4]; // by warpgroups
 
 WarpProducts &own_warp()
 {
@@ -167,28 +166,42 @@ void run_wait(void **arguments, uint32_t)
     finish(own_warp().committed - *(const unsigned *)arguments[0]);
 }
 
-// The four warps issue the same, and it is done at once or when it is waited for, as the order has
-// it.
+struct ProductCall { // of a lane
+    uint64_t a, b;
+    int n;
+    float *d;
+};
+std::vector<ProductCall> issued[WARPS / 4]; // by warpgroups: their warps issue the same
+
+void check_same(const WarpProducts &w, std::vector<ProductCall> *all, const ProductCall &c)
+{
+    if (w.issued == all->size()) all->push_back(c);
+    const ProductCall &first = (*all)[w.issued];
+    if (first.a != c.a || first.b != c.b || first.n != c.n)
+        fail("wgmma: warps of a warpgroup have different descriptors");
+}
+
+// TSan sees what containers do, so with it a product is done at once, and not compared with those of
+// the other warps.
 void run_product(void **arguments, uint32_t)
 {
     const int warp = current_thread() / LANES;
+    const ProductCall &c = *(const ProductCall *)arguments[0];
     WarpProducts &w = warps[warp];
-    Product p = *(const Product *)arguments[0];
     if (!w.fenced) fail("wgmma without wgmma.fence before");
+    Product p;
+    p.a = c.a, p.b = c.b, p.n = c.n, p.group = w.committed;
     for (int lane = 0; lane < LANES; lane++) {
-        const Product *other = (const Product *)arguments[lane];
-        if (other->a != p.a || other->b != p.b || other->n != p.n)
+        const ProductCall &other = *(const ProductCall *)arguments[lane];
+        if (other.a != c.a || other.b != c.b || other.n != c.n)
             fail("wgmma: lanes of a warp have different descriptors");
-        p.d[lane] = other->d[lane];
+        p.d[lane] = other.d;
     }
-    std::vector<Product> &all = issued[warp / 4];
-    if (w.issued == all.size()) all.push_back(p);
-    const Product &first = all[w.issued++];
-    if (first.a != p.a || first.b != p.b || first.n != p.n)
-        fail("wgmma: warps of a warpgroup have different descriptors");
-    p.group = w.committed;
+    if (TSAN) return multiply(p, warp);
+    check_same(w, &issued[warp / 4], c);
+    w.issued++;
     w.pending.push_back(p);
-    if (TSAN || order == FORWARD || (order == RANDOM && random_below(2))) finish(w.committed + 1);
+    if (order == FORWARD || (order == RANDOM && random_below(2))) finish(w.committed + 1);
 }
 } // namespace
 
@@ -201,7 +214,7 @@ void wgmma_begin_block()
         w.fenced = false;
         w.issued = 0;
     }
-    for (std::vector<Product> &all : issued) all.clear();
+    for (std::vector<ProductCall> &all : issued) all.clear();
 }
 
 void wgmma_fence()
@@ -211,9 +224,8 @@ void wgmma_fence()
 
 void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b)
 {
-    Product p = {a, b, n, {}, 0};
-    p.d[current_thread() % LANES] = d;
-    collective({ALL, run_product, &p, false, "wgmma", 0});
+    ProductCall c = {a, b, n, d};
+    collective({ALL, run_product, &c, false, "wgmma", 0});
 }
 
 void wgmma_commit()
