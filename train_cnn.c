@@ -446,6 +446,7 @@ static void block_backward(Model *m, const Block *b, const Tensor *x, bool dx, i
     k->conv2d_backward_weight(b->conv2->grad, m->grad->value, b->act1->value, SET,
                               conv2_dims(b, n));
     k->conv2d_backward_data(m->spare->value, m->grad->value, b->conv2->value, conv2_dims(b, n));
+    k->update_may_begin(b->conv2->grad);
     swap_gradients(m);
     norm_gelu_backward(m, &b->norm1, b->pool, map);
     k->conv2d_pool_backward_weight(b->conv1->grad, m->grad->value, b->argmax->value, x->value, SET,
@@ -453,6 +454,7 @@ static void block_backward(Model *m, const Block *b, const Tensor *x, bool dx, i
     if (!dx) return;
     k->conv2d_pool_backward_data(m->spare->value, m->grad->value, b->argmax->value, b->conv1->value,
                                  conv1_dims(b, n));
+    k->update_may_begin(b->conv1->grad);
     swap_gradients(m);
 }
 
@@ -491,6 +493,7 @@ static void stage_backward(Model *m, const Stage *s, const Tensor *x, bool dx, i
     if (!dx) return;
     k->conv2d_pool_backward_data(m->spare->value, m->grad->value, s->argmax->value, s->conv->value,
                                  stage_dims(s, n));
+    k->update_may_begin(s->conv->grad);
     swap_gradients(m);
 }
 

@@ -213,6 +213,7 @@ static void backward(Model *m, int64_t n)
         const Tensor *dx = dy == m->da ? m->db : m->da;
         k->linear_backward_data(dx->value, dy->value, l->weight->value, x->value, ACT_RELU,
                                 layer_dims(l, n));
+        k->update_may_begin(l->weight->grad);
         dy = dx;
     }
 }

@@ -332,6 +332,12 @@ static bool step_begin(int variant, const StepValues *values)
     return all.in_step = device->step_begin(all.with.trace ? -1 : variant, values);
 }
 
+// Not passed on: the sum over the ranks is still to come.
+static void update_may_begin(const float *grad)
+{
+    (void)grad;
+}
+
 static void trace_step(void)
 {
     trace.step += os_seconds() - trace.start;
@@ -372,6 +378,7 @@ const Kernels *kernels_distributed(const Kernels *k, const Distributed *d)
     all.table.planning = planning;
     all.table.step_begin = step_begin;
     all.table.step_end = step_end;
+    all.table.update_may_begin = update_may_begin;
     all.table.close = close_distributed;
     all.table.copy = copy;
     all.table.linear_backward_weight = linear_backward_weight;

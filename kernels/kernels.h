@@ -174,6 +174,10 @@ typedef struct Kernels {
     // different sequence of calls (frozen layers, say); a negative one is never captured.
     bool (*step_begin)(int variant, const StepValues *values);
     void (*step_end)(void);
+    // Says that in the rest of this step only an update touches the parameter of this gradient
+    // (Param.grad), which is complete: a device may do muon_update()'s work on it beside the calls
+    // that follow. Without it the results are the same.
+    void (*update_may_begin)(const float *grad);
     // Between time_begin() and time_end() the device's own time is taken, and a range is named for
     // its profilers (CUDA: NVTX). Not in a step that may be captured, at most TIMES_MAX times
     // until times(), which waits and tells how long each of the `count` took, in seconds.

@@ -27,8 +27,9 @@ ok() {
     if "$@" >"$work/out" 2>"$work/err"; then
         pass "$name"
     else
-        miss "$name (status $?): $*"
-        tail -n 5 "$work/out" "$work/err"
+        local status=$? command="$*"
+        miss "$name (status $status): ${command:0:300}"
+        tail -n 10 "$work/out" "$work/err"
     fi
 }
 

@@ -15,16 +15,18 @@ bench() {
     sed -i -E 's/"others": ?[0-9.e+-]+/"others":0/' "$out/bench.json"
 }
 
-ok "a quick report" bench "$run" "$PWD/$BUILD/tests/slow_train_mlp"
+ok "a quick report" bench "$run" "$PWD/$BUILD/tests/slow_train_mlp" --target-accuracy 0.2
 cp "$work/out" "$work/table"
-for row in clock_read fork_join cpu_1t gemm operation upload_64mb file_read start_to_first_step step \
-    step_batch_32 epoch; do
+for row in clock_read fork_join cpu_1t gemm operation upload_64mb file_read start_to_first_step time_to_accuracy \
+    step step_batch_32 epoch; do
     ok "row $row is in the table" grep -qE "^[a-z]+ +$row " "$work/table"
     ok "row $row is in the report" grep -q "\"name\": *\"$row\"" "$report"
 done
 ok "no file is left beside the report" test ! -e "$run/file.tmp"
 ok "no checkpoint either" sh -c "! ls '$run' | grep -q checkpoint"
 fails "--bench measures alone" 2 "leave out --selftest" "$train_mlp" --bench --selftest
+fails "an accuracy out of reach" 1 "--target-accuracy 1 was not reached in 40 steps" \
+    bench "$work/missed" "$train_mlp" --steps 40 --target-accuracy 1
 fails "--quick belongs to --bench" 2 "add that" "$train_mlp" --quick
 
 page=$work/compare.html

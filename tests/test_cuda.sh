@@ -45,6 +45,23 @@ same_losses asan random fp32 mlp
 same_losses asan reverse fp32 cnn
 same_losses asan random bf16 cnn
 
+# ---- Muon beside the backward pass: the same bits in any order, captured or not ----
+branch() { # branch NAME OPTION...
+    local name=$1
+    shift
+    local options=(--data "$work/grey" --hidden "24,16" --optimizer muon --steps 5 --batch-size 16 --quiet
+        --device cuda --dtype bf16 "$@")
+    ok "muon, $name: in the order of the calls" emulated asan forward train_mlp "${options[@]}" --graph off \
+        --out "$work/muon-$name"
+    for order in forward reverse random; do
+        ok "muon, $name: $order" emulated asan $order train_mlp "${options[@]}" --out "$work/muon-$name-$order"
+        ok "muon, $name: $order: the same bits" \
+            cmp "$work/muon-$name/model.safetensors" "$work/muon-$name-$order/model.safetensors"
+    done
+}
+branch whole
+branch clipped --clip-norm 0.1
+
 # ---- killed inside an epoch and continued ----
 continued() { # continued DTYPE OPTIONS...: as an uninterrupted run; epochs have 4 steps
     local run=$work/killed-$1 whole=$work/whole-$1 pid

@@ -115,8 +115,9 @@ ok "host memory short: nothing was written" test ! -e wide
 
 # ---- signals ----
 started() { for _ in $(seq 1000); do [ -s "$1/log.jsonl" ] && break; sleep 0.01; done; }
+[ -n "$SANITIZE" ] && many=100 narrow=0.0625 || many=1000 narrow=0.5
 # Over a second from the first line of the log to the end, so that the signal is not too late.
-long=("$train_cnn" --data colour --batch-size 8 --width 0.125 --steps $([ -n "$SANITIZE" ] && echo 100 || echo 1000) --ema on --lr 0.05 --quiet)
+long=("$train_cnn" --data colour --batch-size 8 --width 0.125 --steps "$many" --ema on --lr 0.05 --quiet)
 "${long[@]}" --out whole >/dev/null
 for signal in INT TERM; do
     expected=$([ $signal = INT ] && echo 130 || echo 143)
@@ -130,7 +131,7 @@ for signal in INT TERM; do
     ok "SIG$signal: the same run" same_run stopped-$signal whole
 done
 # The norms are logged right before a test that takes about a second.
-tested=("$train_cnn" --steps 1 --batch-size 50 --width $([ -n "$SANITIZE" ] && echo 0.0625 || echo 0.5) --tta 0 --quiet)
+tested=("$train_cnn" --steps 1 --batch-size 50 --width "$narrow" --tta 0 --quiet)
 "${tested[@]}" --out tested >/dev/null
 "${tested[@]}" --out untested >/dev/null &
 pid=$!

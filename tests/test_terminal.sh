@@ -18,7 +18,7 @@ begin() { # begin COLUMNS COMMAND...: in a terminal of its own
     runs=$((runs + 1))
     tm new-session -d -x "$columns" -y 24 env -u NO_COLOR "$@"
 }
-long=("$train_mlp" --hidden 128,128 --batch-size 625 --epochs 500 --out)
+long=("$train_mlp" --hidden "128,128" --batch-size 625 --epochs 500 --out)
 screen() { tm capture-pane -p; }
 colors() { tm capture-pane -ep | grep -q $'\033\\[32m=*'; }
 appears() { # appears PATTERN: on the screen, soon

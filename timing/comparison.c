@@ -31,7 +31,7 @@ int side_read(Side *s, const char *path, Error *e)
     free(text);
     if (status) return fail(e, status, "%s: %s", path, why.message);
     const JsonNode *rows = json_get(d->root, "rows");
-    if (strcmp(json_text(json_get(d->root, "format")), "nn.c timing 1") != 0 || !rows ||
+    if (strcmp(json_text(json_get(d->root, "format")), "nn.c timing 2") != 0 || !rows ||
         rows->type != JSON_ARRAY) {
         json_document_free(d);
         return fail(e, STATUS_DATA, "%s is no bench.json of this version: make one with --bench",
@@ -284,13 +284,13 @@ static int make_intervals(Comparison *c, Logs logs[static SIDES], Error *e)
     return STATUS_OK;
 }
 
-// Of training: different if a row about it is, equivalent if none is and the step's is.
+// Of training: different if a row about it is, equivalent if none is and the fastest steps are.
 static Verdict judge_all(const Comparison *c)
 {
     Verdict step = UNDECIDED, all = EQUIVALENT;
     for (int i = 0; i < c->count; i++) {
         const Verdict v = c->rows[i].verdict;
-        if (strcmp(c->rows[i].row.name, "step_pipelined") == 0) step = v;
+        if (strcmp(c->rows[i].row.name, "step_fastest") == 0) step = v;
         if (c->rows[i].row.kind == ROW_MACRO && (v == SLOWER || v == FASTER)) all = v;
     }
     if (step == SLOWER || step == FASTER) return step;

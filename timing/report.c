@@ -11,7 +11,17 @@
 
 const int64_t timing_batches[TIMING_BATCHES] = {32, 128, 512};
 
-enum { STEPS_MIN = 30, STEPS_MAX = 2000, LEARNING_STEPS = 10, CHUNK = 8 };
+enum { STEPS_MIN = 30, STEPS_MAX = 2000, LEARNING_STEPS = 10, CHUNK = 8, SLICES = 4 };
+
+// Steps that follow each other without a wait, in slices between the other rows, so that a moment in
+// which the machine is slow spoils a part of them only.
+typedef struct Pipelined {
+    double values[STEPS_MAX]; // ms a step, of a chunk each
+    int count, slices;
+    int64_t steps;
+    Counts counts;
+    double seconds, loader_wait, processor; // of all steps
+} Pipelined;
 
 typedef struct Timing {
     Session *s;
@@ -21,11 +31,13 @@ typedef struct Timing {
     double step_seconds;  // of each row about steps
     double epoch_seconds; // an epoch that would take longer is left out
     double loss;          // mean of the first steps: equal where the arithmetic is
+    bool missed;          // --target-accuracy
     int threads;
     int64_t steps; // made so far
-    // A step of the row "step_pipelined"; `uploaded` in bytes. idle: of a thread, on average.
+    Pipelined pipelined;
+    // Of one of those steps; `uploaded` in bytes. idle: of a thread, on average.
     double mean_ms, launches, uploaded, loader_wait_ms, processor_ms, idle_ms;
-    double others; // processors that others used while steps were timed
+    double others; // processors that others used meanwhile
 } Timing;
 
 // The same step again and again: without a learning rate the weights stay, and so does the work.
@@ -84,27 +96,63 @@ static void learn(Timing *r)
     s->kernels->download(metrics, s->metrics->value, sizeof metrics);
     r->loss =
         (double)metrics[METRIC_LOSS] / ((double)LEARNING_STEPS * (double)s->options->batch_size);
-    s->options->lr = 0;
 }
 
-// What a step is made of, while steps follow each other without a wait. The steps of the warm-up
-// count as well.
-static void time_pipelined(Timing *r)
+// Training goes on, tested after each epoch, until --target-accuracy is reached or the run ends.
+static void time_to_accuracy(Timing *r)
 {
     Session *s = r->s;
+    const double target = s->options->target_accuracy, began = os_seconds();
+    double seconds[1];
+    r->missed = target > 0;
+    while (r->missed && session_next(s)) {
+        r->step(r->model);
+        if (!session_epoch_done(s)) continue;
+        r->missed = session_evaluate(s, s->infer, s->model).accuracy < target;
+    }
+    seconds[0] = os_seconds() - began;
+    if (os_stop_signal()) exit(128 + os_stop_signal());
+    if (target > 0 && !r->missed) rows_add(&r->rows, macro("time_to_accuracy", 0, "s"), seconds, 1);
+}
+
+static void time_slice(Timing *r)
+{
+    Session *s = r->s;
+    Pipelined *p = &r->pipelined;
+    for (int i = 0; i < 2; i++) one_step(r, 0); // of which a graph may be captured
+    s->kernels->synchronize();
     const Counts before = timing_counts();
     const int64_t steps = r->steps;
     const double wait = loader_wait_seconds(s->loader), own = os_cpu_seconds();
-    const double began = os_seconds();
-    time_steps(r, macro("step_pipelined", 0, "ms"), 0, CHUNK);
+    const double start = os_seconds();
+    p->slices++;
+    while (p->count < STEPS_MAX && (p->count < STEPS_MIN * p->slices / SLICES ||
+                                    os_seconds() - start < r->step_seconds / SLICES)) {
+        const double began = os_seconds();
+        for (int i = 0; i < CHUNK; i++) one_step(r, 0);
+        s->kernels->synchronize();
+        p->values[p->count++] = 1e3 * (os_seconds() - began) / CHUNK;
+    }
     const Counts after = timing_counts();
-    const double ms = 1e3 / (double)(r->steps - steps);
-    r->launches = (double)(after.launches - before.launches) / (double)(r->steps - steps);
-    if (!s->kernels->launches) r->launches = s->operations;
-    r->uploaded = (double)(after.uploaded - before.uploaded) / (double)(r->steps - steps);
-    r->loader_wait_ms = ms * (loader_wait_seconds(s->loader) - wait);
-    r->processor_ms = ms * (os_cpu_seconds() - own);
-    r->mean_ms = ms * (os_seconds() - began);
+    p->steps += r->steps - steps;
+    p->counts.launches += after.launches - before.launches;
+    p->counts.uploaded += after.uploaded - before.uploaded;
+    p->loader_wait += loader_wait_seconds(s->loader) - wait;
+    p->processor += os_cpu_seconds() - own;
+    p->seconds += os_seconds() - start;
+}
+
+static void add_pipelined(Timing *r)
+{
+    Pipelined *p = &r->pipelined;
+    rows_add(&r->rows, macro("step_pipelined", 0, "ms"), p->values, p->count); // sorts them
+    rows_add(&r->rows, macro("step_fastest", 0, "ms"), p->values, (p->count + 9) / 10);
+    const double steps = (double)p->steps;
+    r->launches = r->s->kernels->launches ? (double)p->counts.launches / steps : r->s->operations;
+    r->uploaded = (double)p->counts.uploaded / steps;
+    r->loader_wait_ms = 1e3 * p->loader_wait / steps;
+    r->processor_ms = 1e3 * p->processor / steps;
+    r->mean_ms = 1e3 * p->seconds / steps;
     r->idle_ms = r->mean_ms - r->processor_ms / r->threads;
 }
 
@@ -130,7 +178,7 @@ static void time_epoch(Timing *r)
 {
     double seconds[1];
     const int64_t steps = r->s->steps_per_epoch;
-    if (1e-3 * rows_median(&r->rows, "step_pipelined") * (double)steps > r->epoch_seconds) return;
+    if (1e-3 * rows_median(&r->rows, "step") * (double)steps > r->epoch_seconds) return;
     const double began = os_seconds();
     for (int64_t i = 0; i < steps; i++) one_step(r, 0);
     r->s->kernels->synchronize();
@@ -140,24 +188,26 @@ static void time_epoch(Timing *r)
 
 static void time_training(Timing *r)
 {
-    const Kernels *k = r->s->kernels;
-    const Busy busy = timing_busy();
+    Session *s = r->s;
+    const Kernels *k = s->kernels;
     learn(r);
+    time_to_accuracy(r);
+    s->options->lr = 0;
     time_steps(r, macro("step", 0, "ms"), 0, 1);
-    time_pipelined(r);
+    time_slice(r);
     compare_clocks(r);
-    if (k->launches && r->s->options->graph) {
+    if (k->launches && s->options->graph) {
         timing_graphs(-1);
         time_steps(r, macro("step_no_graph", 0, "ms"), 0, 1);
     }
     for (int i = 0; i < TIMING_BATCHES; i++) {
         timing_graphs(i + 1);
-        if (timing_batches[i] < r->s->options->batch_size)
+        if (timing_batches[i] < s->options->batch_size)
             time_steps(r, macro("step_batch", timing_batches[i], "ms"), timing_batches[i], 1);
     }
     timing_graphs(0);
     time_epoch(r);
-    r->others = timing_others(&busy);
+    time_slice(r);
 }
 
 static void step_json(const Timing *r, Json *j)
@@ -180,7 +230,7 @@ static int write_report(const Timing *r, const char *path, Error *e)
     char id[65] = "embedded";
     if (!s->data.embedded) timing_hex(s->data.id, id);
     json_object(&j, NULL);
-    json_string(&j, "format", "nn.c timing 1");
+    json_string(&j, "format", "nn.c timing 2");
     json_string(&j, "trainer", s->program->name);
     json_bool(&j, "quick", s->options->quick);
     if (timing_environment(&j, s->kernels, r->threads, e)) return e->status;
@@ -232,12 +282,20 @@ int timing_report(Session *s, double (*step)(void *model), void *model)
     };
     s->options->report = false; // nothing else may run meanwhile
     session_begin(s);
+    const Busy busy = timing_busy();
     time_training(&r);
     run_path(s->run, "file.tmp", path);
     check(timing_host(&r.rows, path, r.threads, &e), &e);
+    time_slice(&r);
     check(timing_device(&r.rows, s->kernels, &e), &e);
+    time_slice(&r);
+    add_pipelined(&r);
+    r.others = timing_others(&busy);
     run_path(s->run, "bench.json", path);
     check(write_report(&r, path, &e), &e);
     print_report(&r, path);
-    return STATUS_OK;
+    if (!r.missed) return STATUS_OK;
+    report_error("--target-accuracy %g was not reached in %lld steps", s->options->target_accuracy,
+                 (long long)s->steps);
+    return STATUS_FAILED;
 }

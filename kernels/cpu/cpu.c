@@ -133,6 +133,11 @@ static bool step_begin(int variant, const StepValues *values)
     return true;
 }
 
+static void update_may_begin(const float *grad)
+{
+    (void)grad;
+}
+
 static struct {
     double began, seconds[TIMES_MAX];
     int count;
@@ -195,6 +200,7 @@ int CPU_OPEN(const Kernels **k, int threads, Error *e)
                           .planning = set_planning,
                           .step_begin = step_begin,
                           .step_end = synchronize,
+                          .update_may_begin = update_may_begin,
                           .time_begin = time_begin,
                           .time_end = time_end,
                           .times = times,

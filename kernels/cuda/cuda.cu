@@ -1,10 +1,10 @@
 // The CUDA backend: memory and control. The operations are in the other files of this directory.
 //
-// Everything runs on one stream, so operations are in order and scratch memory can be shared. The
-// host never waits for it but in download(), synchronize() and release(), and where it has run far
-// ahead: it writes to pinned slots in turn and waits for the slot that it used longest ago. A slot
-// is sent to the device, large ones by a second stream so that this overlaps with computing, and
-// then moved to its place in the order of the first stream.
+// Operations run on one stream, so they are in order and scratch memory can be shared; the exception
+// is branch.cu. The host never waits for it but in download(), synchronize() and release(), and
+// where it has run far ahead: it writes to pinned slots in turn and waits for the slot that it used
+// longest ago. A slot is sent to the device, large ones by another stream so that this overlaps with
+// computing, and then moved to its place in the order of the first stream.
 #include "kernels/cuda/cuda.h"
 
 #include <stdio.h>
@@ -233,6 +233,7 @@ void cuda_forget_graphs()
 static bool step_begin(int variant, const StepValues *values)
 {
     StepValues v = *values;
+    cuda_branch_forget();
     v.hyper[HYPER_ONE] = 1;
     upload_small((void *)cuda_step, &v, sizeof v);
     graphs.mode = PLAIN;
@@ -286,12 +287,13 @@ static bool capture_works()
 
 // ---- scratch memory ----------------------------------------------------------------------------
 
-// [1] serves the operations that an operation calls.
+// [1] serves the operations that an operation calls, [2] and [3] the same on the branch.
+enum { BRANCH_SCRATCH = 2, SCRATCHES = 4 };
 static struct {
     void *memory;
     size_t size, wanted;
     bool planned; // some plan wanted it
-} scratch[2];
+} scratch[SCRATCHES];
 static int level;
 static bool planning;
 
@@ -331,14 +333,20 @@ void *cuda_scratch(size_t bytes)
 
 void cuda_nested(bool on)
 {
-    assert(level == !on);
-    level = on;
+    assert(level % BRANCH_SCRATCH == !on);
+    level += on ? 1 : -1;
+}
+
+void cuda_use_branch_scratch(bool on)
+{
+    assert(level == (on ? 0 : BRANCH_SCRATCH));
+    level = on ? BRANCH_SCRATCH : 0;
 }
 
 static int set_planning(bool on, Error *e)
 {
     planning = on;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SCRATCHES; i++) {
         if (on)
             scratch[i].wanted = 0;
         else if (scratch[i].wanted > 0 && !grow_scratch(i, scratch[i].wanted))
@@ -357,7 +365,8 @@ static void close_cuda()
     cuda_forget_graphs();
     cuda_timer_close();
     cuda_linear_close();
-    for (int i = 0; i < 2; i++) {
+    cuda_branch_close();
+    for (int i = 0; i < SCRATCHES; i++) {
         if (scratch[i].memory) release(scratch[i].memory);
         scratch[i].memory = NULL;
         scratch[i].size = scratch[i].wanted = 0;
@@ -432,6 +441,7 @@ static void set_operations(Kernels *k)
     cuda_muon_ops(k);
     cuda_vector_ops(k);
     cuda_timer_ops(k);
+    cuda_branch_ops(k);
     cuda_micro_ops(k);
 }
 
@@ -458,6 +468,7 @@ static int open_all(Kernels *k, const KernelsConfig *c, char note[256], Error *e
     int status = open_device(c, k->description, sizeof k->description, e);
     if (!status) status = choose_element(c->dtype, e);
     if (!status) status = open_transfer(e);
+    if (!status) status = cuda_branch_open(e);
     if (status) return status;
     TRY(cudaMalloc((void **)&cuda_step, sizeof *cuda_step));
     graphs.on = !c->no_graph && capture_works();

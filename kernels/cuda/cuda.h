@@ -42,6 +42,18 @@ bool cuda_planning(void);
 // scratch memory of their own. Not nested further.
 void cuda_nested(bool on);
 
+// A second stream for operations that need not wait for all that was called before them
+// (branch.cu). Between begin and end, cuda_stream is that one, and scratch memory is its own. What
+// is called after end comes after both.
+void cuda_branch_begin(void);
+// What follows on the branch needs only what was called before update_may_begin(grad), or, where
+// that was not called, before cuda_branch_begin().
+void cuda_branch_wait(const float *grad);
+bool cuda_branch_knows(const float *grad); // whether it was called in this step
+void cuda_branch_end(void);
+void cuda_branch_forget(void); // what was called; also done by cuda_branch_end()
+void cuda_use_branch_scratch(bool on);
+
 // Sums over several processes (nccl.cu): Kernels.open_collectives. While they are open, the host
 // waits for the device by asking again and again, and calls the check in between: it ends the
 // process with STATUS_FAILED where another process's part will not come.
@@ -75,12 +87,15 @@ void cuda_muon_ops(Kernels *k);       // muon.cu
 void cuda_vector_ops(Kernels *k);     // vector.cu
 void cuda_micro_ops(Kernels *k);      // micro.cu
 void cuda_timer_ops(Kernels *k);      // timer.cu
+void cuda_branch_ops(Kernels *k);     // branch.cu
 
 // Called once by open, after the table is complete: compares the tensor-core kernels with the plain
 // ones on small ragged inputs in under 0.1 s. On a mismatch it clears tensor_cores_ok, or a switch
 // of its own, and writes one line; else the line stays empty.
 void cuda_matmul_self_check(const Kernels *k, char line[256]);
 void cuda_timer_close(void);
+int cuda_branch_open(Error *e);
+void cuda_branch_close(void);
 void cuda_linear_close(void); // releases what linear.cu holds: handle, workspace, plans
 
 // Merges of partial results in a fixed order, for the epilogues of several files (reduce.cu).

@@ -1,5 +1,5 @@
-// The rows of --bench that only CUDA has (docs/timing.md): launches, graphs, waits, copies and
-// short kernels. On streams of their own memory and events; everything is released at the end.
+// The rows of --bench that only CUDA has (docs/timing.md): launches, graphs, waits, copies, short
+// kernels and allocation. With memory, events and a stream of their own, all released at the end.
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -213,7 +213,36 @@ static void measure_copies(const Micro *m, const char *kind, unsigned char *host
     }
 }
 
-static void measure_transfers(const Micro *m)
+// What runs at once of a copy to the device and a kernel as long, of the shorter's time.
+static void measure_overlap(const Micro *m, const unsigned char *pinned, unsigned char *device,
+                            size_t bytes, double rounds_a_us)
+{
+    double share[SAMPLES_MAX];
+    cudaStream_t copies;
+    CUDA_CHECK(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking));
+    for (int i = -1; i < m->samples; i++) {
+        double began = now();
+        CUDA_CHECK(cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, copies));
+        CUDA_CHECK(cudaStreamSynchronize(copies));
+        const double copy = now() - began;
+        const int rounds = (int)(rounds_a_us * 1e6 * copy) + 1;
+        began = now();
+        launch_chain(m, 1, rounds);
+        wait();
+        const double kernel = now() - began;
+        began = now();
+        launch_chain(m, 1, rounds);
+        CUDA_CHECK(cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, copies));
+        CUDA_CHECK(cudaStreamSynchronize(copies));
+        wait();
+        const double both = now() - began;
+        if (i >= 0) share[i] = 100 * (copy + kernel - both) / (copy < kernel ? copy : kernel);
+    }
+    CUDA_CHECK(cudaStreamDestroy(copies));
+    report(m, "copy_overlap", "%", true, share);
+}
+
+static void measure_transfers(const Micro *m, double rounds_a_us)
 {
     const size_t largest = 64 << 20;
     unsigned char *pinned, *pageable = (unsigned char *)calloc(1, largest), *device;
@@ -225,6 +254,7 @@ static void measure_transfers(const Micro *m)
     if (pageable) measure_copies(m, "pageable", pageable, device, largest);
     if (cudaHostAlloc((void **)&pinned, largest, cudaHostAllocDefault) == cudaSuccess) {
         measure_copies(m, "pinned", pinned, device, largest);
+        measure_overlap(m, pinned, device, 16 << 20, rounds_a_us);
         CUDA_CHECK(cudaFreeHost(pinned));
     }
     cudaGetLastError(); // of a pin that failed
@@ -232,17 +262,50 @@ static void measure_transfers(const Micro *m)
     free(pageable);
 }
 
-static void measure_malloc(const Micro *m)
+// Both ways to allocate and release; no rows where the memory is not there.
+static void measure_malloc(const Micro *m, const char *size, size_t bytes)
 {
-    double us[SAMPLES_MAX];
+    double plain[SAMPLES_MAX], ordered[SAMPLES_MAX];
+    char name[32];
+    int pools, device;
+    void *p;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, device));
     for (int i = 0; i < m->samples; i++) {
-        void *p;
-        const double began = now();
-        CUDA_CHECK(cudaMalloc(&p, 1 << 20));
+        double began = now();
+        if (cudaMalloc(&p, bytes) != cudaSuccess) {
+            cudaGetLastError(); // forget it
+            return;
+        }
         CUDA_CHECK(cudaFree(p));
-        us[i] = 1e6 * (now() - began);
+        plain[i] = 1e6 * (now() - began);
+        began = now();
+        if (!pools) continue;
+        CUDA_CHECK(cudaMallocAsync(&p, bytes, cuda_stream));
+        CUDA_CHECK(cudaFreeAsync(p, cuda_stream));
+        wait();
+        ordered[i] = 1e6 * (now() - began);
     }
-    report(m, "malloc_free_1mb", "us", false, us);
+    snprintf(name, sizeof name, "malloc_free_%s", size);
+    report(m, name, "us", false, plain);
+    snprintf(name, sizeof name, "malloc_async_%s", size);
+    if (pools) report(m, name, "us", false, ordered);
+}
+
+// How much host memory can be pinned, up to 2 GiB. The last row, since a pin that failed can spoil
+// what comes after it.
+static void measure_pin_limit(const Micro *m)
+{
+    enum { STEP = 64, BLOCKS = 2048 / STEP }; // MiB
+    void *blocks[BLOCKS];
+    int count = 0;
+    while (count < BLOCKS &&
+           cudaHostAlloc(&blocks[count], (size_t)STEP << 20, cudaHostAllocDefault) == cudaSuccess)
+        count++;
+    double mib[1] = {(double)STEP * count};
+    for (int i = 0; i < count; i++) cudaFreeHost(blocks[i]);
+    cudaGetLastError(); // of the pin that failed
+    m->row(m->context, "pin_limit", "MiB", true, mib, 1);
 }
 
 static void micro(MicroRow *row, void *context, int samples)
@@ -255,11 +318,14 @@ static void micro(MicroRow *row, void *context, int samples)
     measure_graph(&m, 1);
     measure_graph(&m, 32);
     measure_graph(&m, 256);
-    measure_short_kernels(&m, measure_rounds(&m));
-    measure_transfers(&m);
-    measure_malloc(&m);
+    const double rounds_a_us = measure_rounds(&m);
+    measure_short_kernels(&m, rounds_a_us);
+    measure_transfers(&m, rounds_a_us);
+    measure_malloc(&m, "1mb", 1 << 20);
+    measure_malloc(&m, "64mb", 64 << 20);
     wait();
     CUDA_CHECK(cudaFree(m.memory));
+    measure_pin_limit(&m);
 }
 
 void cuda_micro_ops(Kernels *k)

@@ -274,10 +274,20 @@ static void update_list(const Param *p, int count, Muon c)
                              (float *)(scratch + at_factors), cuda_step, list));
 }
 
+// On the branch, from the end of the list, where the backward pass begins: each tensor whose update
+// may begin early alone, the others together.
 static void muon_update(const Param *p, int count, Muon c)
 {
-    for (int done = 0; done < count; done += LIST)
-        update_list(p + done, count - done < LIST ? count - done : LIST, c);
+    cuda_branch_begin();
+    for (int last = count, first; last > 0; last = first) {
+        first = last - 1;
+        if (!cuda_branch_knows(p[first].grad))
+            while (first > 0 && last - first < LIST && !cuda_branch_knows(p[first - 1].grad))
+                first--;
+        cuda_branch_wait(p[first].grad);
+        update_list(p + first, last - first, c);
+    }
+    cuda_branch_end();
 }
 
 void cuda_muon_ops(Kernels *k)

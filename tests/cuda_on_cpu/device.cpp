@@ -223,6 +223,9 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
         *value = SHARED_OPTIN;
         return cudaSuccess;
+    case cudaDevAttrMemoryPoolsSupported:
+        *value = 1;
+        return cudaSuccess;
     default:
         fail("cudaDeviceGetAttribute(%d) is not emulated", (int)attribute);
     }

@@ -78,18 +78,23 @@ void device_free(void *p, size_t bytes)
     if (end > first + PAGE) madvise(first, (size_t)(end - first) / PAGE * PAGE, MADV_DONTNEED);
 }
 
-cudaError_t release_memory(void *p, int kind)
+void release_block(void *p, int kind)
 {
-    if (!p) return cudaSuccess;
     const auto it = blocks.find((uintptr_t)p);
     if (it == blocks.end() || it->second.kind != kind)
         fail("free of %p, which is not the start of a block", p);
-    streams_finish();
     if (kind == DEVICE)
         device_free(p, it->second.bytes);
     else
         free(p);
     blocks.erase(it);
+}
+
+cudaError_t release_memory(void *p, int kind)
+{
+    if (!p) return cudaSuccess;
+    streams_finish();
+    release_block(p, kind);
     return cudaSuccess;
 }
 } // namespace
@@ -140,6 +145,22 @@ cudaError_t cudaFree(void *p)
 {
     EMU_CALL("stream");
     return release_memory(p, DEVICE);
+}
+
+// The block is there at once, and is watched until the stream comes to its release.
+cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t)
+{
+    return cudaMalloc(p, bytes);
+}
+
+cudaError_t cudaFreeAsync(void *p, cudaStream_t stream)
+{
+    EMU_CALL("stream");
+    stream_push(stream, [=] {
+        release_block(p, DEVICE);
+        return true;
+    });
+    return cudaSuccess;
 }
 
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
