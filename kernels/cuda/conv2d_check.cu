@@ -10,8 +10,10 @@
 bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true};
 int conv_tensor_width;
 
-// More steps of every product than stages, and nothing a multiple of a tile.
-static const ConvDims shape = {3, 9, 8, 40, 72, 3, 1, 2};
+// More steps of every product than stages, of 32 values of k and with wgmma of 64, and nothing a
+// multiple of a tile.
+static const ConvDims shapes[] = {{3, 9, 8, 40, 72, 2, 1, 1}, {3, 9, 8, 40, 72, 3, 1, 2}};
+static ConvDims shape;
 constexpr int64_t MOST = 72 * 3 * 3 * 40; // values of a tensor: those of w
 
 typedef enum { FORWARD, POOL, DATA, POOL_DATA, WEIGHT, POOL_WEIGHT, OPERATIONS } Operation;
@@ -80,6 +82,7 @@ static void result_of(const Kernels *k, const CheckTensors &t, Operation operati
 static void check_width(const Kernels *k, const CheckTensors &t, int width, bool wgmma)
 {
     static Result plain, tensor;
+    shape = shapes[wgmma];
     for (int i = 0; i < OPERATIONS; i++) {
         if (wgmma && kernel_of[i] != CONV_TENSOR_WINDOWS) continue;
         cuda_device.tensor_cores_ok = false;
