@@ -24,7 +24,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    KC = 2304, // rows of B in one block: 48 KB, what the L1 cache holds
+    KC = 2304, // rows of B in one block: the whole sum of 256 channels, from the L2 cache
     PAIRS = GEMM_STEP / 2
 };
 
