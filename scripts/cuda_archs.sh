@@ -50,6 +50,7 @@ all)
     ;;
 esac
 
-for arch in "${archs[@]}"; do printf -- '-gencode arch=compute_%s,code=sm_%s ' "$arch" "$arch"; done
+# sm_90a: sm_90 with the instructions that only this generation has (wgmma).
+for arch in "${archs[@]/#90/90a}"; do printf -- '-gencode arch=compute_%s,code=sm_%s ' "$arch" "$arch"; done
 [ -z "$ptx" ] || printf -- '-gencode arch=compute_%s,code=compute_%s ' "$ptx" "$ptx"
 echo "# ${archs[*]/#/sm_}${ptx:+ and PTX $ptx}"

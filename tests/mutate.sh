@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Plants faults in the CUDA sources and prints which check of the emulated backend notices each:
 #   make emulated-asan emulated-tsan && tests/mutate.sh [PART OF A FILE'S NAME]
-# Every __syncthreads() and every wait for asynchronous copies is deleted once, and the comparisons
-# listed below become <=. A mutant is one compiled file of the library; it is run on the operations
+# Every barrier, fence and wait for something asynchronous is deleted once, and the comparisons listed
+# below become <=. A mutant is one compiled file of the library; it is run on the operations
 # that use it, under AddressSanitizer in two orders, then under ThreadSanitizer.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -19,12 +19,15 @@ ulimit -c 0
 users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
        conv2d.cuh       conv2d_tensor.cu conv2d_forward         bf16
        conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32
+       conv2d_wgmma.cu  conv2d_wgmma.cu  conv2d_forward         bf16
        gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
        gather.cu        gather.cu        gather                 bf16
        norm.cu          norm.cu          norm                   bf16
        map.cuh          norm.cu          norm                   bf16
        reduce.cu        reduce.cu        norm                   bf16
        elements.cuh     loss.cu          softmax_cross_entropy  bf16'
+
+waits='__syncthreads|__syncwarp|C::sync|nn_barrier|nn_cp_async_wait|nn_mbarrier_wait|nn_fence_async_proxy|nn_wgmma_fence|nn_wgmma_wait'
 
 # Comparisons to become <=: the same, and a part of the line, the first in its file.
 guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
@@ -70,6 +73,8 @@ reason() {
 
 try() { # try FILE LINE UNIT OPERATION DTYPE: the mutant is $work/kernels/cuda/FILE
     local file=$1 line=$2 unit=$3 operation=$4 dtype=$5 result='NOT NOTICED' how order
+    unset NN_WGMMA NN_EMU_CAPABILITY
+    if [ "$unit" = conv2d_wgmma.cu ]; then export NN_WGMMA=1 NN_EMU_CAPABILITY=90; fi
     for how in asan tsan; do
         build "$unit" $how || { result='does not build' && break; }
         for order in $([ $how = asan ] && echo reverse random || echo forward); do
@@ -102,9 +107,9 @@ echo '| where | deleted, or < made <= | noticed by |'
 echo '| --- | --- | --- |'
 while read -r file use; do
     [[ $file == *"$only"* ]] || continue
-    for line in $(grep -nE '^ *(__syncthreads\(\)|nn_cp_async_wait<)' "kernels/cuda/$file" | cut -d : -f 1); do
+    for line in $(grep -nE "^ *($waits)[^;]*;" "kernels/cuda/$file" | cut -d : -f 1); do
         # shellcheck disable=SC2086 # three words
-        mutate 's/\(__syncthreads()\|nn_cp_async_wait<[^;]*\);//' "$file" "$line" $use
+        mutate "s/\\(${waits//|/\\|}\\)[^;]*;//" "$file" "$line" $use
     done
 done <<<"$users"
 while read -r file unit operation dtype text; do

@@ -18,4 +18,9 @@ for row in launch_async graph_run_256 short_kernel_10us h2d_pinned_67108864 copy
     pin_limit step_no_graph; do
     ok "row $row" grep -q "\"name\": *\"$row\"" "$work/bench/bench.json"
 done
+
+# ---- convolutions by wgmma ----
+export NN_WGMMA=1 NN_EMU_CAPABILITY=90
+for order in forward reverse random; do agrees asan $order bf16 full conv2d; done
+agrees tsan reverse bf16 quick conv2d
 finish

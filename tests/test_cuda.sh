@@ -12,11 +12,11 @@ done
 # A report of AddressSanitizer or UBSan in any order; a wrong result where threads or streams run in
 # another order than was hoped for; a race in any order.
 for fault in global_overrun shared_overrun dynamic_shared_overrun row_overrun uninitialized_shared misaligned \
-    divergent_barrier exit_before_barrier divergent_shuffle empty_grid too_much_shared host_pointer \
+    missing_proxy_fence missing_mbarrier_wait wrong_swizzle divergent_barrier exit_before_barrier divergent_shuffle empty_grid too_much_shared host_pointer \
     freed_memory host_reads_device default_stream; do
     reported $fault asan forward
 done
-for fault in missing_wait buffer_overwritten missing_event; do reported $fault asan reverse; done
+for fault in missing_wait missing_wgmma_wait buffer_overwritten missing_event; do reported $fault asan reverse; done
 for fault in missing_barrier missing_second_barrier missing_wait blocks_race; do reported $fault tsan forward; done
 
 # ---- the operations ----
@@ -30,6 +30,15 @@ agrees asan forward bf16 quick
 agrees asan reverse bf16 quick
 agrees asan random bf16 full
 for operation in conv2d_forward norm_stats softmax; do agrees tsan random bf16 quick $operation; done
+
+# ---- convolutions by wgmma, which sm_90 has and a person asks for ----
+export NN_WGMMA=1 NN_EMU_CAPABILITY=90
+agrees asan random bf16 full conv2d_forward
+agrees asan reverse bf16 full conv2d_backward_data
+agrees asan forward bf16 quick conv2d_pool_forward
+agrees tsan random bf16 quick conv2d_forward
+ok "the device says so" test "$(grep -c ', wgmma$' "$work/out")" -eq 1
+unset NN_WGMMA NN_EMU_CAPABILITY
 
 # ---- the trainers ----
 same_losses asan random fp32 mlp

@@ -138,12 +138,14 @@ template <class T> __device__ __forceinline__ T nn_warp_max(T x)
 // N groups have arrived, for this thread: other threads see them after a __syncthreads(). Before
 // sm_80 the copies are done at once.
 
-#ifndef NN_EMU
 __device__ __forceinline__ uint32_t nn_shared_address(const void *p)
 {
+#ifdef NN_EMU
+    return emu::shared_address(p);
+#else
     return (uint32_t)__cvta_generic_to_shared(p);
-}
 #endif
+}
 
 // BYTES (4, 8 or 16) from `global` to `shared`, both aligned to BYTES; zeros instead when not
 // `valid`: `global` is then not read, and may be any aligned pointer.
@@ -171,6 +173,18 @@ __device__ __forceinline__ void nn_cp_async_zfill(void *shared, const void *glob
                BYTES);
     else
         memset(__builtin_assume_aligned(shared, BYTES), 0, BYTES);
+#endif
+}
+
+// 16 bytes, kept in the first-level cache for others of the block.
+__device__ __forceinline__ void nn_cp_async_near(void *shared, const void *global, bool valid)
+{
+#if !defined(NN_EMU) && NN_ARCH >= 800
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;\n" ::"r"(nn_shared_address(shared)),
+                 "l"(global), "r"(valid ? 16 : 0)
+                 : "memory");
+#else
+    nn_cp_async_zfill<16>(shared, global, valid);
 #endif
 }
 

@@ -42,6 +42,10 @@ template <class Element> struct PlainTile {
     {
         return (int)threadIdx.x / WARP;
     }
+    static __device__ __forceinline__ void sync()
+    {
+        __syncthreads();
+    }
 };
 
 template <class C> struct PlainShared {

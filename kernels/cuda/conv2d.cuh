@@ -258,7 +258,7 @@ __device__ __forceinline__ void tile_stats(const float (&value)[C::ROWS][C::COLU
     for (int i = 0; i < C::ROWS; i++)
         own += i < live && first_row + (uint32_t)C::row(i, pool) < o.rows ? 1.0f : 0.0f;
     const float count = sum_row_lanes<C>(own), inverse = count > 0 ? 1 / count : 0;
-    __syncthreads(); // the tiles of the product, which lie there too, have been read
+    C::sync(); // the tiles of the product, which lie there too, have been read
 #pragma unroll
     for (int j = 0; j < C::COLUMNS; j++) {
         float sum = 0, squares = 0;
@@ -280,7 +280,7 @@ __device__ __forceinline__ void tile_stats(const float (&value)[C::ROWS][C::COLU
             if (at % C::N == 0) counts[C::warp_m()] = count;
         }
     }
-    __syncthreads();
+    C::sync();
     const int column = (int)threadIdx.x, channel = first_channel + column;
     if (column >= C::N || channel >= o.channels) return;
     Stats total = {counts[0], means[column], m2s[column]};
@@ -315,7 +315,7 @@ __device__ __forceinline__ void finish_group(float *v, const ConvOutput &o, int6
 
 // The values of a thread, value[i][j] in row C::row(i) and column C::column(j) of the tile `tile`
 // and the columns from `first_channel` on. `shared`: (2 C::N + 1) C::WARPS_M floats for statistics.
-// All threads of the block take part.
+// All threads that C::sync() waits for take part.
 template <class C>
 __device__ __forceinline__ void finish_tile(float (&value)[C::ROWS][C::COLUMNS],
                                             const ConvOutput &o, int tile, int first_channel,
@@ -363,6 +363,7 @@ typedef enum {
     CONV_TENSOR_WINDOWS, // forward and data gradient
     CONV_TENSOR_SPREAD,  // data gradient of a pooled map
     CONV_TENSOR_WEIGHT,
+    CONV_WGMMA, // forward and data gradient
     CONV_TENSOR_KERNELS
 } ConvTensorKernel;
 extern bool conv_tensor_ok[CONV_TENSOR_KERNELS];
@@ -379,6 +380,11 @@ static inline bool conv_on_tensor_cores(ConvTensorKernel kernel, int channels)
 // conv2d_tensor.cu: o from windows and weights (o.channels,k), and the rows of its tiles.
 void conv_tensor(const Windows &s, const void *w, const ConvOutput &o);
 int conv_tensor_rows(const Windows &s, int channels);
+
+// conv2d_wgmma.cu: the same, and the rule for what of it this kernel does.
+void conv_wgmma(const Windows &s, const void *w, const ConvOutput &o);
+int conv_wgmma_rows();
+bool conv_wgmma_takes(const Windows &s, int channels);
 
 // Columns of the tiles of all tensor-core kernels: 0 where a rule chooses, else what the check at
 // start is trying.

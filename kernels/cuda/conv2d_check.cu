@@ -7,19 +7,21 @@
 
 #include "kernels/cuda/conv2d.cuh"
 
-bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true};
+bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true};
 int conv_tensor_width;
 
-// More steps of every product than stages, and nothing a multiple of a tile.
-static const ConvDims shape = {3, 9, 8, 40, 72, 2, 1, 1};
-constexpr int64_t MOST = 3 * 10 * 9 * 72; // values of a tensor: those of dy
+// More steps of every product than stages, of 32 values of k and with wgmma of 64, and nothing a
+// multiple of a tile.
+static const ConvDims shapes[] = {{3, 9, 8, 40, 72, 2, 1, 1}, {3, 9, 8, 40, 72, 3, 1, 2}};
+static ConvDims shape;
+constexpr int64_t MOST = 72 * 3 * 3 * 40; // values of a tensor: those of w
 
 typedef enum { FORWARD, POOL, DATA, POOL_DATA, WEIGHT, POOL_WEIGHT, OPERATIONS } Operation;
 static const ConvTensorKernel kernel_of[OPERATIONS] = {CONV_TENSOR_WINDOWS, CONV_TENSOR_WINDOWS,
                                                        CONV_TENSOR_WINDOWS, CONV_TENSOR_SPREAD,
                                                        CONV_TENSOR_WEIGHT,  CONV_TENSOR_WEIGHT};
 static const char *const names[] = {"the convolution", "the gradient of a pooled convolution",
-                                    "the weight gradient"};
+                                    "the weight gradient", "the wgmma convolution"};
 
 struct CheckTensors {
     void *x, *w, *dy; // element
@@ -77,17 +79,21 @@ static void result_of(const Kernels *k, const CheckTensors &t, Operation operati
     k->download(result->argmax, t.out_argmax, sizeof result->argmax);
 }
 
-static void check_width(const Kernels *k, const CheckTensors &t, int width)
+static void check_width(const Kernels *k, const CheckTensors &t, int width, bool wgmma)
 {
     static Result plain, tensor;
+    shape = shapes[wgmma];
     for (int i = 0; i < OPERATIONS; i++) {
+        if (wgmma && kernel_of[i] != CONV_TENSOR_WINDOWS) continue;
         cuda_device.tensor_cores_ok = false;
         result_of(k, t, (Operation)i, &plain);
         cuda_device.tensor_cores_ok = true;
+        cuda_device.wgmma = wgmma;
         conv_tensor_width = width;
         result_of(k, t, (Operation)i, &tensor);
         conv_tensor_width = 0;
-        if (memcmp(&plain, &tensor, sizeof plain) != 0) conv_tensor_ok[kernel_of[i]] = false;
+        if (memcmp(&plain, &tensor, sizeof plain) != 0)
+            conv_tensor_ok[wgmma ? CONV_WGMMA : kernel_of[i]] = false;
     }
 }
 
@@ -97,7 +103,11 @@ static void check_widths(const Kernels *k, const CheckTensors &t)
     for (int64_t i = 0; i < MOST; i++) places[i] = (uint8_t)draw(i, 4);
     for (void *tensor : {t.x, t.w, t.dy}) fill(k, t, tensor);
     k->upload(t.argmax, places, sizeof places);
-    for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width);
+    const bool wgmma = cuda_device.wgmma;
+    for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width, false);
+    if (wgmma)
+        for (int width : {MIDDLE, WIDE}) check_width(k, t, width, true);
+    cuda_device.wgmma = wgmma;
 }
 
 static void report(char line[256])

@@ -146,6 +146,7 @@ static int width_of(const Windows &s, int channels)
 
 int conv_tensor_rows(const Windows &s, int channels)
 {
+    if (conv_wgmma_takes(s, channels)) return conv_wgmma_rows();
     return rows_of(s, width_of(s, channels));
 }
 
@@ -165,5 +166,8 @@ template <class T> static void launch_for(const Windows &s, const void *w, const
 
 void conv_tensor(const Windows &s, const void *w, const ConvOutput &o)
 {
-    BY_ELEMENT(launch_for<T>(s, w, o));
+    if (conv_wgmma_takes(s, o.channels))
+        conv_wgmma(s, w, o);
+    else
+        BY_ELEMENT(launch_for<T>(s, w, o));
 }

@@ -418,8 +418,11 @@ static int open_device(const KernelsConfig *c, char *description, size_t size, E
     cuda_device.shared_optin = p.sharedMemPerBlockOptin;
     cuda_device.memory = p.totalGlobalMem;
     cuda_device.tensor_cores_ok = cuda_device.capability >= 80;
-    snprintf(description, size, "%.60s, sm_%d, %d SMs, %.1f GB", p.name, cuda_device.capability,
-             p.multiProcessorCount, (double)p.totalGlobalMem / 1e9);
+    const char *const wgmma = getenv("NN_WGMMA");
+    cuda_device.wgmma = wgmma && strcmp(wgmma, "1") == 0 && cuda_device.capability == 90;
+    snprintf(description, size, "%.60s, sm_%d, %d SMs, %.1f GB%s", p.name, cuda_device.capability,
+             p.multiProcessorCount, (double)p.totalGlobalMem / 1e9,
+             cuda_device.wgmma ? ", wgmma" : "");
     TRY(cudaFuncGetAttributes(&attributes, (const void *)probe_kernel));
     TRY(cudaStreamCreateWithFlags(&cuda_stream, cudaStreamNonBlocking));
     return STATUS_OK;

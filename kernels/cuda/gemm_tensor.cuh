@@ -63,6 +63,10 @@ template <class Element, int M_, int N_, bool TRANSPOSED_, bool SPREAD_> struct 
     {
         return warp_n() * WARP_N + j / 8 * 32 + lane() % 4 * 8 + j % 8;
     }
+    static __device__ __forceinline__ void sync()
+    {
+        __syncthreads();
+    }
 };
 
 // Which column of C row `row` of a stage of B belongs to.

@@ -26,11 +26,13 @@ struct Thread {
     uint3 index;
     const char *file; // of the barrier it waits at
     int line;
+    const void *object; // that it waits for, `what` says which
+    const char *what;
 };
 
 // Sets of lanes. A lane that has begun and is in no set is running, or waits for its turn.
 struct Warp {
-    uint32_t exists, ready, ended, at_barrier, at_collective;
+    uint32_t exists, ready, ended, at_barrier, at_collective, at_object;
     Collective calls[LANES]; // of the lanes at_collective
 };
 
@@ -126,6 +128,10 @@ void run_thread(int t) // from whatever runs now, until that is switched to agai
             places["ended"].push_back(t);
         else if (has(w.at_barrier, lane))
             places["__syncthreads at " + std::string(threads[t].file) + ":" +
+                   std::to_string(threads[t].line)]
+                .push_back(t);
+        else if (has(w.at_object, lane))
+            places[threads[t].what + std::string(" at ") + threads[t].file + ":" +
                    std::to_string(threads[t].line)]
                 .push_back(t);
         else if (has(w.at_collective, lane))
@@ -225,13 +231,15 @@ void run_block(unsigned x, unsigned y, unsigned z)
     for (int w = 0; w < warp_count; w++) {
         const int lanes = std::min(LANES, thread_count - w * LANES);
         warps[w].exists = lanes == LANES ? ~0u : (1u << lanes) - 1;
-        warps[w].ready = warps[w].ended = warps[w].at_barrier = warps[w].at_collective = 0;
+        warps[w].ready = warps[w].ended = 0;
+        warps[w].at_barrier = warps[w].at_collective = warps[w].at_object = 0;
         make_ready(w, warps[w].exists);
     }
     for (int t = 0; t < thread_count; t++) threads[t].fiber = nullptr;
     current_warp = order == FORWARD ? 0 : choose(ready_warps);
     if (TSAN) begin_tsan_block();
     shared_begin_block();
+    wgmma_begin_block();
     release(start_clock);
     run_thread(take_ready());
 }
@@ -359,6 +367,27 @@ void collective(const Collective &c)
         if (order != FORWARD) wait();
     }
     if (clock) acquire(clock);
+}
+
+void wait_for(const void *object, const char *what, const char *file, int line)
+{
+    Thread &t = threads[current];
+    t.object = object;
+    t.what = what;
+    t.file = file;
+    t.line = line;
+    warps[current_warp].at_object |= 1u << current % LANES;
+    wait();
+}
+
+void wake(const void *object)
+{
+    for (int t = 0; t < thread_count; t++) {
+        uint32_t &waiting = warps[t / LANES].at_object;
+        if (!has(waiting, t % LANES) || threads[t].object != object) continue;
+        waiting &= ~(1u << t % LANES);
+        make_ready(t / LANES, 1u << t % LANES);
+    }
 }
 
 void fence()

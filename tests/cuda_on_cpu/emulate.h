@@ -83,6 +83,7 @@ struct SharedArray { // one declaration of shared memory
 };
 void *shared_array(SharedArray *a);
 void *shared_dynamic();
+uint32_t shared_address(const void *p);
 
 void barrier(const char *file, int line);
 int barrier_count(bool predicate, const char *file, int line); // threads for which it holds
@@ -103,6 +104,17 @@ void cp_async_wait(int groups);
 void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void ldmatrix(uint32_t (&r)[4], const uint16_t (&row)[8], bool trans);
+
+// Of sm_90a, as in kernels/cuda/wgmma.cuh (wgmma.cpp).
+void named_barrier(int id, int threads, EMU_PLACE);
+void mbarrier_init(uint64_t *barrier, int arrivals);
+void mbarrier_arrive(uint64_t *barrier);
+void mbarrier_wait(uint64_t *barrier, uint32_t parity, EMU_PLACE);
+void fence_async_proxy();
+void wgmma_fence();
+void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b); // d (2,n/4) of a thread
+void wgmma_commit();
+void wgmma_wait(int groups);
 
 // Each lane reads its own row, in code that sanitizers see.
 inline void ldmatrix_x4(uint32_t (&r)[4], const void *row, bool trans)

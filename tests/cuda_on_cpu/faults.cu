@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 static constexpr int BLOCK = 128, N = BLOCK + 100;
 
@@ -136,6 +136,67 @@ KERNEL(blocks_race) // both set y[0], and the same value
     if (t == 0) y[0] = x[1];
 }
 
+// ---- products of a warpgroup -------------------------------------------------------------------
+
+typedef enum { PROXY_FENCE, BARRIER_WAIT, PRODUCT_WAIT, DESCRIPTOR } Missing;
+
+// Row r of a (64,16) has x[2r] at k = 1 and x[2r+1] at k = 3: the upper half of these floats is
+// their bf16. b (64,16) exchanges them into columns 0 and 1 of the product.
+static __device__ void by_product(float *y, const float *x, int n, Missing missing)
+{
+    NN_SHARED_DYN(uint8_t, dynamic);
+    NN_SHARED(uint64_t, filled, [1]);
+    uint8_t *const a = dynamic + (-nn_shared_address(dynamic) & 1023), *const b = a + 64 * 128;
+    const int t = threadIdx.x, row = t / 2, pair = (int)blockIdx.x * BLOCK + 2 * row;
+    const int to = row * 128 + (t % 2 ^ row % 8) * 16;
+    if (t == 0) nn_mbarrier_init(filled, BLOCK);
+    __syncthreads();
+    const bool valid = t % 2 == 0 && pair < n;
+    nn_cp_async_zfill<8>(a + to, valid ? x + pair : x, valid);
+    nn_cp_async_zfill<8>(a + to + 8, x, false);
+    const uint16_t one = 0x3f80;
+    memset(b + to, 0, 16);
+    if (t == 0) memcpy(b + to + 3 * 2, &one, 2);
+    if (t == 2) memcpy(b + to + 1 * 2, &one, 2);
+    nn_cp_async_commit();
+    nn_cp_async_wait<0>();
+    if (missing != PROXY_FENCE) nn_fence_async_proxy();
+    nn_mbarrier_arrive(filled);
+    if (missing != BARRIER_WAIT) nn_mbarrier_wait(filled, 0);
+    float sums[2][16] = {};
+    const uint64_t swizzle_64 = 3ull << 62; // instead of that of 128 bytes
+    nn_wgmma_fence();
+    nn_wgmma_bf16(sums, nn_wgmma_rows(nn_shared_address(a)) ^ (missing == DESCRIPTOR) * swizzle_64,
+                  nn_wgmma_rows(nn_shared_address(b)));
+    nn_wgmma_commit();
+    if (missing != PRODUCT_WAIT) nn_wgmma_wait<0>();
+    for (int h = 0; h < 2; h++) {
+        const int i = blockIdx.x * BLOCK + 2 * (t / WARP * 16 + 8 * h + t % WARP / 4);
+        if (t % 4 == 0 && i < n) y[i] = sums[h][0];
+        if (t % 4 == 0 && i < n) y[i + 1] = sums[h][1];
+    }
+}
+
+KERNEL(missing_proxy_fence)
+{
+    by_product(y, x, n, PROXY_FENCE);
+}
+
+KERNEL(missing_mbarrier_wait)
+{
+    by_product(y, x, n, BARRIER_WAIT);
+}
+
+KERNEL(missing_wgmma_wait)
+{
+    by_product(y, x, n, PRODUCT_WAIT);
+}
+
+KERNEL(wrong_swizzle)
+{
+    by_product(y, x, n, DESCRIPTOR);
+}
+
 // ---- the host's faults -------------------------------------------------------------------------
 
 static cudaStream_t stream;
@@ -234,6 +295,10 @@ static const struct {
     IN_KERNEL(divergent_shuffle),
     IN_KERNEL(missing_wait),
     IN_KERNEL(blocks_race),
+    IN_KERNEL(missing_proxy_fence),
+    IN_KERNEL(missing_mbarrier_wait),
+    IN_KERNEL(missing_wgmma_wait),
+    IN_KERNEL(wrong_swizzle),
     IN_HOST(empty_grid),
     IN_HOST(too_much_shared),
     IN_HOST(host_pointer),
@@ -272,7 +337,7 @@ int main(int count, char **arguments)
     set_up();
     for (const auto &fault : faults) {
         if (count != 2 || strcmp(arguments[1], fault.name)) continue;
-        const size_t shared_bytes = fault.kernel == dynamic_shared_overrun ? BLOCK * 4 : 0;
+        const size_t shared_bytes = fault.kernel == dynamic_shared_overrun ? BLOCK * 4 : 20 << 10;
         if (fault.kernel)
             nn_launch(fault.kernel, blocks(N), BLOCK, shared_bytes, stream, y, x, N);
         else

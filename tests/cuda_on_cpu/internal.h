@@ -40,6 +40,10 @@ struct Collective {
 };
 void collective(const Collective &c);
 
+// The current thread waits until another wakes all that wait for this object.
+void wait_for(const void *object, const char *what, const char *file, int line);
+void wake(const void *object);
+
 // ---- shared memory, cp.async (shared.cpp) ------------------------------------------------------
 
 // A grid's, a block's and a thread's begin, a thread's and a grid's end.
@@ -47,8 +51,19 @@ void shared_begin_grid(const Grid &g);
 void shared_begin_block();
 void shared_end_grid();
 void shared_print(FILE *f);
+void *shared_at(uint32_t address, size_t bytes, const char *what); // fails outside of its arrays
+int unfenced_writer(uint32_t address); // the thread that wrote there without a fence, or -1
 void cp_async_begin_thread(int thread);
 void cp_async_end_thread(int thread);
+
+// TSan shall see a read by something that begins after what the current thread has done, and ends
+// before asynchronous_end() and nothing else. `thread`: on whose behalf; `generation`: which of 8
+// under way.
+void asynchronous_read(int thread, const void *p, size_t bytes, unsigned generation);
+void asynchronous_end(int thread, unsigned generation);
+
+// wgmma.cpp
+void wgmma_begin_block();
 
 // Which of the TSan fibers a CUDA thread is; blocks rotate over them (block.cpp).
 int fiber_slot(int thread);

@@ -13,12 +13,15 @@ namespace
 {
 constexpr size_t ARENA = 512 << 10, GAP = 128; // between arrays, poisoned
 constexpr size_t STATIC_LIMIT = 48 << 10, LIMIT = 227 << 10, PAGE = 4096;
+constexpr size_t PIECE = 16; // of which it is known who wrote it
 
 char *arena;
 size_t arena_used, static_bytes, dynamic_bytes;
 void *dynamic;
 uint64_t launch_number;
-std::vector<SharedArray *> arrays; // that the running grid has used
+std::vector<SharedArray *> arrays;  // that the running grid has used
+int16_t writers[ARENA / PIECE];     // by cp.async, not fenced yet: thread + 1
+std::vector<size_t> unfenced[1024]; // the pieces of each thread
 
 // NaN in every floating-point type. Not memset(), which sanitizers watch.
 void fill(void *p, size_t bytes)
@@ -52,7 +55,8 @@ void shared_begin_grid(const Grid &g)
     if (!arena || TSAN) arena = map_arena(arena, ARENA, arena ? MAP_FIXED : 0);
     poison(arena, ARENA);
     launch_number++;
-    arena_used = static_bytes = 0;
+    arena_used = GAP; // dynamic memory is aligned to no more than CUDA promises
+    static_bytes = 0;
     dynamic_bytes = g.shared_bytes;
     arrays.clear();
     dynamic = take(dynamic_bytes, 128);
@@ -64,6 +68,8 @@ void shared_begin_block()
     if (TSAN) map_arena(arena, (arena_used + PAGE - 1) / PAGE * PAGE, MAP_FIXED);
     fill(dynamic, dynamic_bytes);
     for (const SharedArray *a : arrays) fill(a->address, a->bytes);
+    for (std::vector<size_t> &pieces : unfenced) pieces.clear();
+    memset(writers, 0, sizeof writers);
 }
 
 void shared_end_grid()
@@ -86,6 +92,21 @@ void *shared_array(SharedArray *a)
 void *shared_dynamic()
 {
     return dynamic;
+}
+
+uint32_t shared_address(const void *p)
+{
+    if ((const char *)p < arena || (const char *)p >= arena + ARENA)
+        fail("%p is not in shared memory", p);
+    return (uint32_t)((const char *)p - arena);
+}
+
+void *shared_at(uint32_t address, size_t bytes, const char *what)
+{
+    if (address + bytes > ARENA || first_poisoned(arena + address, bytes))
+        fail("%s accesses %zu bytes outside of the arrays of shared memory, at %p", what, bytes,
+             arena + address);
+    return arena + address;
 }
 
 void shared_print(FILE *f)
@@ -118,9 +139,15 @@ Copies copies[1024];
 // Sanitizers are to see the copies: these calls are intercepted.
 void *(*volatile watched_memcpy)(void *, const void *, size_t) = memcpy;
 void *(*volatile watched_memset)(void *, int, size_t) = memset;
+int (*volatile watched_memcmp)(const void *, const void *, size_t) = memcmp;
 
-void do_copy(const Copy &c)
+void do_copy(const Copy &c, int thread)
 {
+    if (!TSAN) { // which sees what containers do
+        const size_t piece = (size_t)((char *)c.shared - arena) / PIECE;
+        writers[piece] = (int16_t)(thread + 1);
+        unfenced[thread].push_back(piece);
+    }
     if (c.read) watched_memcpy(c.shared, c.global, (size_t)c.read);
     if (c.read < c.bytes) watched_memset((char *)c.shared + c.read, 0, (size_t)(c.bytes - c.read));
 }
@@ -156,7 +183,7 @@ void do_tsan_copy(const Copy &c, int thread)
     release(p->issue_clock);
     tsan_fiber_switch(p->fiber);
     acquire(p->issue_clock);
-    do_copy(c);
+    do_copy(c, thread);
     release(p->arrive_clock[copies[thread].committed % GENERATIONS]);
     tsan_fiber_switch(self);
 }
@@ -175,8 +202,8 @@ void cp_async_end_thread(int thread)
 {
     Copies &c = copies[thread];
     for (const auto &group : c.groups)
-        for (const Copy &copy : group) do_copy(copy);
-    for (const Copy &copy : c.open) do_copy(copy);
+        for (const Copy &copy : group) do_copy(copy, thread);
+    for (const Copy &copy : c.open) do_copy(copy, thread);
 }
 
 void cp_async(void *shared, const void *global, int bytes, int read)
@@ -194,7 +221,7 @@ void cp_async(void *shared, const void *global, int bytes, int read)
     if (TSAN)
         do_tsan_copy(copy, thread);
     else if (order == FORWARD)
-        do_copy(copy);
+        do_copy(copy, thread);
     else
         copies[thread].open.push_back(copy);
 }
@@ -212,9 +239,43 @@ void cp_async_wait(int groups)
     const int thread = current_thread();
     Copies &c = copies[thread];
     for (; c.committed - c.arrived > (unsigned)groups; c.arrived++) {
-        for (const Copy &copy : c.groups[c.arrived]) do_copy(copy);
+        for (const Copy &copy : c.groups[c.arrived]) do_copy(copy, thread);
         c.groups[c.arrived].clear();
         if (TSAN) acquire(proxy_of(thread)->arrive_clock[c.arrived % GENERATIONS]);
     }
+}
+
+// ---- what is read asynchronously ---------------------------------------------------------------
+
+void asynchronous_read(int thread, const void *p, size_t bytes, unsigned generation)
+{
+    if (!TSAN) return;
+    create_proxies();
+    Proxy *proxy = proxy_of(thread);
+    void *self = tsan_fiber_current();
+    release(proxy->issue_clock);
+    tsan_fiber_switch(proxy->fiber);
+    acquire(proxy->issue_clock);
+    watched_memcmp(p, p, bytes);
+    release(proxy->arrive_clock[generation % GENERATIONS]);
+    tsan_fiber_switch(self);
+}
+
+void asynchronous_end(int thread, unsigned generation)
+{
+    if (TSAN) acquire(proxy_of(thread)->arrive_clock[generation % GENERATIONS]);
+}
+
+void fence_async_proxy()
+{
+    const int thread = current_thread();
+    for (const size_t piece : unfenced[thread])
+        if (writers[piece] == thread + 1) writers[piece] = 0;
+    unfenced[thread].clear();
+}
+
+int unfenced_writer(uint32_t address)
+{
+    return writers[address / PIECE] - 1;
 }
 } // namespace emu

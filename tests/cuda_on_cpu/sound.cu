@@ -1,10 +1,10 @@
 // What is right must not be reported, and the emulated instructions compute what they should: warp
-// operations, asynchronous copies, fragments of the tensor cores, graphs.
+// operations, asynchronous copies, fragments of the tensor cores, products of warpgroups, graphs.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 static cudaStream_t stream, other_stream;
 static int failures;
@@ -148,6 +148,57 @@ static void test_product(void (*kernel)(float *, const float *, const float *), 
     expect(right, what);
 }
 
+// ---- products of a warpgroup -------------------------------------------------------------------
+
+static constexpr int SIDE = 64, ROW_BYTES = 128; // 64 bf16
+
+// d (64,64) = a (64,64) b (64,64)^T
+static __global__ void product_warpgroup(float *d, const float *a, const float *b)
+{
+    NN_SHARED_DYN(uint8_t, dynamic);
+    uint8_t *const tiles = dynamic + (-nn_shared_address(dynamic) & 1023);
+    const int thread = threadIdx.x;
+    for (int i = thread; i < 2 * SIDE * SIDE; i += WARPGROUP) {
+        const int row = i / SIDE, piece = i % SIDE / 8; // rows of b follow those of a
+        const bf16 x = __float2bfloat16(row < SIDE ? a[i] : b[i - SIDE * SIDE]);
+        memcpy(tiles + row * ROW_BYTES + (piece ^ row % 8) * 16 + i % 8 * 2, &x, sizeof x);
+    }
+    nn_fence_async_proxy();
+    __syncthreads();
+    const uint32_t at = nn_shared_address(tiles);
+    float sums[2][SIDE / 4] = {};
+    nn_wgmma_fence();
+    for (uint32_t k = 0; k < ROW_BYTES; k += 32)
+        nn_wgmma_bf16(sums, nn_wgmma_rows(at + k), nn_wgmma_rows(at + SIDE * ROW_BYTES + k));
+    nn_wgmma_commit();
+    nn_wgmma_wait<0>();
+    for (int h = 0; h < 2; h++)
+        for (int j = 0; j < SIDE / 4; j++) {
+            const int row = thread / WARP * 16 + 8 * h + thread % WARP / 4;
+            d[row * SIDE + j / 2 * 8 + thread % 4 * 2 + j % 2] = sums[h][j];
+        }
+}
+
+static void test_warpgroup()
+{
+    static float a[SIDE * SIDE], b[SIDE * SIDE], d[SIDE * SIDE];
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        a[i] = (float)(i * 7 % 13 - 6);
+        b[i] = (float)(i * 5 % 11 - 5);
+    }
+    float *result = device_floats(SIDE * SIDE, nullptr);
+    nn_launch(product_warpgroup, 1, WARPGROUP, 2 * SIDE * ROW_BYTES + 1024, stream, result,
+              device_floats(SIDE * SIDE, a), device_floats(SIDE * SIDE, b));
+    fetch(d, result, SIDE * SIDE);
+    bool right = true;
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        float sum = 0;
+        for (int k = 0; k < SIDE; k++) sum += a[i / SIDE * SIDE + k] * b[i % SIDE * SIDE + k];
+        right = right && d[i] == sum;
+    }
+    expect(right, "a product of a warpgroup");
+}
+
 // ---- atomics, the last block -------------------------------------------------------------------
 
 static __global__ void sum_of_blocks(float *total, float *partial, unsigned *arrived)
@@ -242,6 +293,7 @@ int main()
     test_pipeline();
     test_product(product_bf16, 16, "a bf16 product from ldmatrix's fragments");
     test_product(product_tf32, 8, "a tf32 product");
+    test_warpgroup();
     test_last_block();
     test_graph();
     return failures ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -1,0 +1,180 @@
+// What sm_90a adds for matrix products: barriers in shared memory, products of whole warpgroups that
+// read their factors there, and registers that warpgroups hand over. Beside common.cuh the only place
+// of inline PTX; bits and layouts are those of the PTX ISA, chapter "Asynchronous Warpgroup Level
+// Matrix Multiply-Accumulate Instructions".
+#ifndef KERNELS_CUDA_WGMMA_CUH
+#define KERNELS_CUDA_WGMMA_CUH
+
+#include "kernels/cuda/common.cuh"
+
+// Whether device code is compiled for sm_90a. Kernels are empty elsewhere, and never launched.
+#if defined(NN_EMU) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr bool NN_SM90A = true;
+#else
+constexpr bool NN_SM90A = false;
+#endif
+
+constexpr int WARPGROUP = 4 * WARP;
+
+// ---- barriers ----------------------------------------------------------------------------------
+
+// `threads` threads, whole warps, wait for each other; id 1 .. 15 (0 is that of __syncthreads()).
+__device__ __forceinline__ void nn_barrier(int id, int threads)
+{
+#ifdef NN_EMU
+    emu::named_barrier(id, threads);
+#else
+    asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
+#endif
+}
+
+// A barrier in shared memory, which counts `arrivals` and then enters its next phase, from phase 0
+// on. One thread sets it up; a __syncthreads() follows.
+__device__ __forceinline__ void nn_mbarrier_init(uint64_t *barrier, int arrivals)
+{
+#ifdef NN_EMU
+    emu::mbarrier_init(barrier, arrivals);
+#else
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(nn_shared_address(barrier)),
+                 "r"(arrivals)
+                 : "memory");
+#endif
+}
+
+// What the thread did before is seen by those that wait for this phase.
+__device__ __forceinline__ void nn_mbarrier_arrive(uint64_t *barrier)
+{
+#ifdef NN_EMU
+    emu::mbarrier_arrive(barrier);
+#else
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(nn_shared_address(barrier))
+                 : "memory");
+#endif
+}
+
+// Until the barrier has left the phase of this parity, the current one or that before.
+__device__ __forceinline__ void nn_mbarrier_wait(uint64_t *barrier, uint32_t parity)
+{
+#ifdef NN_EMU
+    emu::mbarrier_wait(barrier, parity);
+#else
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again:\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                 "@!done bra again;\n"
+                 "}\n" ::"r"(nn_shared_address(barrier)),
+                 "r"(parity)
+                 : "memory");
+#endif
+}
+
+// What the thread wrote to shared memory, its copies that it waited for included, can be read by
+// wgmma, once those who issue it have synchronized with the thread.
+__device__ __forceinline__ void nn_fence_async_proxy()
+{
+#ifdef NN_EMU
+    emu::fence_async_proxy();
+#else
+    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+#endif
+}
+
+// ---- registers ---------------------------------------------------------------------------------
+
+// The registers of each thread of the warpgroup become N (24 .. 256, a multiple of 8): fewer, or
+// more, after others have given some away.
+template <int N> __device__ __forceinline__ void nn_fewer_registers()
+{
+#ifndef NN_EMU
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(N));
+#endif
+}
+
+template <int N> __device__ __forceinline__ void nn_more_registers()
+{
+#ifndef NN_EMU
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(N));
+#endif
+}
+
+// ---- products of a warpgroup -------------------------------------------------------------------
+// They are asynchronous: registers of d must not be touched, and shared memory not be written again,
+// before a wait for their group. A fence precedes the first, and any after d was touched.
+
+__device__ __forceinline__ void nn_wgmma_fence()
+{
+#ifdef NN_EMU
+    emu::wgmma_fence();
+#else
+    asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void nn_wgmma_commit()
+{
+#ifdef NN_EMU
+    emu::wgmma_commit();
+#else
+    asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
+#endif
+}
+
+// Until all groups but the newest N are done.
+template <int N> __device__ __forceinline__ void nn_wgmma_wait()
+{
+#ifdef NN_EMU
+    emu::wgmma_wait(N);
+#else
+    asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");
+#endif
+}
+
+// A factor in shared memory: rows of 128 bytes of k, eight of them 1024 bytes, from `address` on;
+// the 16-byte piece at an address a lies where bits 4 to 6 of a are exchanged for those xor bits 7
+// to 9 ("128-byte swizzle"), so the first row is 1024-byte aligned. The next 16 bf16 of k begin 32
+// bytes further.
+__device__ __forceinline__ uint64_t nn_wgmma_rows(uint32_t address)
+{
+    const uint64_t start = (address & 0x3ffff) >> 4, eight_rows = 1024 >> 4, swizzle_128 = 1;
+    const uint64_t leading = 1; // not used in this layout
+    return start | leading << 16 | eight_rows << 32 | swizzle_128 << 62;
+}
+
+// d += a b^T: 64xN += 64x16 * (Nx16)^T, bf16 with fp32 sums; N is 64 or 128. Of warp w = 0 .. 3
+// of the warpgroup, d[h][2j + i] is in row 16 w + 8 h + lane / 4, column 8 j + lane % 4 * 2 + i.
+#define NN_4(d, j) "+f"(d[0][j]), "+f"(d[0][j + 1]), "+f"(d[1][j]), "+f"(d[1][j + 1])
+#define NN_16(d, j) NN_4(d, j), NN_4(d, j + 2), NN_4(d, j + 4), NN_4(d, j + 6)
+__device__ __forceinline__ void nn_wgmma_bf16(float (*d)[16], uint64_t a, uint64_t b)
+{
+#ifdef NN_EMU
+    emu::wgmma_bf16(d[0], 64, a, b);
+#else
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+                 "%32, %33, 1, 1, 1, 0, 0;\n"
+                 : NN_16(d, 0), NN_16(d, 8)
+                 : "l"(a), "l"(b));
+#endif
+}
+
+__device__ __forceinline__ void nn_wgmma_bf16(float (*d)[32], uint64_t a, uint64_t b)
+{
+#ifdef NN_EMU
+    emu::wgmma_bf16(d[0], 128, a, b);
+#else
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+                 "%64, %65, 1, 1, 1, 0, 0;\n"
+                 : NN_16(d, 0), NN_16(d, 8), NN_16(d, 16), NN_16(d, 24)
+                 : "l"(a), "l"(b));
+#endif
+}
+#undef NN_16
+#undef NN_4
+
+#endif
