@@ -172,4 +172,5 @@ void display_print(Display *d, const Progress *p)
     display_clear(d);
     puts(line);
     fflush(stdout);
+    display_draw(d, p); // at once: what follows, a save, may take its time
 }
