@@ -9,7 +9,8 @@
 //
 // Data gradient: the same with flipped weights over dy, spread out where the stride was 2, or put
 // back at the maxima of the pooling windows.
-// Where winograd_wins() says so, Winograd's way takes the place of both (winograd.h).
+// Where winograd_wins() says so, Winograd's way takes the place of both (winograd.h); where
+// conv_slide_amx() does, in bf16, AMX's (conv2d_amx_bf16.c).
 // Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds. Measured: 78 to 92%
 // of it on the 3x3 layers of the CIFAR network (bench/conv 100 1).
 #include "kernels/cpu/conv2d.h"
@@ -22,7 +23,6 @@
 enum {
     STRIP_PIXELS = 1024,        // of a unit of large images: what the L2 cache holds
     FEWEST_UNITS = 16,          // to share out among threads,
-    TILE = 16,                  // rows of a matrix unit
     FEWEST_PIXELS = 48,         // but none smaller than this
     MOST_SUMS = 8 * 1024 * 1024 // floats of all parts of a weight gradient
 };
@@ -172,22 +172,25 @@ void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const C
          zeros_behind(map));
 }
 
-// Rows first..end-1 of the block become the maxima of four rows each; one vector of channels.
-static void pool_rows(float *c, uint8_t *argmax, int first, int end, int channels, int count)
+// Windows first..end-1 of the block become their maxima, from the block's front on; one vector of
+// channels.
+static void pool_rows(const ConvTarget *t, float *c, uint8_t *argmax, int first, int end, int count)
 {
     typedef uint8_t Bytes __attribute__((vector_size(VEC)));
+    const int window = t->pixel ? 1 : 4, pixel = t->pixel ? t->pixel : 1;
     for (int i = first; i < end; i++) {
-        Vec best = vec_load(c + 4 * i * GEMM_NR);
-        VecInt place = {0};
+        const float *const from = c + (int64_t)i * window * GEMM_NR;
+        Vec best = vec_load(from);
+        VecInt at = {0};
         for (int j = 1; j < 4; j++) {
-            const Vec v = vec_load(c + (4 * i + j) * GEMM_NR);
+            const Vec v = vec_load(from + j * pixel * GEMM_NR);
             const VecInt larger = v > best;
             best = vec_select(larger, v, best);
-            place = (larger & j) | (~larger & place);
+            at = (larger & j) | (~larger & at);
         }
         vec_store(c + i * GEMM_NR, best);
-        const Bytes bytes = __builtin_convertvector(place, Bytes);
-        uint8_t *const to = argmax + (int64_t)i * channels;
+        const Bytes bytes = __builtin_convertvector(at, Bytes);
+        uint8_t *const to = argmax + (t->place ? t->place[i] : i) * t->o->channels;
         if (count >= VEC)
             memcpy(to, &bytes, VEC);
         else
@@ -205,25 +208,34 @@ void conv_finish(void *context, float *c, int first, int end)
         const int64_t at = t.row * o.channels + j;
         const Vec bias = o.bias ? vec_load_up_to(o.bias + j, count) : (Vec){0};
         const bool plain = count >= VEC && !o.z && o.act == ACT_NONE;
-        if (o.argmax) pool_rows(c, o.argmax + at, first, end, o.channels, count);
-        for (int i = first; i < end && plain; i++) {
+        if (o.argmax) pool_rows(&t, c, o.argmax + at, first, end, count);
+        for (int i = first; i < end; i++) {
             const Vec v = vec_load(c + i * GEMM_NR) + bias;
+            const int64_t to = at + (t.place ? t.place[i] : i) * o.channels;
             if (o.stats) vec_store(c + i * GEMM_NR, v);
-            elem_store(o.y + at + (int64_t)i * o.channels, v);
-        }
-        for (int i = first; i < end && !plain; i++) {
-            const Vec v = vec_load(c + i * GEMM_NR) + bias;
-            const int64_t to = at + (int64_t)i * o.channels;
-            if (o.stats) vec_store(c + i * GEMM_NR, v);
+            if (plain) {
+                elem_store(o.y + to, v);
+                continue;
+            }
             if (o.z) elem_store_up_to(o.z + to, v, count);
             elem_store_up_to(o.y + to, vec_act(o.act, v), count);
         }
     }
 }
 
-// In two passes since the block is in the cache. CHAINS sums
-// run side by side because one waits for its last addition.
-void conv_block_stats(float *mean, float *m2, const float *c, int rows)
+// Chan's formula for one vector of channels: m2 are sums of squared deviations from the mean.
+VEC_INLINE void merge_stats(Vec *mean, Vec *m2, int64_t count, Vec more_mean, Vec more_m2,
+                            int64_t more)
+{
+    const Vec delta = more_mean - *mean;
+    const float all = (float)(count + more);
+    *mean += delta * ((float)more / all);
+    *m2 += more_m2 + delta * delta * ((float)count * (float)more / all);
+}
+
+// In two passes since the block is in the cache. CHAINS sums run side by side because one waits for
+// its last addition.
+void conv_add_stats(float *mean, float *m2, int64_t count, const float *c, int rows)
 {
     enum { CHAINS = 4 };
     for (int j = 0; j < GEMM_NR; j += VEC) {
@@ -234,12 +246,14 @@ void conv_block_stats(float *mean, float *m2, const float *c, int rows)
             const Vec delta = vec_load(c + i * GEMM_NR + j) - average;
             square[i % CHAINS] += delta * delta;
         }
-        vec_store(mean + j, average);
-        vec_store(m2 + j, (square[0] + square[1]) + (square[2] + square[3]));
+        Vec all = count ? vec_load(mean + j) : (Vec){0}, squares = count ? vec_load(m2 + j) : all;
+        merge_stats(&all, &squares, count, average,
+                    (square[0] + square[1]) + (square[2] + square[3]), rows);
+        vec_store(mean + j, all);
+        vec_store(m2 + j, squares);
     }
 }
 
-// Chan's formula over the units, in their order.
 void conv_merge_stats(const ConvOutput *o, int64_t units, const int32_t *counts,
                       const float *unit_stats)
 {
@@ -247,96 +261,31 @@ void conv_merge_stats(const ConvOutput *o, int64_t units, const int32_t *counts,
 #pragma omp for schedule(static)
     for (int j = 0; j < o->channels; j += VEC) {
         Vec mean = {0}, m2 = {0};
-        float count = 0;
-        for (int64_t i = 0; i < units; i++) {
-            const float more = (float)counts[i];
-            const Vec delta = vec_load(unit_stats + 2 * i * padded + j) - mean;
-            mean += delta * (more / (count + more));
-            m2 += vec_load(unit_stats + (2 * i + 1) * padded + j) +
-                  delta * delta * (count * more / (count + more));
-            count += more;
+        int64_t count = 0;
+        for (int64_t i = 0; i < units; i++) { // in their order
+            merge_stats(&mean, &m2, count, vec_load(unit_stats + 2 * i * padded + j),
+                        vec_load(unit_stats + (2 * i + 1) * padded + j), counts[i]);
+            count += counts[i];
         }
         const int left = o->channels - j;
-        vec_store_up_to(o->stats + j, vec_set(count), left);
+        vec_store_up_to(o->stats + j, vec_set((float)count), left);
         vec_store_up_to(o->stats + o->channels + j, mean, left);
         vec_store_up_to(o->stats + 2 * o->channels + j, m2, left);
     }
 }
 
-// Whether to copy a unit's windows into tiles first: a matrix unit takes TILE rows at equal
-// distances, and rows of the map that are shorter leave it idle.
-static bool copies_windows(const ConvUnits *u, GemmAxis windows)
-{
-    const int run = u->width >> u->pool, best = gemm_best_run();
-    return run * 4 < best * 3 && windows.length % GEMM_STEP == 0;
-}
-
-// Where pixel i's window starts among the tiles (tiles,windows' length/GEMM_STEP,TILE,GEMM_STEP).
-static int32_t tile_offset(int i, GemmAxis windows)
-{
-    return (int32_t)(i / TILE * TILE * windows.segments * windows.length + i % TILE * GEMM_STEP);
-}
-
-static void copy_windows(Element *tiles, const Element *padded, const int32_t *offset, int pixels,
-                         GemmAxis windows)
-{
-    for (int i = 0; i < pixels; i++) {
-        Element *to = tiles + tile_offset(i, windows);
-        for (int r = 0; r < windows.segments; r++) {
-            const Element *const from = padded + offset[i] + r * windows.step;
-            for (int64_t k = 0; k < windows.length; k += GEMM_STEP, to += TILE * GEMM_STEP)
-                memcpy(to, from + k, GEMM_STEP * sizeof *to);
-        }
-    }
-}
-
-// w (cout,kernel,kernel,cin) as the panel of output channels from `channel` on: forward, or flipped
-// and with the channels' parts exchanged.
-static void pack_weights(Element *panel, const Element *w, bool flipped, ConvDims d, int channel)
+void conv_pack_weights(Element *panel, const Element *w, bool flipped, ConvDims d, int segments,
+                       int channel)
 {
     const int left = (flipped ? d.cin : d.cout) - channel, n = left < GEMM_NR ? left : GEMM_NR,
-              taps = d.kernel * d.kernel;
-    const int64_t k = (int64_t)taps * d.cin, length = (int64_t)d.kernel * d.cin,
-                  segment = gemm_padded((int64_t)d.kernel * (flipped ? d.cout : d.cin)) * GEMM_NR;
-    for (int r = 0; r < d.kernel && !flipped; r++)
-        gemm_pack_transposed(panel + r * segment, w + channel * k + r * length, k, length, n);
+              taps = d.kernel * d.kernel, each = taps / segments; // taps of a segment
+    const int64_t k = (int64_t)taps * d.cin, length = (int64_t)each * d.cin,
+                  segment = gemm_padded((int64_t)each * (flipped ? d.cout : d.cin)) * GEMM_NR;
+    for (int i = 0; i < segments && !flipped; i++)
+        gemm_pack_transposed(panel + i * segment, w + channel * k + i * length, k, length, n);
     for (int t = 0; t < taps && flipped; t++)
-        gemm_pack(panel + t / d.kernel * segment, (int64_t)(t % d.kernel) * d.cout,
+        gemm_pack(panel + t / each * segment, (int64_t)(t % each) * d.cout,
                   w + (taps - 1 - t) * d.cin + channel, k, d.cout, n);
-}
-
-// How one call of slide() multiplies.
-typedef struct Slide {
-    ConvUnits units;
-    GemmAxis windows; // in the padded copy
-    GemmAxis axis;    // in what is multiplied: the padded copy, or copied windows
-    bool copied;
-    int64_t panels, panel_size;                              // floats, as the next
-    int64_t stats_size;                                      // of a unit
-    int64_t padded_size, block_size, windows_size, own_size; // of a thread
-} Slide;
-
-static Slide new_slide(const ConvOutput *o, const ConvMap *map, int stride, int rows, int width,
-                       bool pool, ConvDims d)
-{
-    Slide s = {.units = conv_units(map, d.n, rows, width, d.kernel, stride, pool, CONV_PIXELS,
-                                   CONV_L2_ELEMENTS, true),
-               .windows = {d.kernel, (int64_t)d.kernel * map->c, (int64_t)map->width * map->c}};
-    s.copied = copies_windows(&s.units, s.windows);
-    s.axis = s.windows;
-    if (s.copied)
-        s.axis =
-            (GemmAxis){(int)(d.kernel * s.windows.length / GEMM_STEP), GEMM_STEP, TILE * GEMM_STEP};
-    s.panels = div_up(o->channels, GEMM_NR);
-    s.panel_size = carved_elements(gemm_panel_size(s.axis));
-    s.stats_size = o->stats ? 2 * s.panels * GEMM_NR : 0;
-    s.padded_size = carved_elements(conv_padded_size(&s.units, map));
-    s.block_size = (int64_t)s.units.max_pixels * GEMM_NR;
-    if (s.copied)
-        s.windows_size =
-            carved_elements(div_up(s.units.max_pixels, TILE) * TILE * d.kernel * s.windows.length);
-    s.own_size = s.padded_size + s.block_size + s.windows_size;
-    return s;
 }
 
 // Slides the kernel with `stride` over `map`, for rows x width outputs an image.
@@ -348,51 +297,52 @@ static void slide(const ConvOutput *o, const ConvMap *map, const Element *w, boo
         winograd_slide(o, map, w, flipped, rows, width, pool, d);
         return;
     }
-    const Slide s = new_slide(o, map, stride, rows, width, pool, d);
-    const ConvUnits u = s.units;
+    if (CPU_BF16 && conv_slide_amx(o, map, w, flipped, stride, rows, width, pool, d)) return;
+    const ConvUnits u = conv_units(map, d.n, rows, width, d.kernel, stride, pool, CONV_PIXELS,
+                                   CONV_L2_ELEMENTS, true);
+    const GemmAxis windows = {d.kernel, (int64_t)d.kernel * map->c, (int64_t)map->width * map->c};
+    const int64_t panels = div_up(o->channels, GEMM_NR),
+                  panel_size = carved_elements(gemm_panel_size(windows)),
+                  stats_size = o->stats ? 2 * panels * GEMM_NR : 0,
+                  block_size = (int64_t)u.max_pixels * GEMM_NR,
+                  own_size = block_size + carved_elements(conv_padded_size(&u, map));
     float *scratch =
-        cpu_scratch((size_t)(s.panels * s.panel_size + 3 * carved(u.max_pixels) + carved(u.count) +
-                             carved(u.count * s.stats_size) + cpu_threads * s.own_size) *
+        cpu_scratch((size_t)(panels * panel_size + 2 * carved(u.max_pixels) + carved(u.count) +
+                             carved(u.count * stats_size) + cpu_threads * own_size) *
                     sizeof(float));
     if (!scratch) return;
-    float *const weights = carve(&scratch, s.panels * s.panel_size);
-    float *const unit_stats = carve(&scratch, u.count * s.stats_size);
+    float *const weights = carve(&scratch, panels * panel_size);
+    float *const unit_stats = carve(&scratch, u.count * stats_size);
     int32_t *const counts = (int32_t *)carve(&scratch, u.count); // of the statistics
     int32_t *const offset = (int32_t *)carve(&scratch, u.max_pixels);
-    int32_t *const row = (int32_t *)carve(&scratch, u.max_pixels);
     int32_t *const run = (int32_t *)carve(&scratch, u.max_pixels);
-    const int interleave = pool && !s.copied ? 4 : 1;
+    const int interleave = pool ? 4 : 1;
     conv_offsets(offset, &u, map);
-    for (int i = 0; i < u.max_pixels; i++)
-        row[i] = s.copied ? tile_offset(i, s.windows) : offset[i];
-    gemm_runs(run, row, u.max_pixels, interleave);
+    gemm_runs(run, offset, u.max_pixels, interleave);
 
 #pragma omp parallel num_threads(cpu_threads)
     {
-        float *const block = scratch + omp_get_thread_num() * s.own_size;
-        Element *const padded = (Element *)(block + s.block_size), *const windows =
-                                                                       (Element *)(block +
-                                                                                   s.block_size +
-                                                                                   s.padded_size);
+        float *const block = scratch + omp_get_thread_num() * own_size;
+        Element *const padded = (Element *)(block + block_size);
 #pragma omp for schedule(static)
-        for (int64_t p = 0; p < s.panels; p++)
-            pack_weights((Element *)(weights + p * s.panel_size), w, flipped, d, (int)p * GEMM_NR);
+        for (int64_t p = 0; p < panels; p++)
+            conv_pack_weights((Element *)(weights + p * panel_size), w, flipped, d, d.kernel,
+                              (int)p * GEMM_NR);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < u.count; i++) {
             const ConvUnit unit = conv_unit(&u, i);
-            const GemmRows unit_rows = {row, run, unit.pixels, interleave};
+            const GemmRows unit_rows = {offset, run, unit.pixels, interleave};
             counts[i] = unit.pixels >> 2 * pool;
             conv_pad(padded, &u, &unit, map);
-            if (s.copied) copy_windows(windows, padded, offset, unit.pixels, s.windows);
-            for (int64_t p = 0; p < s.panels; p++) {
+            for (int64_t p = 0; p < panels; p++) {
                 const int channel = (int)p * GEMM_NR;
-                ConvTarget target = {o, unit.pixel >> 2 * pool, channel};
-                gemm_block(block, min_int(o->channels - channel, GEMM_NR),
-                           s.copied ? windows : padded, unit_rows, s.axis,
-                           (const Element *)(weights + p * s.panel_size), conv_finish, &target);
+                ConvTarget target = {.o = o, .row = unit.pixel >> 2 * pool, .channel = channel};
+                gemm_block(block, min_int(o->channels - channel, GEMM_NR), padded, unit_rows,
+                           windows, (const Element *)(weights + p * panel_size), conv_finish,
+                           &target);
                 if (o->stats) {
-                    float *const stats = unit_stats + i * s.stats_size + channel;
-                    conv_block_stats(stats, stats + s.panels * GEMM_NR, block, counts[i]);
+                    float *const stats = unit_stats + i * stats_size + channel;
+                    conv_add_stats(stats, stats + panels * GEMM_NR, 0, block, counts[i]);
                 }
             }
         }

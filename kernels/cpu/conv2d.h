@@ -64,20 +64,29 @@ typedef struct ConvOutput {
 // The block (pixels,GEMM_NR) of a unit on its way to memory.
 typedef struct ConvTarget {
     const ConvOutput *o;
-    int64_t row; // of the unit's first pixel, or window, in y
-    int channel; // the block's first
+    int64_t row;          // of the block's first pixel, or window, in y
+    int channel;          // the block's first
+    const int64_t *place; // of the block's pixel or window i in y, behind `row`; NULL: i
+    int pixel; // a window's four are so many rows of the block apart; 0: they follow each other
 } ConvTarget;
 
 // A GemmFinish with a ConvTarget: stores rows first..end-1 of a block, which are its values before
-// bias and pooling, four in a row for each window then. For the statistics the block keeps what is
-// pooled and has its bias.
+// bias and pooling. For the statistics the block keeps what is pooled and has its bias.
 void conv_finish(void *target, float *block, int first, int end);
-// mean and m2 (GEMM_NR) of a block's rows.
-void conv_block_stats(float *mean, float *m2, const float *block, int rows);
+// mean and m2 (GEMM_NR) of a block's rows and of `count` values before them.
+void conv_add_stats(float *mean, float *m2, int64_t count, const float *block, int rows);
 // The output's statistics from those of its units, (units,2,channels rounded up to GEMM_NR), and
 // their counts. Called by all threads.
 void conv_merge_stats(const ConvOutput *o, int64_t units, const int32_t *counts,
                       const float *unit_stats);
+
+// w (cout,kernel,kernel,cin) as the panel of output channels from `channel` on, in `segments` (rows
+// of the kernel, or its taps): forward, or flipped and with the channels' parts exchanged.
+void conv_pack_weights(Element *panel, const Element *w, bool flipped, ConvDims d, int segments,
+                       int channel);
+// The sliding of conv2d.c by AMX, conv2d_amx_bf16.c. False: not for this shape or processor.
+bool conv_slide_amx(const ConvOutput *o, const ConvMap *map, const Element *w, bool flipped,
+                    int stride, int rows, int width, bool pool, ConvDims d);
 
 // Without argmax, dy is the gradient of the convolution's output; with it, of the pooled map.
 void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, const Element *w,

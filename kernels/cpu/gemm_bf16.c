@@ -17,6 +17,7 @@
 #include <cpuid.h>
 #endif
 
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/transpose.h"
 #include "runtime/os.h"
@@ -144,8 +145,6 @@ static bool amx;
 
 #if defined(__AMX_BF16__)
 
-enum { TILE_ROWS = 16, TILE_BYTES = 64 };
-
 bool gemm_open_matrix_unit(void)
 {
     const unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
@@ -176,7 +175,7 @@ static bool next_run(Walk *w, Run *run)
         w->start += w->length * step;
         if (w->start >= w->rows.count) return false;
         const int left = (w->rows.count - w->start) / step, alike = w->rows.run[w->start],
-                  most = left < TILE_ROWS ? left : TILE_ROWS;
+                  most = left < AMX_ROWS ? left : AMX_ROWS;
         w->length = alike < most ? alike : most;
         w->set = 0;
     }
@@ -197,23 +196,11 @@ static void set_tile_rows(TileRows *now, int first, int second)
 {
     if (now->first == first && now->second == second) return;
     *now = (TileRows){first, second};
-    struct {
-        uint8_t palette, start_row, unused[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    const int rows[8] = {first, first, second, second, first, second, TILE_ROWS, TILE_ROWS};
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = TILE_BYTES;
-        config.rows[i] = (uint8_t)(rows[i] ? rows[i] : TILE_ROWS);
-    }
-    _tile_loadconfig(&config);
+    if (second == 0) second = AMX_ROWS;
+    amx_set_rows((int[AMX_TILES]){first, first, second, second, first, second, AMX_ROWS, AMX_ROWS});
 }
 
-// Tiles 0 to 3 hold C, 4 and 5 A, 6 and 7 B. The intrinsics do not tell the compiler which memory
-// they read.
-#define MEMORY_IS_READ __asm__ volatile("" ::: "memory")
-
+// Tiles 0 to 3 hold C, 4 and 5 A, 6 and 7 B.
 INLINE void amx_runs(const Product *o, const Run *r0, const Run *r1, const GemmRows *rows,
                      const bool two_runs, const bool two_vecs)
 {
@@ -228,7 +215,7 @@ INLINE void amx_runs(const Product *o, const Run *r0, const Run *r1, const GemmR
                                                                       ? o->a +
                                                                             rows->offset[r1->first]
                                                                       : a0;
-    MEMORY_IS_READ;
+    AMX_MEMORY_IS_READ;
     if (o->add) {
         _tile_loadd(0, c0, c_bytes);
         if (two_vecs) _tile_loadd(1, c0 + VEC, c_bytes);

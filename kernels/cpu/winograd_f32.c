@@ -161,7 +161,7 @@ static void slide_unit(const Work *work, Own own, int64_t unit)
     transform_input(work, own, first, end);
     for (int64_t p = 0; p < work->panels; p++) {
         multiply(work, own, p, (int)(end - first) * t->tile_cols, from, count);
-        ConvTarget target = {work->o, from, (int)p * GEMM_NR};
+        ConvTarget target = {.o = work->o, .row = from, .channel = (int)p * GEMM_NR};
         const float *m = own.m;
         int done = 0;
         for (int64_t i = first; i < end; i++, m += t->tile_cols * GEMM_NR) {
@@ -174,7 +174,7 @@ static void slide_unit(const Work *work, Own own, int64_t unit)
         work->counts[unit] = count;
         if (!work->unit_stats) continue;
         float *const stats = work->unit_stats + (2 * unit * work->panels + p) * GEMM_NR;
-        conv_block_stats(stats, stats + work->panels * GEMM_NR, own.block, count);
+        conv_add_stats(stats, stats + work->panels * GEMM_NR, 0, own.block, count);
     }
 }
 
