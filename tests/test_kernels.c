@@ -54,7 +54,7 @@ static int shape;                        // which of the sizes below
 
 enum { SHAPES = 3 };
 static const ConvDims convs[SHAPES] = {
-    {24, 15, 15, 16, 33, 3, 1, 1}, {1, 96, 64, 3, 24, 2, 1, 0}, {50, 6, 7, 24, 64, 3, 2, 1}};
+    {24, 12, 15, 24, 48, 3, 1, 1}, {1, 96, 64, 3, 24, 2, 1, 0}, {50, 6, 7, 24, 64, 3, 2, 1}};
 static const LinearDims linears[SHAPES] = {{300, 260, 130}, {1, 3000, 70}, {2000, 17, 10}};
 static const MapDims maps[SHAPES] = {{4000, 64}, {7, 1000}, {80000, 3}};
 static const PoolDims pools[SHAPES] = {

@@ -174,12 +174,14 @@ void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const C
 
 // Windows first..end-1 of the block become their maxima, from the block's front on; one vector of
 // channels.
-static void pool_rows(const ConvTarget *t, float *c, uint8_t *argmax, int first, int end, int count)
+static void pool_rows(const ConvTarget *t, float *c, int channel, int first, int end)
 {
     typedef uint8_t Bytes __attribute__((vector_size(VEC)));
-    const int window = t->pixel ? 1 : 4, pixel = t->pixel ? t->pixel : 1;
+    const int64_t channels = t->o->channels, window = t->pixel ? 1 : 4,
+                  pixel = t->pixel ? t->pixel : 1;
+    const size_t count = (size_t)min_int(channels - channel, VEC);
     for (int i = first; i < end; i++) {
-        const float *const from = c + (int64_t)i * window * GEMM_NR;
+        const float *const from = c + i * window * GEMM_NR;
         Vec best = vec_load(from);
         VecInt at = {0};
         for (int j = 1; j < 4; j++) {
@@ -190,37 +192,60 @@ static void pool_rows(const ConvTarget *t, float *c, uint8_t *argmax, int first,
         }
         vec_store(c + i * GEMM_NR, best);
         const Bytes bytes = __builtin_convertvector(at, Bytes);
-        uint8_t *const to = argmax + (t->place ? t->place[i] : i) * t->o->channels;
-        if (count >= VEC)
+        uint8_t *const to =
+            t->o->argmax + (t->row + (t->place ? t->place[i] : i)) * channels + channel;
+        if (count == VEC)
             memcpy(to, &bytes, VEC);
         else
-            memcpy(to, &bytes, (size_t)count);
+            memcpy(to, &bytes, count);
+    }
+}
+
+// One vector of channels of rows first..end-1, of which `count` exist: any output there is.
+static void store_rows(const ConvTarget *t, float *c, int channel, int first, int end)
+{
+    const ConvOutput o = *t->o;
+    const int count = o.channels - channel;
+    const Vec bias = o.bias ? vec_load_up_to(o.bias + channel, count) : (Vec){0};
+    for (int i = first; i < end; i++) {
+        const Vec v = vec_load(c + i * GEMM_NR) + bias;
+        const int64_t to = (t->row + (t->place ? t->place[i] : i)) * o.channels + channel;
+        if (o.stats) vec_store(c + i * GEMM_NR, v);
+        if (o.z) elem_store_up_to(o.z + to, v, count);
+        elem_store_up_to(o.y + to, vec_act(o.act, v), count);
+    }
+}
+
+// All of the block's channels, where y is the values themselves.
+static void store_plain_rows(const ConvTarget *t, float *c, int first, int end)
+{
+    const ConvOutput o = *t->o;
+    const float *const b = o.bias ? o.bias + t->channel : NULL;
+    const Vec bias0 = b ? vec_load(b) : (Vec){0}, bias1 = b ? vec_load(b + VEC) : (Vec){0};
+    for (int i = first; i < end; i++) {
+        float *const row = c + i * GEMM_NR;
+        const Vec v0 = vec_load(row) + bias0, v1 = vec_load(row + VEC) + bias1;
+        Element *const to = o.y + (t->row + (t->place ? t->place[i] : i)) * o.channels + t->channel;
+        if (o.stats && b) vec_store(row, v0), vec_store(row + VEC, v1);
+        elem_store(to, v0);
+        elem_store(to + VEC, v1);
     }
 }
 
 void conv_finish(void *context, float *c, int first, int end)
 {
     const ConvTarget t = *(const ConvTarget *)context; // copies stay in registers
-    const ConvOutput o = *t.o;
-    if (o.argmax) first /= 4, end /= 4; // the windows that are complete now
-    for (int j = t.channel; j < t.channel + GEMM_NR && j < o.channels; j += VEC, c += VEC) {
-        const int count = o.channels - j;
-        const int64_t at = t.row * o.channels + j;
-        const Vec bias = o.bias ? vec_load_up_to(o.bias + j, count) : (Vec){0};
-        const bool plain = count >= VEC && !o.z && o.act == ACT_NONE;
-        if (o.argmax) pool_rows(&t, c, o.argmax + at, first, end, count);
-        for (int i = first; i < end; i++) {
-            const Vec v = vec_load(c + i * GEMM_NR) + bias;
-            const int64_t to = at + (t.place ? t.place[i] : i) * o.channels;
-            if (o.stats) vec_store(c + i * GEMM_NR, v);
-            if (plain) {
-                elem_store(o.y + to, v);
-                continue;
-            }
-            if (o.z) elem_store_up_to(o.z + to, v, count);
-            elem_store_up_to(o.y + to, vec_act(o.act, v), count);
-        }
+    const ConvOutput *const o = t.o;
+    const int channels = min_int(o->channels - t.channel, GEMM_NR);
+    if (o->argmax) {
+        first /= 4, end /= 4; // the windows that are complete now
+        for (int j = 0; j < channels; j += VEC) pool_rows(&t, c + j, t.channel + j, first, end);
     }
+    if (channels == GEMM_NR && !o->z && o->act == ACT_NONE) {
+        store_plain_rows(&t, c, first, end);
+        return;
+    }
+    for (int j = 0; j < channels; j += VEC) store_rows(&t, c + j, t.channel + j, first, end);
 }
 
 // Chan's formula for one vector of channels: m2 are sums of squared deviations from the mean.
@@ -238,19 +263,23 @@ VEC_INLINE void merge_stats(Vec *mean, Vec *m2, int64_t count, Vec more_mean, Ve
 void conv_add_stats(float *mean, float *m2, int64_t count, const float *c, int rows)
 {
     enum { CHAINS = 4 };
-    for (int j = 0; j < GEMM_NR; j += VEC) {
-        Vec sum[CHAINS] = {0}, square[CHAINS] = {0};
-        for (int i = 0; i < rows; i++) sum[i % CHAINS] += vec_load(c + i * GEMM_NR + j);
-        const Vec average = ((sum[0] + sum[1]) + (sum[2] + sum[3])) / (float)rows;
-        for (int i = 0; i < rows; i++) {
-            const Vec delta = vec_load(c + i * GEMM_NR + j) - average;
-            square[i % CHAINS] += delta * delta;
+    Vec sum[2][CHAINS] = {0}, square[2][CHAINS] = {0}, average[2];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 2; j++) sum[j][i % CHAINS] += vec_load(c + i * GEMM_NR + j * VEC);
+    for (int j = 0; j < 2; j++)
+        average[j] = ((sum[j][0] + sum[j][1]) + (sum[j][2] + sum[j][3])) / (float)rows;
+    for (int i = 0; i < rows; i++) {
+        for (int j = 0; j < 2; j++) {
+            const Vec delta = vec_load(c + i * GEMM_NR + j * VEC) - average[j];
+            square[j][i % CHAINS] += delta * delta;
         }
-        Vec all = count ? vec_load(mean + j) : (Vec){0}, squares = count ? vec_load(m2 + j) : all;
-        merge_stats(&all, &squares, count, average,
-                    (square[0] + square[1]) + (square[2] + square[3]), rows);
-        vec_store(mean + j, all);
-        vec_store(m2 + j, squares);
+    }
+    for (int j = 0; j < 2; j++, mean += VEC, m2 += VEC) {
+        Vec all = count ? vec_load(mean) : (Vec){0}, squares = count ? vec_load(m2) : all;
+        merge_stats(&all, &squares, count, average[j],
+                    (square[j][0] + square[j][1]) + (square[j][2] + square[j][3]), rows);
+        vec_store(mean, all);
+        vec_store(m2, squares);
     }
 }
 

@@ -16,7 +16,8 @@
 //                               6 tiles of sums; one register each for A and B, so that one tile
 //                               of B is loaded twice, from L1: 7 loads for 6 products
 //
-// A unit is up to 16 images, whole or in strips of rows, and goes through all of B panel by panel.
+// Where a panel of B stays in the L1 cache, two pixels are a little faster: then both of A's tiles
+// keep a register. A unit is up to 16 images, whole or in strips of rows, and goes through all of B panel by panel.
 #include "kernels/cpu/conv2d.h"
 
 #include <omp.h>
@@ -34,7 +35,8 @@ enum {
     CELLS = 3,                  // pixels, or pooling windows, in a block
     UNIT_ELEMENTS = 384 * 1024, // of a unit's padded copy, as far as that can be
     MOST_ELEMENTS = 2 * UNIT_ELEMENTS,
-    FEWEST_UNITS = 16, // to share out among threads
+    L1_ELEMENTS = 20 * 1024, // of a panel, to stay in the L1 cache
+    FEWEST_UNITS = 16,       // to share out among threads
     FEWEST_IMAGES = 8,
     BLOCK = 4 * CELLS * AMX_ROWS * GEMM_NR
 };
@@ -46,6 +48,7 @@ typedef struct Slide {
     ConvUnits units;
     int height, columns;   // of the map, the part that is not zero everywhere
     int steps;             // of GEMM_STEP channels
+    int cells;             // in a block, at most
     int64_t row_size;      // elements of a row of the padded copy
     int64_t panel_size;    // elements
     const Element *panels; // of B
@@ -73,17 +76,23 @@ static int max_int(int a, int b)
 
 // ---- the padded copy ---------------------------------------------------------------------------
 
+// The first `count` elements of p, GEMM_STEP at most, and zeros.
+static inline __m512i load_up_to(const Element *p, int count)
+{
+    return count >= GEMM_STEP ? _mm512_loadu_si512(p)
+                              : _mm512_maskz_loadu_epi16((1u << count) - 1, p);
+}
+
 // Row i of an image's map to its tiles, of which `to` is the first image's in column 0.
 static void copy_row(Element *to, const Slide *s, int64_t image, int i)
 {
     const ConvMap *const m = s->map;
-    const int c = m->c;
-    const Element *x = m->x + (image * m->h + i) * m->w * c;
-    to += m->before * s->steps * TILE;
-    for (int j = 0; j < m->w; j++, x += c, to += s->steps * TILE) {
-        for (int k = 0; k < s->steps; k++)
-            memcpy(to + k * TILE, x + k * GEMM_STEP,
-                   (size_t)min_int(c - k * GEMM_STEP, GEMM_STEP) * sizeof *to);
+    const int64_t step = s->steps * TILE;
+    const Element *x = m->x + (image * m->h + i) * m->w * m->c;
+    to += m->before * step;
+    for (int j = 0; j < m->w; j++, x += m->c, to += step) {
+        for (int k = 0; k < m->c; k += GEMM_STEP)
+            _mm512_store_si512(to + k * AMX_ROWS, load_up_to(x + k, m->c - k));
     }
 }
 
@@ -93,20 +102,22 @@ static void spread_row(Element *to, const Slide *s, int64_t image, int i)
     const ConvMap *const m = s->map;
     const int64_t source = (image * m->h + i / 2) * m->w * m->c, step = s->steps * TILE;
     const Element *x = m->x + source;
-    const uint8_t *from = m->argmax + source;
+    const uint8_t *argmax = m->argmax + source;
     const __m256i left = _mm256_set1_epi8((char)(i % 2 * 2)),
                   right = _mm256_set1_epi8((char)(i % 2 * 2 + 1));
     to += m->before * step;
-    for (int j = 0; j < m->w; j++, x += m->c, from += m->c, to += 2 * step) {
+    for (int j = 0; j < m->w; j++, x += m->c, argmax += m->c, to += 2 * step) {
         for (int k = 0; k < m->c; k += GEMM_STEP) {
-            const __mmask32 some = m->c - k < GEMM_STEP ? (1u << (m->c - k)) - 1 : ~0u;
-            const __m256i place = _mm256_maskz_loadu_epi8(some, from + k);
-            const __m512i value = _mm512_maskz_loadu_epi16(some, x + k);
-            Element *const tile = to + k / GEMM_STEP * TILE;
-            _mm512_store_si512(tile,
-                               _mm512_maskz_mov_epi16(_mm256_cmpeq_epi8_mask(place, left), value));
-            _mm512_store_si512(tile + step,
-                               _mm512_maskz_mov_epi16(_mm256_cmpeq_epi8_mask(place, right), value));
+            const int count = m->c - k;
+            const __m512i value = load_up_to(x + k, count);
+            const __m256i place = count >= GEMM_STEP
+                                      ? _mm256_loadu_si256((const __m256i *)(argmax + k))
+                                      : _mm256_maskz_loadu_epi8((1u << count) - 1, argmax + k);
+            const __mmask32 is_left = _mm256_cmpeq_epi8_mask(place, left),
+                            is_right = _mm256_cmpeq_epi8_mask(place, right);
+            Element *const tile = to + k * AMX_ROWS;
+            _mm512_store_si512(tile, _mm512_maskz_mov_epi16(is_left, value));
+            _mm512_store_si512(tile + step, _mm512_maskz_mov_epi16(is_right, value));
         }
     }
 }
@@ -212,7 +223,8 @@ static void multiply(const Slide *s, const Own *own, float *const c[CELLS], int 
 static void multiply_cells(const Slide *s, const Own *own, int y, int x, int cells,
                            const Element *panel)
 {
-    const int pool = s->units.pool, columns = cells << pool, together = columns % 3 ? 2 : 3;
+    const int pool = s->units.pool, columns = cells << pool,
+              together = columns % s->cells ? 2 : s->cells;
     const int64_t size = (int64_t)own->unit.images * GEMM_NR;
     for (int row = 0; row <= pool; row++) {
         for (int j = 0; j < columns; j += together) {
@@ -231,7 +243,7 @@ static void multiply_panel(const Slide *s, const Own *own, int64_t p, float *sta
 {
     const ConvUnits *const u = &s->units;
     const int pool = u->pool, width = u->width >> pool, height = u->rows >> pool,
-              parts = (int)div_up(width, CELLS), images = own->unit.images;
+              parts = (int)div_up(width, s->cells), images = own->unit.images;
     const int64_t image_size = (int64_t)height * width, first = own->unit.image * image_size;
     int64_t place[CELLS * AMX_ROWS];
     for (int i = 0; i < CELLS * images; i++) place[i] = i % images * image_size + i / images;
@@ -290,6 +302,7 @@ static bool new_slide(Slide *s, const ConvOutput *o, const ConvMap *map, int str
                  .steps = (int)div_up(map->c, GEMM_STEP)};
     s->row_size = (int64_t)map->width * s->steps * TILE;
     s->panel_size = (int64_t)d.kernel * d.kernel * s->steps * PANEL_STEP;
+    s->cells = s->panel_size < L1_ELEMENTS ? 2 : CELLS;
     s->stats_size = o->stats ? 2 * div_up(o->channels, GEMM_NR) * GEMM_NR : 0;
     return cut_batch(s, d);
 }
