@@ -201,7 +201,27 @@ static void pool_rows(const ConvTarget *t, float *c, int channel, int first, int
     }
 }
 
-// One vector of channels of rows first..end-1, of which `count` exist: any output there is.
+// Rows first..end-1, where y is the values themselves; VEC + `second` channels, or fewer than VEC.
+VEC_INLINE void store_plain_rows(const ConvTarget *t, float *c, int first, int end,
+                                 const int second)
+{
+    const ConvOutput o = *t->o;
+    const bool two = second > 0;
+    const int one = two ? VEC : VEC + second;
+    const float *const b = o.bias ? o.bias + t->channel : NULL;
+    const Vec bias0 = b ? vec_load_up_to(b, one) : (Vec){0},
+              bias1 = b && two ? vec_load_up_to(b + VEC, second) : (Vec){0};
+    for (int i = first; i < end; i++) {
+        float *const row = c + i * GEMM_NR;
+        const Vec v0 = vec_load(row) + bias0, v1 = vec_load(row + VEC) + bias1;
+        Element *const to = o.y + (t->row + (t->place ? t->place[i] : i)) * o.channels + t->channel;
+        if (o.stats && b) vec_store(row, v0), vec_store(row + VEC, v1);
+        elem_store_up_to(to, v0, one);
+        if (two) elem_store_up_to(to + VEC, v1, second);
+    }
+}
+
+// One vector of channels of these rows, with any output there is.
 static void store_rows(const ConvTarget *t, float *c, int channel, int first, int end)
 {
     const ConvOutput o = *t->o;
@@ -216,22 +236,6 @@ static void store_rows(const ConvTarget *t, float *c, int channel, int first, in
     }
 }
 
-// All of the block's channels, where y is the values themselves.
-static void store_plain_rows(const ConvTarget *t, float *c, int first, int end)
-{
-    const ConvOutput o = *t->o;
-    const float *const b = o.bias ? o.bias + t->channel : NULL;
-    const Vec bias0 = b ? vec_load(b) : (Vec){0}, bias1 = b ? vec_load(b + VEC) : (Vec){0};
-    for (int i = first; i < end; i++) {
-        float *const row = c + i * GEMM_NR;
-        const Vec v0 = vec_load(row) + bias0, v1 = vec_load(row + VEC) + bias1;
-        Element *const to = o.y + (t->row + (t->place ? t->place[i] : i)) * o.channels + t->channel;
-        if (o.stats && b) vec_store(row, v0), vec_store(row + VEC, v1);
-        elem_store(to, v0);
-        elem_store(to + VEC, v1);
-    }
-}
-
 void conv_finish(void *context, float *c, int first, int end)
 {
     const ConvTarget t = *(const ConvTarget *)context; // copies stay in registers
@@ -241,11 +245,13 @@ void conv_finish(void *context, float *c, int first, int end)
         first /= 4, end /= 4; // the windows that are complete now
         for (int j = 0; j < channels; j += VEC) pool_rows(&t, c + j, t.channel + j, first, end);
     }
-    if (channels == GEMM_NR && !o->z && o->act == ACT_NONE) {
-        store_plain_rows(&t, c, first, end);
-        return;
-    }
-    for (int j = 0; j < channels; j += VEC) store_rows(&t, c + j, t.channel + j, first, end);
+    const bool plain = !o->z && o->act == ACT_NONE;
+    if (plain && channels == GEMM_NR)
+        store_plain_rows(&t, c, first, end, VEC);
+    else if (plain)
+        store_plain_rows(&t, c, first, end, channels - VEC);
+    for (int j = 0; j < channels && !plain; j += VEC)
+        store_rows(&t, c + j, t.channel + j, first, end);
 }
 
 // Chan's formula for one vector of channels: m2 are sums of squared deviations from the mean.
