@@ -1,6 +1,6 @@
 // Elementary functions on vectors, and the activations made of them. A NaN goes in and comes out.
 // Maximal errors over all floats: vec_exp 1.1 units in the last place, GELU and SiLU 2e-7 of
-// max(1, |y|), their derivatives 3e-7.
+// max(1, |y|), their derivatives 3e-7; GELU for bfloat16 5e-6 of |y|, its derivative 8e-7.
 #ifndef KERNELS_CPU_ACTIVATION_H
 #define KERNELS_CPU_ACTIVATION_H
 
@@ -75,6 +75,17 @@ VEC_INLINE Vec vec_sqrt(Vec x)
 #endif
 }
 
+// 1 / x by an estimate and a step of Newton's, which takes a third of a division's time.
+VEC_INLINE Vec vec_reciprocal(Vec x)
+{
+#if defined(__AVX512F__)
+    const Vec rough = (Vec)_mm512_rcp14_ps((__m512)x);
+    return rough * (2.0f - x * rough);
+#else
+    return 1.0f / x;
+#endif
+}
+
 VEC_INLINE Vec vec_clamp(Vec x, float low, float high)
 {
     x = vec_select(x < low, vec_set(low), x);
@@ -98,13 +109,36 @@ VEC_INLINE Vec vec_exp(Vec x)
     return p * (Vec)((half + 127) << 23) * (Vec)((whole - half + 127) << 23);
 }
 
-// Phi(-a) of the normal distribution, a >= 0, to a few units in the last place; exponential gets
-// e^(-a^2/2). Phi(-a) = e^(-a^2/2) u P(u), u = 1 / (1 + 0.345 a), P minimax on 0 <= a <= 13.
-// Beyond 12.8 the value stays at that of 12.8, about 1e-37.
+// Phi(-a) of the normal distribution, a >= 0; exponential gets e^(-a^2/2). Phi(-a) =
+// e^(-a^2/2) u P(u), u = 1 / (1 + c a), P minimax on 0 <= a <= 13. Beyond 12.8 the value stays at
+// that of 12.8, about 1e-37.
+#if CPU_BF16
+// To 4e-6 of itself, a five hundredth of what rounding to bfloat16 may add.
+VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
+{
+    const float magic = 12582912.0f; // as in vec_exp()
+    a = vec_select(a > 12.8f, vec_set(12.8f), a);
+    const Vec u = vec_reciprocal(1.0f + 0.36f * a);
+    const Vec x = a * a * -0.721347520f, shifted = x + magic, r = x - (shifted - magic);
+    Vec e = 9.57010190e-03f * r + 5.59178603e-02f; // 2^r
+    e = e * r + 2.40247448e-01f;
+    e = e * r + 6.93121815e-01f;
+    e = e * r + 9.99999261e-01f;
+    *exponential = (Vec)((VecInt)e + ((VecInt)shifted << 23));
+    Vec p = 4.77758457e-02f * u - 1.82226738e-01f;
+    p = p * u + 1.84306917e-01f;
+    p = p * u + 2.42360838e-02f;
+    p = p * u + 1.40567086e-01f;
+    p = p * u + 1.41616791e-01f;
+    p = p * u + 1.43724184e-01f;
+    return *exponential * (u * p);
+}
+#else
+// To a few units in the last place.
 VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
 {
     a = vec_select(a > 12.8f, vec_set(12.8f), a);
-    const Vec u = 1.0f / (1.0f + 0.345f * a);
+    const Vec u = vec_reciprocal(1.0f + 0.345f * a);
     *exponential = vec_exp(-0.5f * a * a);
     Vec p = -2.842728354e-02f * u + 1.454882997e-01f;
     p = p * u - 2.715705029e-01f;
@@ -116,6 +150,7 @@ VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
     p = p * u + 1.376191260e-01f;
     return *exponential * (u * p);
 }
+#endif
 
 VEC_INLINE Vec vec_abs(Vec x)
 {
