@@ -203,6 +203,7 @@ static Work new_work(const Element *dy, const uint8_t *argmax, const Element *x,
 void conv_backward_weight(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
                           GradMode mode, ConvDims d)
 {
+    if (conv_backward_weight_amx(dw, dy, argmax, x, mode, d)) return;
     Work work = new_work(dy, argmax, x, d);
     const int64_t x_size = conv_padded_size(&work.units, &work.x),
                   dy_size = conv_padded_size(&work.units, &work.dy),

@@ -1,0 +1,509 @@
+// Weight gradient of the convolution in bfloat16 where there is a matrix unit: the common axis of
+// its products is the images of the batch, 32 of them for each pixel.
+//
+//   dw[:, r, t, :] (cout,cin) = sum over pixels (i,j) of
+//       dy[:, i, j, :]^T (cout,images) x[:, i*stride+r-pad, j*stride+t-pad, :] (images,cin)
+//
+//   So each pixel of 32 images is one step, for any kernel, stride and padding, and steps that would
+//   multiply by the zeros around the map are left out. What a tile register takes lies in one
+//   kilobyte of scratch memory:
+//     dy  (rows,columns,cout/16) tiles of (16 couts, 32 images); behind pooling, zeros but at the
+//         places of the maxima
+//     x   (rows,columns,cin/16) tiles of (16 pairs of images, 16 cins, 2)
+//
+//                       taps 0, 1, 2 of a row r of the kernel
+//                       x[j]     x[j+1]   x[j+2]         for kernels of other widths, any three
+//           dy[j] 0-15  sums 0   sums 1   sums 2         of a row's (cin/16,taps)
+//           dy[j] 16-31 sums 3   sums 4   sums 5
+//
+//   A block has six tiles of sums, and goes through the pixels of its unit; a step loads seven tiles,
+//   of which two of dy and one of x were not in the L1 cache.
+//   A unit is a strip of rows of 32 images, or several times 32 images of a small map. A work item
+//   is a slice of cout and of cin, and a part of the units, which it goes through in order; operands
+//   of a unit and the sums stay in the L2 cache. All of this follows from the shape, so that the
+//   sums do not depend on the number of threads.
+// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of the matrix unit.
+#include "kernels/cpu/conv2d.h"
+
+#if defined(__AMX_BF16__) && defined(__AVX512F__)
+
+#include <omp.h>
+#include <string.h>
+
+enum {
+    TILE = 16,              // rows of a tile, and columns of floats
+    IMAGES = 32,            // of a step
+    TILE_ELEMENTS = 512,    // of dy or x
+    TILE_SUMS = 256,        // of dw
+    COLUMNS = 3,            // tiles of x in a block
+    OUT_TILES = 8,          // of an item's cout, at most
+    ITEM_SUMS = 160 * 1024, // floats
+    UNIT_TILES = 800,       // of dy and x
+    ITEMS = 16              // to share out, as far as the batch goes
+};
+
+typedef struct Work {
+    const Element *dy, *x;
+    const uint8_t *argmax;
+    ConvDims d;
+    int oh, ow, pool; // what is visited of the output; pool: 0 or 1
+    int out_tiles, in_tiles, out_slices, in_slices;
+    int rows, strips;        // of dy in a unit, at most, and how many units they cut a map into
+    int64_t groups, at_most; // of images: in all, and in a unit
+    int64_t sets, parts;     // of groups, of units
+    int64_t columns, size;   // tiles of sums in a row of them, floats in an item's
+    int64_t dy_size, x_size; // elements
+    float *sums;             // (parts,out slices,in slices) of (kernel,cout/16,cin/16,kernel) tiles
+} Work;
+
+// Rows first..end-1 of dy for the images of groups group..group_end-1, and what they touch of x.
+typedef struct Unit {
+    int64_t group, group_end;
+    int first, end, x_first, x_end;
+} Unit;
+
+typedef struct Slice {
+    int first, channels, tiles;
+} Slice;
+
+static int min_int(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static Slice channel_slice(int channels, int tiles, int i)
+{
+    const int first = i * tiles * TILE, left = channels - first;
+    Slice s = {first, min_int(left, tiles * TILE), tiles};
+    s.tiles = (int)div_up(s.channels, TILE);
+    return s;
+}
+
+static Unit get_unit(const Work *w, int64_t index)
+{
+    const int64_t set = index / w->strips, strip = index % w->strips;
+    Unit u = {.group = part_start(w->groups, set, w->sets),
+              .group_end = part_start(w->groups, set + 1, w->sets)};
+    u.first = (int)part_start(w->oh >> w->pool, strip, w->strips) << w->pool;
+    u.end = (int)part_start(w->oh >> w->pool, strip + 1, w->strips) << w->pool;
+    u.x_first = max_int(0, u.first * w->d.stride - w->d.pad);
+    u.x_end =
+        max_int(u.x_first, min_int(w->d.h, (u.end - 1) * w->d.stride - w->d.pad + w->d.kernel));
+    return u;
+}
+
+// ---- packing -----------------------------------------------------------------------------------
+
+// One pixel of dy as (channels,IMAGES), and zeros up to whole tiles.
+static void transpose_pixel(Element *tiles, const Element *dy, int64_t image_size, int images,
+                            Slice s)
+{
+    const int64_t n = (int64_t)s.channels * IMAGES;
+    gemm_transpose(tiles, IMAGES, dy, image_size, images, s.channels);
+    memset(tiles + n, 0, (size_t)((int64_t)s.tiles * TILE_ELEMENTS - n) * sizeof *tiles);
+}
+
+// The four pixels of a window, of a pooled one.
+static void unpool_pixel(Element *tiles, int64_t row_size, const Element *dy, const uint8_t *argmax,
+                         int64_t image_size, int images, Slice s)
+{
+    enum { MOST = OUT_TILES * TILE_ELEMENTS };
+    Element values[MOST], bytes[MOST], places[MOST];
+    const int64_t n = (int64_t)s.tiles * TILE_ELEMENTS;
+    for (int i = 0; i < images; i++)
+        for (int c = 0; c < s.channels; c++) bytes[i * s.channels + c] = argmax[i * image_size + c];
+    transpose_pixel(values, dy, image_size, images, s);
+    transpose_pixel(places, bytes, s.channels, images, s);
+    for (int place = 0; place < 4; place++) {
+        Element *const to = tiles + place / 2 * row_size + place % 2 * n;
+        for (int64_t i = 0; i < n; i++) to[i] = places[i] == place ? values[i] : 0;
+    }
+}
+
+static void pack_dy(Element *tiles, const Work *w, const Unit *u, int64_t first, int images,
+                    Slice s)
+{
+    const int64_t width =
+                      w->pool ? conv_out(w->d.w, w->d.kernel, w->d.stride, w->d.pad) / 2 : w->ow,
+                  height = w->pool ? w->oh / 2 : w->oh, image_size = width * height * w->d.cout,
+                  size = (int64_t)s.tiles * TILE_ELEMENTS, row_size = w->ow * size;
+    for (int i = u->first; i < u->end; i += 1 + w->pool) {
+        for (int j = 0; j < w->ow; j += 1 + w->pool) {
+            const int64_t from = first * image_size +
+                                 ((i >> w->pool) * width + (j >> w->pool)) * w->d.cout + s.first;
+            Element *const to = tiles + (i - u->first) * row_size + j * size;
+            if (w->pool)
+                unpool_pixel(to, row_size, w->dy + from, w->argmax + from, image_size, images, s);
+            else
+                transpose_pixel(to, w->dy + from, image_size, images, s);
+        }
+    }
+}
+
+// Tiles of one pixel of two images; y NULL: zeros.
+static void pair_pixel(Element *tiles, const Element *x, const Element *y, Slice s)
+{
+    for (int c = 0; c < s.channels; c += TILE, tiles += TILE_ELEMENTS)
+        gemm_pair_rows(tiles, x + c, y ? y + c : NULL, min_int(TILE, s.channels - c));
+}
+
+static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, int images, Slice s)
+{
+    const int64_t image_size = (int64_t)w->d.h * w->d.w * w->d.cin,
+                  pixels = (int64_t)(u->x_end - u->x_first) * w->d.w;
+    const Element *const x =
+        w->x + first * image_size + (int64_t)u->x_first * w->d.w * w->d.cin + s.first;
+    for (int64_t p = 0; p < pixels; p++) {
+        for (int i = 0; i < IMAGES; i += 2) {
+            const Element *const even = x + i * image_size + p * w->d.cin;
+            Element *const to = tiles + p * s.tiles * TILE_ELEMENTS + i * TILE;
+            if (i < images)
+                pair_pixel(to, even, i + 1 < images ? even + image_size : NULL, s);
+            else
+                for (int t = 0; t < s.tiles; t++)
+                    memset(to + t * TILE_ELEMENTS, 0, 2 * TILE * sizeof *to);
+        }
+    }
+}
+
+// ---- products ----------------------------------------------------------------------------------
+
+#define INLINE static inline __attribute__((always_inline))
+// The intrinsics do not tell the compiler which memory they read.
+#define MEMORY_IS_READ __asm__ volatile("" ::: "memory")
+
+static void configure_tiles(void)
+{
+    struct {
+        uint8_t palette, start_row, unused[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) config.row_bytes[i] = 64, config.rows[i] = TILE;
+    _tile_loadconfig(&config);
+}
+
+// Tiles 0 to 5 hold sums, 6 has one of dy, 7 one of x. A block's columns of tiles of x, and for which
+// pixels of a row, first..end-1, each is inside the map.
+typedef struct Column {
+    int64_t offset; // in the tiles of x, from pixel j*stride's on
+    int first, end;
+} Column;
+
+typedef struct Block {
+    Column column[COLUMNS];
+    int first, end;          // pixels for which all columns are inside
+    int64_t dy_step, x_step; // from a pixel to the next
+} Block;
+
+// Pixels first..end-1 of a row: those that need no look at the border.
+INLINE void inner_pixels(const Block *b, const Element *dy, const Element *x, const bool two,
+                         const int columns)
+{
+    const Element *a = dy + b->first * b->dy_step;
+    const Element *const x0 = x + b->column[0].offset, *const x1 = x + b->column[1].offset,
+                         *const x2 = x + b->column[2].offset;
+    int64_t at = b->first * b->x_step;
+#pragma GCC unroll 1
+    for (int j = b->first; j < b->end; j++, a += b->dy_step, at += b->x_step) {
+        _tile_loadd(6, a, 64);
+        _tile_loadd(7, x0 + at, 64);
+        _tile_dpbf16ps(0, 6, 7);
+        if (columns > 1) {
+            _tile_loadd(7, x1 + at, 64);
+            _tile_dpbf16ps(1, 6, 7);
+        }
+        if (columns > 2) {
+            _tile_loadd(7, x2 + at, 64);
+            _tile_dpbf16ps(2, 6, 7);
+        }
+        if (!two) continue;
+        _tile_loadd(6, a + TILE_ELEMENTS, 64);
+        if (columns > 2) {
+            _tile_dpbf16ps(5, 6, 7);
+            _tile_loadd(7, x1 + at, 64);
+        }
+        if (columns > 1) {
+            _tile_dpbf16ps(4, 6, 7);
+            _tile_loadd(7, x0 + at, 64);
+        }
+        _tile_dpbf16ps(3, 6, 7);
+    }
+}
+
+INLINE bool inside(Column c, int j)
+{
+    return j >= c.first && j < c.end;
+}
+
+// The others.
+INLINE void outer_pixels(const Block *b, const Element *dy, const Element *x, int first, int end,
+                         const bool two, const int columns)
+{
+    for (int j = first; j < end; j++) {
+        const Element *const at = x + j * b->x_step;
+        for (int h = 0; h < 1 + two; h++) {
+            _tile_loadd(6, dy + j * b->dy_step + h * TILE_ELEMENTS, 64);
+            if (inside(b->column[0], j)) {
+                _tile_loadd(7, at + b->column[0].offset, 64);
+                if (h == 0)
+                    _tile_dpbf16ps(0, 6, 7);
+                else
+                    _tile_dpbf16ps(3, 6, 7);
+            }
+            if (columns > 1 && inside(b->column[1], j)) {
+                _tile_loadd(7, at + b->column[1].offset, 64);
+                if (h == 0)
+                    _tile_dpbf16ps(1, 6, 7);
+                else
+                    _tile_dpbf16ps(4, 6, 7);
+            }
+            if (columns > 2 && inside(b->column[2], j)) {
+                _tile_loadd(7, at + b->column[2].offset, 64);
+                if (h == 0)
+                    _tile_dpbf16ps(2, 6, 7);
+                else
+                    _tile_dpbf16ps(5, 6, 7);
+            }
+        }
+    }
+}
+
+// Where the rows of a unit lie that a row of the kernel meets: `count` in each group of images.
+typedef struct Rows {
+    const Element *dy, *x;
+    int64_t dy_step, x_step; // from a row to the next
+    int64_t dy_group, x_group;
+    int64_t groups;
+    int count, width;
+} Rows;
+
+INLINE void block_sums(float *sums, int64_t second, const Rows *rows, const Block *b,
+                       const bool two, const int columns)
+{
+    MEMORY_IS_READ;
+    _tile_loadd(0, sums, 64);
+    if (columns > 1) _tile_loadd(1, sums + TILE_SUMS, 64);
+    if (columns > 2) _tile_loadd(2, sums + 2 * TILE_SUMS, 64);
+    if (two) _tile_loadd(3, sums + second, 64);
+    if (two && columns > 1) _tile_loadd(4, sums + second + TILE_SUMS, 64);
+    if (two && columns > 2) _tile_loadd(5, sums + second + 2 * TILE_SUMS, 64);
+    for (int64_t g = 0; g < rows->groups; g++) {
+        const Element *dy = rows->dy + g * rows->dy_group, *x = rows->x + g * rows->x_group;
+        for (int i = 0; i < rows->count; i++, dy += rows->dy_step, x += rows->x_step) {
+            outer_pixels(b, dy, x, 0, b->first, two, columns);
+            inner_pixels(b, dy, x, two, columns);
+            outer_pixels(b, dy, x, b->end, rows->width, two, columns);
+        }
+    }
+    _tile_stored(0, sums, 64);
+    if (columns > 1) _tile_stored(1, sums + TILE_SUMS, 64);
+    if (columns > 2) _tile_stored(2, sums + 2 * TILE_SUMS, 64);
+    if (two) _tile_stored(3, sums + second, 64);
+    if (two && columns > 1) _tile_stored(4, sums + second + TILE_SUMS, 64);
+    if (two && columns > 2) _tile_stored(5, sums + second + 2 * TILE_SUMS, 64);
+}
+
+static void add_block(float *sums, int64_t second, const Rows *rows, const Block *b, bool two,
+                      int columns)
+{
+    if (two && columns == 3)
+        block_sums(sums, second, rows, b, true, 3);
+    else if (two && columns == 2)
+        block_sums(sums, second, rows, b, true, 2);
+    else if (two)
+        block_sums(sums, second, rows, b, true, 1);
+    else if (columns == 3)
+        block_sums(sums, second, rows, b, false, 3);
+    else if (columns == 2)
+        block_sums(sums, second, rows, b, false, 2);
+    else
+        block_sums(sums, second, rows, b, false, 1);
+}
+
+// Columns first..first+count-1 of (cin/16,kernel).
+static Block new_block(const Work *w, Slice out, Slice in, int first, int count)
+{
+    const int stride = w->d.stride;
+    const int64_t pixel = (int64_t)in.tiles * TILE_ELEMENTS;
+    Block b = {
+        .end = w->ow, .dy_step = (int64_t)out.tiles * TILE_ELEMENTS, .x_step = stride * pixel};
+    for (int i = 0; i < count; i++) {
+        const int tap = (first + i) % w->d.kernel - w->d.pad, tile = (first + i) / w->d.kernel;
+        Column *const c = &b.column[i];
+        c->offset = tap * pixel + tile * TILE_ELEMENTS;
+        c->first = tap < 0 ? (int)div_up(-tap, stride) : 0;
+        c->end = tap < w->d.w ? min_int(w->ow, (int)div_up(w->d.w - tap, stride)) : 0;
+        b.first = max_int(b.first, c->first);
+        b.end = min_int(b.end, c->end);
+    }
+    b.first = min_int(b.first, w->ow);
+    b.end = max_int(b.end, b.first);
+    return b;
+}
+
+static void add_unit(const Work *w, float *sums, const Unit *u, Slice out, Slice in,
+                     const Element *dy, const Element *x)
+{
+    const int64_t dy_row = (int64_t)w->ow * out.tiles * TILE_ELEMENTS,
+                  x_row = (int64_t)w->d.w * in.tiles * TILE_ELEMENTS;
+    const int columns = in.tiles * w->d.kernel, stride = w->d.stride;
+    for (int r = 0; r < w->d.kernel; r++) {
+        const int shift = r - w->d.pad, // row of x: i * stride + shift
+            first = max_int(u->first, shift < 0 ? (int)div_up(-shift, stride) : 0),
+                  end = min_int(u->end, shift < w->d.h ? (int)div_up(w->d.h - shift, stride) : 0);
+        if (first >= end) continue;
+        Rows rows = {.x = x + (first * stride + shift - u->x_first) * x_row,
+                     .dy_step = dy_row,
+                     .x_step = stride * x_row,
+                     .dy_group = w->dy_size,
+                     .x_group = w->x_size,
+                     .groups = u->group_end - u->group,
+                     .count = end - first,
+                     .width = w->ow};
+        for (int c = 0; c < columns; c += COLUMNS) {
+            const int count = min_int(COLUMNS, columns - c);
+            const Block b = new_block(w, out, in, c, count);
+            for (int t = 0; t < out.tiles; t += 2) {
+                rows.dy = dy + (first - u->first) * dy_row + t * TILE_ELEMENTS;
+                add_block(sums + ((r * w->out_tiles + t) * w->columns + c) * TILE_SUMS,
+                          w->columns * TILE_SUMS, &rows, &b, t + 1 < out.tiles, count);
+            }
+        }
+    }
+}
+
+// ---- items -------------------------------------------------------------------------------------
+
+static void work_item(const Work *w, int64_t item, Element *dy, Element *x)
+{
+    const int64_t slices = w->out_slices * w->in_slices, s = item % slices, part = item / slices,
+                  units = w->sets * w->strips, end = part_start(units, part + 1, w->parts);
+    const Slice out = channel_slice(w->d.cout, w->out_tiles, (int)(s / w->in_slices)),
+                in = channel_slice(w->d.cin, w->in_tiles, (int)(s % w->in_slices));
+    float *const sums = w->sums + item * w->size;
+    memset(sums, 0, (size_t)w->size * sizeof *sums);
+    configure_tiles();
+    for (int64_t i = part_start(units, part, w->parts); i < end; i++) {
+        const Unit u = get_unit(w, i);
+        for (int64_t g = u.group; g < u.group_end; g++) {
+            const int64_t first = part_start(w->d.n, g, w->groups);
+            const int images = (int)(part_start(w->d.n, g + 1, w->groups) - first);
+            pack_dy(dy + (g - u.group) * w->dy_size, w, &u, first, images, out);
+            pack_x(x + (g - u.group) * w->x_size, w, &u, first, images, in);
+        }
+        add_unit(w, sums, &u, out, in, dy, x);
+    }
+    _tile_release();
+}
+
+// dw (cout,kernel,kernel,cin), one channel and row of the kernel, from the parts' sums.
+static void store_row(float *dw, const Work *w, int channel, int r, bool add)
+{
+    const int kernel = w->d.kernel, tile = channel / TILE;
+    const int64_t slices = w->out_slices * w->in_slices;
+    float *const to = dw + ((int64_t)channel * kernel + r) * kernel * w->d.cin;
+    for (int i = 0; i < w->d.cin; i += TILE) {
+        const int64_t item = tile / w->out_tiles * w->in_slices + i / TILE / w->in_tiles;
+        const float *const from = w->sums + item * w->size + channel % TILE * TILE +
+                                  ((r * w->out_tiles + tile % w->out_tiles) * w->columns +
+                                   (int64_t)(i / TILE % w->in_tiles) * kernel) *
+                                      TILE_SUMS;
+        for (int t = 0; t < kernel; t++) {
+            float *const at = to + (int64_t)t * w->d.cin + i;
+            const int count = w->d.cin - i;
+            Vec sum = add ? vec_load_up_to(at, count) : (Vec){0};
+            for (int64_t part = 0; part < w->parts; part++)
+                sum += vec_load(from + part * slices * w->size + t * TILE_SUMS);
+            vec_store_up_to(at, sum, count);
+        }
+    }
+}
+
+// Cuts the channels into slices, then the batch into units. False: a unit does not fit the cache.
+static bool plan_work(Work *w)
+{
+    const ConvDims d = w->d;
+    const int out = (int)div_up(d.cout, TILE), in = (int)div_up(d.cin, TILE),
+              tap_sums = d.kernel * d.kernel * TILE_SUMS;
+    w->out_slices = (int)div_up(out, OUT_TILES);
+    w->out_tiles = (int)div_up(out, w->out_slices);
+    if (w->out_slices > 1) w->out_tiles += w->out_tiles % 2;
+    w->out_slices = (int)div_up(out, w->out_tiles);
+    w->in_slices = (int)div_up(in, max_int(1, ITEM_SUMS / (tap_sums * w->out_tiles)));
+    w->in_tiles = (int)div_up(in, w->in_slices);
+    w->in_slices = (int)div_up(in, w->in_tiles);
+    w->columns = (int64_t)w->in_tiles * d.kernel;
+    w->size = (int64_t)w->out_tiles * w->in_tiles * tap_sums;
+
+    const int64_t dy_row = (int64_t)w->ow * w->out_tiles, x_row = (int64_t)d.w * w->in_tiles,
+                  rows = (UNIT_TILES - (d.kernel - d.stride) * x_row) / (dy_row + d.stride * x_row);
+    if (rows < 1 + w->pool) return false;
+    w->groups = div_up(d.n, IMAGES);
+    w->strips = (int)div_up(w->oh, rows >> w->pool << w->pool);
+    w->rows = (int)div_up(w->oh >> w->pool, w->strips) << w->pool;
+    w->at_most = 1;
+    if (w->strips == 1) w->at_most = max_int(1, UNIT_TILES / (int)(w->oh * dy_row + d.h * x_row));
+    w->sets = div_up(w->groups, w->at_most);
+    w->at_most = div_up(w->groups, w->sets);
+    const int64_t slices = (int64_t)w->out_slices * w->in_slices;
+    w->parts = conv_parts(ITEMS, w->sets * w->strips, slices, slices * w->size);
+    w->dy_size = w->rows * dy_row * TILE_ELEMENTS;
+    w->x_size = ((int64_t)(w->rows - 1) * d.stride + d.kernel) * x_row * TILE_ELEMENTS;
+    return true;
+}
+
+// Few images or channels leave most of a tile empty.
+static bool applies(ConvDims d)
+{
+    return gemm_best_run() == TILE && 2 * d.n > IMAGES && 2 * d.cin > TILE;
+}
+
+bool conv_backward_weight_amx(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
+                              GradMode mode, ConvDims d)
+{
+    const int pool = argmax != NULL;
+    Work w = {.dy = dy,
+              .argmax = argmax,
+              .x = x,
+              .d = d,
+              .pool = pool,
+              .oh = conv_out(d.h, d.kernel, d.stride, d.pad) >> pool << pool,
+              .ow = conv_out(d.w, d.kernel, d.stride, d.pad) >> pool << pool};
+    if (!applies(d) || w.oh == 0 || w.ow == 0 || !plan_work(&w)) return false;
+    const int64_t items = w.parts * w.out_slices * w.in_slices,
+                  dy_size = carved_elements(w.at_most * w.dy_size),
+                  own = dy_size + carved_elements(w.at_most * w.x_size);
+    float *scratch =
+        cpu_scratch((size_t)(carved(items * w.size) + cpu_threads * own) * sizeof(float));
+    if (!scratch) return true;
+    w.sums = carve(&scratch, items * w.size);
+
+#pragma omp parallel num_threads(cpu_threads)
+    {
+        float *const mine = scratch + omp_get_thread_num() * own;
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < items; i++)
+            work_item(&w, i, (Element *)mine, (Element *)(mine + dy_size));
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < (int64_t)d.cout * d.kernel; i++)
+            store_row(dw, &w, (int)(i / d.kernel), (int)(i % d.kernel), mode == ADD);
+    }
+    return true;
+}
+
+#else
+
+bool conv_backward_weight_amx(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
+                              GradMode mode, ConvDims d)
+{
+    (void)dw, (void)dy, (void)argmax, (void)x, (void)mode, (void)d;
+    return false;
+}
+
+#endif
