@@ -30,6 +30,8 @@
 #include <omp.h>
 #include <string.h>
 
+#define INLINE static inline __attribute__((always_inline))
+
 enum {
     TILE = 16,              // rows of a tile, and columns of floats
     IMAGES = 32,            // of a step
@@ -99,57 +101,120 @@ static Unit get_unit(const Work *w, int64_t index)
 
 // ---- packing -----------------------------------------------------------------------------------
 
-// One pixel of dy as (channels,IMAGES), and zeros up to whole tiles.
-static void transpose_pixel(Element *tiles, const Element *dy, int64_t image_size, int images,
-                            Slice s)
+// Where the images of a group lie; the last one again for those that are missing.
+typedef struct Images {
+    int count;
+    int64_t offset[IMAGES]; // elements
+} Images;
+
+static Images get_images(int64_t size, int count)
 {
-    const int64_t n = (int64_t)s.channels * IMAGES;
-    gemm_transpose(tiles, IMAGES, dy, image_size, images, s.channels);
-    memset(tiles + n, 0, (size_t)((int64_t)s.tiles * TILE_ELEMENTS - n) * sizeof *tiles);
+    Images images = {.count = count};
+    for (int i = 0; i < IMAGES; i++) images.offset[i] = size * min_int(i, count - 1);
+    return images;
+}
+
+// Four lanes of eight channels, of images i, i + 8, i + 16 and i + 24.
+INLINE __m512i load_lanes(const Element *x, const int64_t *offset)
+{
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i_u *)(x + offset[0])));
+    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const __m128i_u *)(x + offset[8])));
+    v = _mm512_mask_broadcast_i32x4(v, 0x0f00,
+                                    _mm_loadu_si128((const __m128i_u *)(x + offset[16])));
+    return _mm512_mask_broadcast_i32x4(v, 0xf000,
+                                       _mm_loadu_si128((const __m128i_u *)(x + offset[24])));
+}
+
+// Eight channels of a pixel: (8,IMAGES), zeros for missing images.
+INLINE void transpose_eight(Element *to, const Element *x, const Images *images)
+{
+    const __mmask32 present = (__mmask32)(0xffffffffu >> (IMAGES - images->count));
+    __m512i v[8], u[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) v[i] = load_lanes(x, images->offset + i);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        u[i] = _mm512_unpacklo_epi16(v[i], v[i + 1]);
+        u[i + 1] = _mm512_unpackhi_epi16(v[i], v[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) { // channels 0 and 1, 2 and 3, ...
+        v[i] = _mm512_unpacklo_epi32(u[i], u[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi32(u[i], u[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi32(u[i + 1], u[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi32(u[i + 1], u[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        u[2 * i] = _mm512_unpacklo_epi64(v[i], v[i + 4]);
+        u[2 * i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 4]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        _mm512_store_si512(to + i * IMAGES, _mm512_maskz_mov_epi16(present, u[i]));
+}
+
+// One pixel of dy as (channels,IMAGES), and zeros up to whole tiles.
+static void transpose_pixel(Element *tiles, const Element *dy, const Images *images, Slice s)
+{
+    const int all = s.tiles * TILE;
+    int c = 0;
+    for (; c + 8 <= s.channels; c += 8) transpose_eight(tiles + c * IMAGES, dy + c, images);
+    for (; c < s.channels; c++)
+        for (int i = 0; i < IMAGES; i++)
+            tiles[c * IMAGES + i] = i < images->count ? dy[c + images->offset[i]] : 0;
+    memset(tiles + c * IMAGES, 0, (size_t)((all - c) * IMAGES) * sizeof *tiles);
 }
 
 // The four pixels of a window, of a pooled one.
 static void unpool_pixel(Element *tiles, int64_t row_size, const Element *dy, const uint8_t *argmax,
-                         int64_t image_size, int images, Slice s)
+                         const Images *images, Slice s)
 {
-    enum { MOST = OUT_TILES * TILE_ELEMENTS };
-    Element values[MOST], bytes[MOST], places[MOST];
-    const int64_t n = (int64_t)s.tiles * TILE_ELEMENTS;
-    for (int i = 0; i < images; i++)
-        for (int c = 0; c < s.channels; c++) bytes[i * s.channels + c] = argmax[i * image_size + c];
-    transpose_pixel(values, dy, image_size, images, s);
-    transpose_pixel(places, bytes, s.channels, images, s);
+    enum { CHANNELS = OUT_TILES * TILE, SIZE = CHANNELS * IMAGES };
+    Element __attribute__((aligned(64))) values[SIZE], wide[SIZE], places[SIZE];
+    const int n = s.tiles * TILE_ELEMENTS;
+    const Images rows = get_images(CHANNELS, images->count);
+    for (int i = 0; i < images->count; i++)
+        for (int c = 0; c < s.channels; c++) wide[i * CHANNELS + c] = argmax[images->offset[i] + c];
+    transpose_pixel(values, dy, images, s);
+    transpose_pixel(places, wide, &rows, s);
     for (int place = 0; place < 4; place++) {
         Element *const to = tiles + place / 2 * row_size + place % 2 * n;
-        for (int64_t i = 0; i < n; i++) to[i] = places[i] == place ? values[i] : 0;
+        for (int i = 0; i < n; i++) to[i] = places[i] == place ? values[i] : 0;
     }
 }
 
-static void pack_dy(Element *tiles, const Work *w, const Unit *u, int64_t first, int images,
-                    Slice s)
+static void pack_dy(Element *tiles, const Work *w, const Unit *u, int64_t first, int count, Slice s)
 {
     const int64_t width =
                       w->pool ? conv_out(w->d.w, w->d.kernel, w->d.stride, w->d.pad) / 2 : w->ow,
-                  height = w->pool ? w->oh / 2 : w->oh, image_size = width * height * w->d.cout,
+                  height = w->oh >> w->pool, image_size = width * height * w->d.cout,
                   size = (int64_t)s.tiles * TILE_ELEMENTS, row_size = w->ow * size;
+    const Images images = get_images(image_size, count);
     for (int i = u->first; i < u->end; i += 1 + w->pool) {
         for (int j = 0; j < w->ow; j += 1 + w->pool) {
             const int64_t from = first * image_size +
                                  ((i >> w->pool) * width + (j >> w->pool)) * w->d.cout + s.first;
             Element *const to = tiles + (i - u->first) * row_size + j * size;
             if (w->pool)
-                unpool_pixel(to, row_size, w->dy + from, w->argmax + from, image_size, images, s);
+                unpool_pixel(to, row_size, w->dy + from, w->argmax + from, &images, s);
             else
-                transpose_pixel(to, w->dy + from, image_size, images, s);
+                transpose_pixel(to, w->dy + from, &images, s);
         }
     }
 }
 
-// Tiles of one pixel of two images; y NULL: zeros.
-static void pair_pixel(Element *tiles, const Element *x, const Element *y, Slice s)
+// Rows of the tiles of one pixel: two images in pairs.
+INLINE void pair_pixel(Element *tiles, const Element *x, const Element *y, __mmask16 second,
+                       Slice s)
 {
-    for (int c = 0; c < s.channels; c += TILE, tiles += TILE_ELEMENTS)
-        gemm_pair_rows(tiles, x + c, y ? y + c : NULL, min_int(TILE, s.channels - c));
+    for (int c = 0; c < s.channels; c += TILE, tiles += TILE_ELEMENTS) {
+        const int left = s.channels - c;
+        const __mmask16 mask = (__mmask16)(left < TILE ? (1u << left) - 1 : 0xffff);
+        const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x + c)),
+                      odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask & second, y + c));
+        _mm512_store_si512(tiles, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+    }
 }
 
 static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, int images, Slice s)
@@ -160,10 +225,11 @@ static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, 
         w->x + first * image_size + (int64_t)u->x_first * w->d.w * w->d.cin + s.first;
     for (int64_t p = 0; p < pixels; p++) {
         for (int i = 0; i < IMAGES; i += 2) {
-            const Element *const even = x + i * image_size + p * w->d.cin;
             Element *const to = tiles + p * s.tiles * TILE_ELEMENTS + i * TILE;
+            const Element *const from = x + i * image_size + p * w->d.cin;
+            const bool odd = i + 1 < images;
             if (i < images)
-                pair_pixel(to, even, i + 1 < images ? even + image_size : NULL, s);
+                pair_pixel(to, from, from + odd * image_size, odd ? 0xffff : 0, s);
             else
                 for (int t = 0; t < s.tiles; t++)
                     memset(to + t * TILE_ELEMENTS, 0, 2 * TILE * sizeof *to);
@@ -173,7 +239,6 @@ static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, 
 
 // ---- products ----------------------------------------------------------------------------------
 
-#define INLINE static inline __attribute__((always_inline))
 // The intrinsics do not tell the compiler which memory they read.
 #define MEMORY_IS_READ __asm__ volatile("" ::: "memory")
 
@@ -185,7 +250,8 @@ static void configure_tiles(void)
         uint8_t rows[16];
     } config = {.palette = 1};
     for (int i = 0; i < 8; i++) config.row_bytes[i] = 64, config.rows[i] = TILE;
-    _tile_loadconfig(&config);
+    // (The intrinsic would tell the compiler of the first eight bytes only.)
+    __asm__ volatile("ldtilecfg %0" : : "m"(config));
 }
 
 // Tiles 0 to 5 hold sums, 6 has one of dy, 7 one of x. A block's columns of tiles of x, and for which
@@ -281,18 +347,28 @@ typedef struct Rows {
     int64_t dy_group, x_group;
     int64_t groups;
     int count, width;
+    bool add; // to the sums
 } Rows;
 
 INLINE void block_sums(float *sums, int64_t second, const Rows *rows, const Block *b,
                        const bool two, const int columns)
 {
     MEMORY_IS_READ;
-    _tile_loadd(0, sums, 64);
-    if (columns > 1) _tile_loadd(1, sums + TILE_SUMS, 64);
-    if (columns > 2) _tile_loadd(2, sums + 2 * TILE_SUMS, 64);
-    if (two) _tile_loadd(3, sums + second, 64);
-    if (two && columns > 1) _tile_loadd(4, sums + second + TILE_SUMS, 64);
-    if (two && columns > 2) _tile_loadd(5, sums + second + 2 * TILE_SUMS, 64);
+    if (rows->add) {
+        _tile_loadd(0, sums, 64);
+        if (columns > 1) _tile_loadd(1, sums + TILE_SUMS, 64);
+        if (columns > 2) _tile_loadd(2, sums + 2 * TILE_SUMS, 64);
+        if (two) _tile_loadd(3, sums + second, 64);
+        if (two && columns > 1) _tile_loadd(4, sums + second + TILE_SUMS, 64);
+        if (two && columns > 2) _tile_loadd(5, sums + second + 2 * TILE_SUMS, 64);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        _tile_zero(4);
+        _tile_zero(5);
+    }
     for (int64_t g = 0; g < rows->groups; g++) {
         const Element *dy = rows->dy + g * rows->dy_group, *x = rows->x + g * rows->x_group;
         for (int i = 0; i < rows->count; i++, dy += rows->dy_step, x += rows->x_step) {
@@ -347,7 +423,7 @@ static Block new_block(const Work *w, Slice out, Slice in, int first, int count)
     return b;
 }
 
-static void add_unit(const Work *w, float *sums, const Unit *u, Slice out, Slice in,
+static void add_unit(const Work *w, float *sums, bool add, const Unit *u, Slice out, Slice in,
                      const Element *dy, const Element *x)
 {
     const int64_t dy_row = (int64_t)w->ow * out.tiles * TILE_ELEMENTS,
@@ -357,7 +433,6 @@ static void add_unit(const Work *w, float *sums, const Unit *u, Slice out, Slice
         const int shift = r - w->d.pad, // row of x: i * stride + shift
             first = max_int(u->first, shift < 0 ? (int)div_up(-shift, stride) : 0),
                   end = min_int(u->end, shift < w->d.h ? (int)div_up(w->d.h - shift, stride) : 0);
-        if (first >= end) continue;
         Rows rows = {.x = x + (first * stride + shift - u->x_first) * x_row,
                      .dy_step = dy_row,
                      .x_step = stride * x_row,
@@ -365,7 +440,8 @@ static void add_unit(const Work *w, float *sums, const Unit *u, Slice out, Slice
                      .x_group = w->x_size,
                      .groups = u->group_end - u->group,
                      .count = end - first,
-                     .width = w->ow};
+                     .width = w->ow,
+                     .add = add};
         for (int c = 0; c < columns; c += COLUMNS) {
             const int count = min_int(COLUMNS, columns - c);
             const Block b = new_block(w, out, in, c, count);
@@ -383,13 +459,13 @@ static void add_unit(const Work *w, float *sums, const Unit *u, Slice out, Slice
 static void work_item(const Work *w, int64_t item, Element *dy, Element *x)
 {
     const int64_t slices = w->out_slices * w->in_slices, s = item % slices, part = item / slices,
-                  units = w->sets * w->strips, end = part_start(units, part + 1, w->parts);
+                  units = w->sets * w->strips, begin = part_start(units, part, w->parts),
+                  end = part_start(units, part + 1, w->parts);
     const Slice out = channel_slice(w->d.cout, w->out_tiles, (int)(s / w->in_slices)),
                 in = channel_slice(w->d.cin, w->in_tiles, (int)(s % w->in_slices));
     float *const sums = w->sums + item * w->size;
-    memset(sums, 0, (size_t)w->size * sizeof *sums);
     configure_tiles();
-    for (int64_t i = part_start(units, part, w->parts); i < end; i++) {
+    for (int64_t i = begin; i < end; i++) {
         const Unit u = get_unit(w, i);
         for (int64_t g = u.group; g < u.group_end; g++) {
             const int64_t first = part_start(w->d.n, g, w->groups);
@@ -397,7 +473,7 @@ static void work_item(const Work *w, int64_t item, Element *dy, Element *x)
             pack_dy(dy + (g - u.group) * w->dy_size, w, &u, first, images, out);
             pack_x(x + (g - u.group) * w->x_size, w, &u, first, images, in);
         }
-        add_unit(w, sums, &u, out, in, dy, x);
+        add_unit(w, sums, i > begin, &u, out, in, dy, x);
     }
     _tile_release();
 }
