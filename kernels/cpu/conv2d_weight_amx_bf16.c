@@ -267,7 +267,8 @@ typedef struct Block {
     int64_t dy_step, x_step; // from a pixel to the next
 } Block;
 
-// Pixels first..end-1 of a row: those that need no look at the border.
+// Pixels first..end-1 of a row: those that need no look at the border. A store of a tile takes 250 ns
+// more if the vector units had nothing to do for the last 0.7 us: `awake` keeps them busy.
 INLINE void inner_pixels(const Block *b, const Element *dy, const Element *x, const bool two,
                          const int columns)
 {
@@ -275,8 +276,10 @@ INLINE void inner_pixels(const Block *b, const Element *dy, const Element *x, co
     const Element *const x0 = x + b->column[0].offset, *const x1 = x + b->column[1].offset,
                          *const x2 = x + b->column[2].offset;
     int64_t at = b->first * b->x_step;
+    Vec awake = {0};
 #pragma GCC unroll 1
     for (int j = b->first; j < b->end; j++, a += b->dy_step, at += b->x_step) {
+        __asm__ volatile("vaddps %0, %0, %0" : "+v"(awake));
         _tile_loadd(6, a, 64);
         _tile_loadd(7, x0 + at, 64);
         _tile_dpbf16ps(0, 6, 7);
