@@ -155,11 +155,17 @@ INLINE void transpose_eight(Element *to, const Element *x, const Images *images)
 }
 
 // One pixel of dy as (channels,IMAGES), and zeros up to whole tiles.
-static void transpose_pixel(Element *tiles, const Element *dy, const Images *images, Slice s)
+static void transpose_pixel(Element *tiles, const Element *dy, const Images *images, int64_t ahead,
+                            Slice s)
 {
     const int all = s.tiles * TILE;
     int c = 0;
-    for (; c + 8 <= s.channels; c += 8) transpose_eight(tiles + c * IMAGES, dy + c, images);
+    for (; c + 8 <= s.channels; c += 8) {
+        if (ahead)
+            for (int i = 0; i < 8; i++)
+                __builtin_prefetch(dy + c / 32 * 32 + ahead + images->offset[c % 32 + i]);
+        transpose_eight(tiles + c * IMAGES, dy + c, images);
+    }
     for (; c < s.channels; c++)
         for (int i = 0; i < IMAGES; i++)
             tiles[c * IMAGES + i] = i < images->count ? dy[c + images->offset[i]] : 0;
@@ -168,7 +174,7 @@ static void transpose_pixel(Element *tiles, const Element *dy, const Images *ima
 
 // The four pixels of a window, of a pooled one.
 static void unpool_pixel(Element *tiles, int64_t row_size, const Element *dy, const uint8_t *argmax,
-                         const Images *images, Slice s)
+                         const Images *images, int64_t ahead, Slice s)
 {
     enum { CHANNELS = OUT_TILES * TILE, SIZE = CHANNELS * IMAGES };
     Element __attribute__((aligned(64))) values[SIZE], wide[SIZE], places[SIZE];
@@ -176,8 +182,8 @@ static void unpool_pixel(Element *tiles, int64_t row_size, const Element *dy, co
     const Images rows = get_images(CHANNELS, images->count);
     for (int i = 0; i < images->count; i++)
         for (int c = 0; c < s.channels; c++) wide[i * CHANNELS + c] = argmax[images->offset[i] + c];
-    transpose_pixel(values, dy, images, s);
-    transpose_pixel(places, wide, &rows, s);
+    transpose_pixel(values, dy, images, ahead, s);
+    transpose_pixel(places, wide, &rows, 0, s);
     for (int place = 0; place < 4; place++) {
         Element *const to = tiles + place / 2 * row_size + place % 2 * n;
         for (int i = 0; i < n; i++) to[i] = places[i] == place ? values[i] : 0;
@@ -197,18 +203,22 @@ static void pack_dy(Element *tiles, const Work *w, const Unit *u, int64_t first,
                                  ((i >> w->pool) * width + (j >> w->pool)) * w->d.cout + s.first;
             Element *const to = tiles + (i - u->first) * row_size + j * size;
             if (w->pool)
-                unpool_pixel(to, row_size, w->dy + from, w->argmax + from, &images, s);
+                unpool_pixel(to, row_size, w->dy + from, w->argmax + from, &images, w->d.cout, s);
             else
-                transpose_pixel(to, w->dy + from, &images, s);
+                transpose_pixel(to, w->dy + from, &images, w->d.cout, s);
         }
     }
 }
 
 // Rows of the tiles of one pixel: two images in pairs.
 INLINE void pair_pixel(Element *tiles, const Element *x, const Element *y, __mmask16 second,
-                       Slice s)
+                       int64_t ahead, Slice s)
 {
     for (int c = 0; c < s.channels; c += TILE, tiles += TILE_ELEMENTS) {
+        if (c % 32 == 0) {
+            __builtin_prefetch(x + c + ahead);
+            __builtin_prefetch(y + c + ahead);
+        }
         const int left = s.channels - c;
         const __mmask16 mask = (__mmask16)(left < TILE ? (1u << left) - 1 : 0xffff);
         const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x + c)),
@@ -229,7 +239,7 @@ static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, 
             const Element *const from = x + i * image_size + p * w->d.cin;
             const bool odd = i + 1 < images;
             if (i < images)
-                pair_pixel(to, from, from + odd * image_size, odd ? 0xffff : 0, s);
+                pair_pixel(to, from, from + odd * image_size, odd ? 0xffff : 0, w->d.cin, s);
             else
                 for (int t = 0; t < s.tiles; t++)
                     memset(to + t * TILE_ELEMENTS, 0, 2 * TILE * sizeof *to);
@@ -481,24 +491,23 @@ static void work_item(const Work *w, int64_t item, Element *dy, Element *x)
     _tile_release();
 }
 
-// dw (cout,kernel,kernel,cin), one channel and row of the kernel, from the parts' sums.
-static void store_row(float *dw, const Work *w, int channel, int r, bool add)
+// dw (cout,kernel,kernel,cin), the part of a tile of cout, one of cin and a row of the kernel.
+static void store_tiles(float *dw, const Work *w, int out, int in, int r, bool add)
 {
-    const int kernel = w->d.kernel, tile = channel / TILE;
-    const int64_t slices = w->out_slices * w->in_slices;
-    float *const to = dw + ((int64_t)channel * kernel + r) * kernel * w->d.cin;
-    for (int i = 0; i < w->d.cin; i += TILE) {
-        const int64_t item = tile / w->out_tiles * w->in_slices + i / TILE / w->in_tiles;
-        const float *const from = w->sums + item * w->size + channel % TILE * TILE +
-                                  ((r * w->out_tiles + tile % w->out_tiles) * w->columns +
-                                   (int64_t)(i / TILE % w->in_tiles) * kernel) *
-                                      TILE_SUMS;
-        for (int t = 0; t < kernel; t++) {
-            float *const at = to + (int64_t)t * w->d.cin + i;
-            const int count = w->d.cin - i;
+    const int kernel = w->d.kernel, rows = min_int(TILE, w->d.cout - out * TILE),
+              count = w->d.cin - in * TILE;
+    const int64_t next_part = w->out_slices * w->in_slices * w->size,
+                  item = out / w->out_tiles * w->in_slices + in / w->in_tiles,
+                  row = r * w->out_tiles + out % w->out_tiles;
+    const float *from =
+        w->sums + item * w->size + (row * w->columns + in % w->in_tiles * kernel) * TILE_SUMS;
+    for (int t = 0; t < kernel; t++, from += TILE_SUMS) {
+        for (int i = 0; i < rows; i++) {
+            float *const at =
+                dw + (((int64_t)(out * TILE + i) * kernel + r) * kernel + t) * w->d.cin + in * TILE;
             Vec sum = add ? vec_load_up_to(at, count) : (Vec){0};
             for (int64_t part = 0; part < w->parts; part++)
-                sum += vec_load(from + part * slices * w->size + t * TILE_SUMS);
+                sum += vec_load(from + part * next_part + i * TILE);
             vec_store_up_to(at, sum, count);
         }
     }
@@ -555,7 +564,8 @@ bool conv_backward_weight_amx(float *dw, const Element *dy, const uint8_t *argma
               .oh = conv_out(d.h, d.kernel, d.stride, d.pad) >> pool << pool,
               .ow = conv_out(d.w, d.kernel, d.stride, d.pad) >> pool << pool};
     if (!applies(d) || w.oh == 0 || w.ow == 0 || !plan_work(&w)) return false;
-    const int64_t items = w.parts * w.out_slices * w.in_slices,
+    const int64_t out = div_up(d.cout, TILE), in = div_up(d.cin, TILE),
+                  items = w.parts * w.out_slices * w.in_slices,
                   dy_size = carved_elements(w.at_most * w.dy_size),
                   own = dy_size + carved_elements(w.at_most * w.x_size);
     float *scratch =
@@ -570,8 +580,9 @@ bool conv_backward_weight_amx(float *dw, const Element *dy, const uint8_t *argma
         for (int64_t i = 0; i < items; i++)
             work_item(&w, i, (Element *)mine, (Element *)(mine + dy_size));
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < (int64_t)d.cout * d.kernel; i++)
-            store_row(dw, &w, (int)(i / d.kernel), (int)(i % d.kernel), mode == ADD);
+        for (int64_t i = 0; i < out * in * d.kernel; i++)
+            store_tiles(dw, &w, (int)(i / in / d.kernel), (int)(i / d.kernel % in),
+                        (int)(i % d.kernel), mode == ADD);
     }
     return true;
 }
