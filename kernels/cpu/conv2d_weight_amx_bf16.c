@@ -40,7 +40,7 @@ enum {
     COLUMNS = 3,            // tiles of x in a block
     OUT_TILES = 8,          // of an item's cout, at most
     ITEM_SUMS = 160 * 1024, // floats
-    UNIT_TILES = 800,       // of dy and x
+    ITEM_TILES = 1400,      // kilobytes of sums, and a unit of dy and x
     ITEMS = 16              // to share out, as far as the batch goes
 };
 
@@ -529,14 +529,15 @@ static bool plan_work(Work *w)
     w->columns = (int64_t)w->in_tiles * d.kernel;
     w->size = (int64_t)w->out_tiles * w->in_tiles * tap_sums;
 
-    const int64_t dy_row = (int64_t)w->ow * w->out_tiles, x_row = (int64_t)d.w * w->in_tiles,
-                  rows = (UNIT_TILES - (d.kernel - d.stride) * x_row) / (dy_row + d.stride * x_row);
+    const int64_t tiles = ITEM_TILES - w->size / TILE_SUMS, dy_row = (int64_t)w->ow * w->out_tiles,
+                  x_row = (int64_t)d.w * w->in_tiles,
+                  rows = (tiles - (d.kernel - d.stride) * x_row) / (dy_row + d.stride * x_row);
     if (rows < 1 + w->pool) return false;
     w->groups = div_up(d.n, IMAGES);
     w->strips = (int)div_up(w->oh, rows >> w->pool << w->pool);
     w->rows = (int)div_up(w->oh >> w->pool, w->strips) << w->pool;
     w->at_most = 1;
-    if (w->strips == 1) w->at_most = max_int(1, UNIT_TILES / (int)(w->oh * dy_row + d.h * x_row));
+    if (w->strips == 1) w->at_most = max_int(1, (int)tiles / (int)(w->oh * dy_row + d.h * x_row));
     w->sets = div_up(w->groups, w->at_most);
     w->at_most = div_up(w->groups, w->sets);
     const int64_t slices = (int64_t)w->out_slices * w->in_slices;
