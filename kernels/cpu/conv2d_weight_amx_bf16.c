@@ -54,7 +54,7 @@ typedef struct Work {
     int64_t groups, at_most; // of images: in all, and in a unit
     int64_t sets, parts;     // of groups, of units
     int64_t columns, size;   // tiles of sums in a row of them, floats in an item's
-    int64_t dy_size, x_size; // elements
+    int64_t dy_size, x_size; // elements of a tile of channels for a group of images
     float *sums;             // (parts,out slices,in slices) of (kernel,cout/16,cin/16,kernel) tiles
 } Work;
 
@@ -154,67 +154,75 @@ INLINE void transpose_eight(Element *to, const Element *x, const Images *images)
         _mm512_store_si512(to + i * IMAGES, _mm512_maskz_mov_epi16(present, u[i]));
 }
 
-// One pixel of dy as (channels,IMAGES), and zeros up to whole tiles.
-static void transpose_pixel(Element *tiles, const Element *dy, const Images *images, int64_t ahead,
-                            Slice s)
+// One pixel of dy as (cout/16,16,IMAGES), `plane` elements from a tile to the next, and zeros up to
+// whole tiles. Fetches what lies `ahead`.
+static void transpose_pixel(Element *tiles, int64_t plane, const Element *dy, const Images *images,
+                            int64_t ahead, Slice s)
 {
-    const int all = s.tiles * TILE;
-    int c = 0;
-    for (; c + 8 <= s.channels; c += 8) {
-        if (ahead)
-            for (int i = 0; i < 8; i++)
-                __builtin_prefetch(dy + c / 32 * 32 + ahead + images->offset[c % 32 + i]);
-        transpose_eight(tiles + c * IMAGES, dy + c, images);
+    for (int c = 0; c < s.tiles * TILE; c += 8) {
+        Element *const to = tiles + c / TILE * plane + c % TILE * IMAGES;
+        for (int i = 0; i < 8; i++)
+            __builtin_prefetch(dy + c / 32 * 32 + ahead + images->offset[c % 32 + i]);
+        if (c + 8 <= s.channels) {
+            transpose_eight(to, dy + c, images);
+        } else {
+            memset(to, 0, 8 * IMAGES * sizeof *to);
+            for (int j = c; j < s.channels; j++)
+                for (int i = 0; i < images->count; i++)
+                    to[(j - c) * IMAGES + i] = dy[j + images->offset[i]];
+        }
     }
-    for (; c < s.channels; c++)
-        for (int i = 0; i < IMAGES; i++)
-            tiles[c * IMAGES + i] = i < images->count ? dy[c + images->offset[i]] : 0;
-    memset(tiles + c * IMAGES, 0, (size_t)((all - c) * IMAGES) * sizeof *tiles);
 }
 
 // The four pixels of a window, of a pooled one.
-static void unpool_pixel(Element *tiles, int64_t row_size, const Element *dy, const uint8_t *argmax,
-                         const Images *images, int64_t ahead, Slice s)
+static void unpool_pixel(Element *tiles, int64_t plane, int64_t row_size, const Element *dy,
+                         const uint8_t *argmax, const Images *images, int64_t ahead, Slice s)
 {
     enum { CHANNELS = OUT_TILES * TILE, SIZE = CHANNELS * IMAGES };
     Element __attribute__((aligned(64))) values[SIZE], wide[SIZE], places[SIZE];
-    const int n = s.tiles * TILE_ELEMENTS;
     const Images rows = get_images(CHANNELS, images->count);
-    for (int i = 0; i < images->count; i++)
+    for (int i = 0; i < images->count; i++) {
+        __builtin_prefetch(argmax + images->offset[i] + ahead);
         for (int c = 0; c < s.channels; c++) wide[i * CHANNELS + c] = argmax[images->offset[i] + c];
-    transpose_pixel(values, dy, images, ahead, s);
-    transpose_pixel(places, wide, &rows, 0, s);
-    for (int place = 0; place < 4; place++) {
-        Element *const to = tiles + place / 2 * row_size + place % 2 * n;
-        for (int i = 0; i < n; i++) to[i] = places[i] == place ? values[i] : 0;
+    }
+    transpose_pixel(values, TILE_ELEMENTS, dy, images, ahead, s);
+    transpose_pixel(places, TILE_ELEMENTS, wide, &rows, 0, s);
+    for (int t = 0; t < s.tiles; t++) {
+        const Element *const v = values + t * TILE_ELEMENTS, *const p = places + t * TILE_ELEMENTS;
+        for (int place = 0; place < 4; place++) {
+            Element *const to =
+                tiles + t * plane + place / 2 * row_size + place % 2 * TILE_ELEMENTS;
+            for (int i = 0; i < TILE_ELEMENTS; i++) to[i] = p[i] == place ? v[i] : 0;
+        }
     }
 }
 
 static void pack_dy(Element *tiles, const Work *w, const Unit *u, int64_t first, int count, Slice s)
 {
-    const int64_t width =
-                      w->pool ? conv_out(w->d.w, w->d.kernel, w->d.stride, w->d.pad) / 2 : w->ow,
-                  height = w->oh >> w->pool, image_size = width * height * w->d.cout,
-                  size = (int64_t)s.tiles * TILE_ELEMENTS, row_size = w->ow * size;
+    const int64_t width = conv_out(w->d.w, w->d.kernel, w->d.stride, w->d.pad) >> w->pool,
+                  height = conv_out(w->d.h, w->d.kernel, w->d.stride, w->d.pad) >> w->pool,
+                  image_size = width * height * w->d.cout, row_size = w->ow * TILE_ELEMENTS,
+                  plane = w->at_most * w->dy_size;
     const Images images = get_images(image_size, count);
     for (int i = u->first; i < u->end; i += 1 + w->pool) {
         for (int j = 0; j < w->ow; j += 1 + w->pool) {
             const int64_t from = first * image_size +
                                  ((i >> w->pool) * width + (j >> w->pool)) * w->d.cout + s.first;
-            Element *const to = tiles + (i - u->first) * row_size + j * size;
+            Element *const to = tiles + (i - u->first) * row_size + j * TILE_ELEMENTS;
             if (w->pool)
-                unpool_pixel(to, row_size, w->dy + from, w->argmax + from, &images, w->d.cout, s);
+                unpool_pixel(to, plane, row_size, w->dy + from, w->argmax + from, &images,
+                             w->d.cout, s);
             else
-                transpose_pixel(to, w->dy + from, &images, w->d.cout, s);
+                transpose_pixel(to, plane, w->dy + from, &images, w->d.cout, s);
         }
     }
 }
 
 // Rows of the tiles of one pixel: two images in pairs.
-INLINE void pair_pixel(Element *tiles, const Element *x, const Element *y, __mmask16 second,
-                       int64_t ahead, Slice s)
+INLINE void pair_pixel(Element *tiles, int64_t plane, const Element *x, const Element *y,
+                       __mmask16 second, int64_t ahead, Slice s)
 {
-    for (int c = 0; c < s.channels; c += TILE, tiles += TILE_ELEMENTS) {
+    for (int c = 0; c < s.channels; c += TILE, tiles += plane) {
         if (c % 32 == 0) {
             __builtin_prefetch(x + c + ahead);
             __builtin_prefetch(y + c + ahead);
@@ -230,19 +238,19 @@ INLINE void pair_pixel(Element *tiles, const Element *x, const Element *y, __mma
 static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, int images, Slice s)
 {
     const int64_t image_size = (int64_t)w->d.h * w->d.w * w->d.cin,
-                  pixels = (int64_t)(u->x_end - u->x_first) * w->d.w;
+                  pixels = (int64_t)(u->x_end - u->x_first) * w->d.w,
+                  plane = w->at_most * w->x_size;
     const Element *const x =
         w->x + first * image_size + (int64_t)u->x_first * w->d.w * w->d.cin + s.first;
     for (int64_t p = 0; p < pixels; p++) {
         for (int i = 0; i < IMAGES; i += 2) {
-            Element *const to = tiles + p * s.tiles * TILE_ELEMENTS + i * TILE;
+            Element *const to = tiles + p * TILE_ELEMENTS + i * TILE;
             const Element *const from = x + i * image_size + p * w->d.cin;
             const bool odd = i + 1 < images;
             if (i < images)
-                pair_pixel(to, from, from + odd * image_size, odd ? 0xffff : 0, w->d.cin, s);
+                pair_pixel(to, plane, from, from + odd * image_size, odd ? 0xffff : 0, w->d.cin, s);
             else
-                for (int t = 0; t < s.tiles; t++)
-                    memset(to + t * TILE_ELEMENTS, 0, 2 * TILE * sizeof *to);
+                for (int t = 0; t < s.tiles; t++) memset(to + t * plane, 0, 2 * TILE * sizeof *to);
         }
     }
 }
@@ -264,53 +272,63 @@ static void configure_tiles(void)
     __asm__ volatile("ldtilecfg %0" : : "m"(config));
 }
 
-// Tiles 0 to 5 hold sums, 6 has one of dy, 7 one of x. A block's columns of tiles of x, and for which
-// pixels of a row, first..end-1, each is inside the map.
+// Tiles 0 to 5 hold sums, 6 has one of dy, 7 one of x. One of three columns of a block, and the pixels
+// of a row, first..end-1, for which it is inside the map.
 typedef struct Column {
-    int64_t offset; // in the tiles of x, from pixel j*stride's on
+    int64_t offset; // in the tiles of x, from pixel j * stride
     int first, end;
 } Column;
 
+// Three columns in two rows, which share x or dy.
 typedef struct Block {
     Column column[COLUMNS];
-    int first, end;          // pixels for which all columns are inside
-    int64_t dy_step, x_step; // from a pixel to the next
+    int first, end;    // pixels for which all columns are inside
+    int64_t x_step;    // from a pixel to the next
+    int64_t dy_second; // of dy from the first row's tile to the second row's; 0: the same
+    int64_t x_second;
+    int64_t sums_second;
 } Block;
+
+enum { FIRST = 1, SECOND = 2, BOTH = FIRST | SECOND };
 
 // Pixels first..end-1 of a row: those that need no look at the border. A store of a tile takes 250 ns
 // more if the vector units had nothing to do for the last 0.7 us: `awake` keeps them busy.
-INLINE void inner_pixels(const Block *b, const Element *dy, const Element *x, const bool two,
-                         const int columns)
+INLINE void inner_pixels(const Block *b, const Element *dy, const Element *x, const int rows,
+                         const bool same_dy, const int columns)
 {
-    const Element *a = dy + b->first * b->dy_step;
+    const Element *a = dy + b->first * TILE_ELEMENTS;
+    const int64_t dy_second = b->dy_second, second = same_dy ? b->x_second : 0;
     const Element *const x0 = x + b->column[0].offset, *const x1 = x + b->column[1].offset,
                          *const x2 = x + b->column[2].offset;
     int64_t at = b->first * b->x_step;
     Vec awake = {0};
 #pragma GCC unroll 1
-    for (int j = b->first; j < b->end; j++, a += b->dy_step, at += b->x_step) {
+    for (int j = b->first; j < b->end; j++, a += TILE_ELEMENTS, at += b->x_step) {
         __asm__ volatile("vaddps %0, %0, %0" : "+v"(awake));
         _tile_loadd(6, a, 64);
-        _tile_loadd(7, x0 + at, 64);
-        _tile_dpbf16ps(0, 6, 7);
-        if (columns > 1) {
+        if (rows & FIRST) {
+            _tile_loadd(7, x0 + at, 64);
+            _tile_dpbf16ps(0, 6, 7);
+        }
+        if (rows & FIRST && columns > 1) {
             _tile_loadd(7, x1 + at, 64);
             _tile_dpbf16ps(1, 6, 7);
         }
-        if (columns > 2) {
+        if (rows & FIRST && columns > 2) {
             _tile_loadd(7, x2 + at, 64);
             _tile_dpbf16ps(2, 6, 7);
         }
-        if (!two) continue;
-        _tile_loadd(6, a + TILE_ELEMENTS, 64);
-        if (columns > 2) {
+        if (!(rows & SECOND)) continue;
+        if (!same_dy) _tile_loadd(6, a + dy_second, 64);
+        if (columns > 2) { // the last one is there
+            if (same_dy) _tile_loadd(7, x2 + at + second, 64);
             _tile_dpbf16ps(5, 6, 7);
-            _tile_loadd(7, x1 + at, 64);
         }
         if (columns > 1) {
+            if (same_dy || columns > 2) _tile_loadd(7, x1 + at + second, 64);
             _tile_dpbf16ps(4, 6, 7);
-            _tile_loadd(7, x0 + at, 64);
         }
+        if (same_dy || columns > 1) _tile_loadd(7, x0 + at + second, 64);
         _tile_dpbf16ps(3, 6, 7);
     }
 }
@@ -320,60 +338,89 @@ INLINE bool inside(Column c, int j)
     return j >= c.first && j < c.end;
 }
 
-// The others.
+// Pixels first..end-1: the others.
 INLINE void outer_pixels(const Block *b, const Element *dy, const Element *x, int first, int end,
-                         const bool two, const int columns)
+                         const int rows, const int columns)
 {
     for (int j = first; j < end; j++) {
-        const Element *const at = x + j * b->x_step;
-        for (int h = 0; h < 1 + two; h++) {
-            _tile_loadd(6, dy + j * b->dy_step + h * TILE_ELEMENTS, 64);
-            if (inside(b->column[0], j)) {
+        const Element *const a = dy + j * TILE_ELEMENTS, *const at = x + j * b->x_step;
+        const bool in0 = inside(b->column[0], j), in1 = columns > 1 && inside(b->column[1], j),
+                   in2 = columns > 2 && inside(b->column[2], j);
+        if (rows & FIRST) {
+            _tile_loadd(6, a, 64);
+            if (in0) {
                 _tile_loadd(7, at + b->column[0].offset, 64);
-                if (h == 0)
-                    _tile_dpbf16ps(0, 6, 7);
-                else
-                    _tile_dpbf16ps(3, 6, 7);
+                _tile_dpbf16ps(0, 6, 7);
             }
-            if (columns > 1 && inside(b->column[1], j)) {
+            if (in1) {
                 _tile_loadd(7, at + b->column[1].offset, 64);
-                if (h == 0)
-                    _tile_dpbf16ps(1, 6, 7);
-                else
-                    _tile_dpbf16ps(4, 6, 7);
+                _tile_dpbf16ps(1, 6, 7);
             }
-            if (columns > 2 && inside(b->column[2], j)) {
+            if (in2) {
                 _tile_loadd(7, at + b->column[2].offset, 64);
-                if (h == 0)
-                    _tile_dpbf16ps(2, 6, 7);
-                else
-                    _tile_dpbf16ps(5, 6, 7);
+                _tile_dpbf16ps(2, 6, 7);
+            }
+        }
+        if (rows & SECOND) {
+            _tile_loadd(6, a + b->dy_second, 64);
+            if (in0) {
+                _tile_loadd(7, at + b->column[0].offset + b->x_second, 64);
+                _tile_dpbf16ps(3, 6, 7);
+            }
+            if (in1) {
+                _tile_loadd(7, at + b->column[1].offset + b->x_second, 64);
+                _tile_dpbf16ps(4, 6, 7);
+            }
+            if (in2) {
+                _tile_loadd(7, at + b->column[2].offset + b->x_second, 64);
+                _tile_dpbf16ps(5, 6, 7);
             }
         }
     }
 }
 
-// Where the rows of a unit lie that a row of the kernel meets: `count` in each group of images.
+// The rows of dy and x in a unit that a block meets.
 typedef struct Rows {
-    const Element *dy, *x;
+    const Element *dy;
+    const Element *x;
+    int64_t x_shift;         // elements from there to what dy's row 0 meets with the first row
     int64_t dy_step, x_step; // from a row to the next
     int64_t dy_group, x_group;
     int64_t groups;
-    int count, width;
+    int start[4]; // the second row of the block alone, both, the first alone, and the end
+    int width;
     bool add; // to the sums
 } Rows;
 
-INLINE void block_sums(float *sums, int64_t second, const Rows *rows, const Block *b,
-                       const bool two, const int columns)
+INLINE void add_rows(const Rows *r, const Block *b, int64_t group, int first, int end,
+                     const int rows, const bool same_dy, const int columns)
 {
+    for (int i = first; i < end; i++) {
+        const Element *const dy = r->dy + group * r->dy_group + i * r->dy_step, *const x =
+                                                                                    r->x +
+                                                                                    group *
+                                                                                        r->x_group +
+                                                                                    i * r->x_step +
+                                                                                    r->x_shift;
+        outer_pixels(b, dy, x, 0, b->first, rows, columns);
+        inner_pixels(b, dy, x, rows, same_dy, columns);
+        outer_pixels(b, dy, x, b->end, r->width, rows, columns);
+    }
+}
+
+INLINE void block_sums(float *sums, const Rows *r, const Block *b, const bool same_dy,
+                       const int columns)
+{
+    float *const second = sums + b->sums_second;
+    const bool two = b->sums_second > 0;
     MEMORY_IS_READ;
-    if (rows->add) {
+    if (r->add) {
         _tile_loadd(0, sums, 64);
         if (columns > 1) _tile_loadd(1, sums + TILE_SUMS, 64);
         if (columns > 2) _tile_loadd(2, sums + 2 * TILE_SUMS, 64);
-        if (two) _tile_loadd(3, sums + second, 64);
-        if (two && columns > 1) _tile_loadd(4, sums + second + TILE_SUMS, 64);
-        if (two && columns > 2) _tile_loadd(5, sums + second + 2 * TILE_SUMS, 64);
+        if (two && columns > 2) _tile_loadd(5, second + 2 * TILE_SUMS, 64);
+        if (two && columns > 1) _tile_loadd(4, second + TILE_SUMS, 64);
+        if (two) _tile_loadd(3, second, 64);
     } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -382,50 +429,44 @@ INLINE void block_sums(float *sums, int64_t second, const Rows *rows, const Bloc
         _tile_zero(4);
         _tile_zero(5);
     }
-    for (int64_t g = 0; g < rows->groups; g++) {
-        const Element *dy = rows->dy + g * rows->dy_group, *x = rows->x + g * rows->x_group;
-        for (int i = 0; i < rows->count; i++, dy += rows->dy_step, x += rows->x_step) {
-            outer_pixels(b, dy, x, 0, b->first, two, columns);
-            inner_pixels(b, dy, x, two, columns);
-            outer_pixels(b, dy, x, b->end, rows->width, two, columns);
-        }
+    for (int64_t g = 0; g < r->groups; g++) {
+        if (same_dy) add_rows(r, b, g, r->start[0], r->start[1], SECOND, same_dy, columns);
+        add_rows(r, b, g, r->start[1], r->start[2], BOTH, same_dy, columns);
+        add_rows(r, b, g, r->start[2], r->start[3], FIRST, same_dy, columns);
     }
     _tile_stored(0, sums, 64);
     if (columns > 1) _tile_stored(1, sums + TILE_SUMS, 64);
     if (columns > 2) _tile_stored(2, sums + 2 * TILE_SUMS, 64);
-    if (two) _tile_stored(3, sums + second, 64);
-    if (two && columns > 1) _tile_stored(4, sums + second + TILE_SUMS, 64);
-    if (two && columns > 2) _tile_stored(5, sums + second + 2 * TILE_SUMS, 64);
+    if (two && columns > 2) _tile_stored(5, second + 2 * TILE_SUMS, 64);
+    if (two && columns > 1) _tile_stored(4, second + TILE_SUMS, 64);
+    if (two) _tile_stored(3, second, 64);
 }
 
-static void add_block(float *sums, int64_t second, const Rows *rows, const Block *b, bool two,
-                      int columns)
+static void add_block(float *sums, const Rows *r, const Block *b, bool same_dy, int columns)
 {
-    if (two && columns == 3)
-        block_sums(sums, second, rows, b, true, 3);
-    else if (two && columns == 2)
-        block_sums(sums, second, rows, b, true, 2);
-    else if (two)
-        block_sums(sums, second, rows, b, true, 1);
+    if (same_dy && columns == 3)
+        block_sums(sums, r, b, true, 3);
+    else if (same_dy && columns == 2)
+        block_sums(sums, r, b, true, 2);
+    else if (same_dy)
+        block_sums(sums, r, b, true, 1);
     else if (columns == 3)
-        block_sums(sums, second, rows, b, false, 3);
+        block_sums(sums, r, b, false, 3);
     else if (columns == 2)
-        block_sums(sums, second, rows, b, false, 2);
+        block_sums(sums, r, b, false, 2);
     else
-        block_sums(sums, second, rows, b, false, 1);
+        block_sums(sums, r, b, false, 1);
 }
 
 // Columns first..first+count-1 of (cin/16,kernel).
-static Block new_block(const Work *w, Slice out, Slice in, int first, int count)
+static Block new_block(const Work *w, int first, int count)
 {
     const int stride = w->d.stride;
-    const int64_t pixel = (int64_t)in.tiles * TILE_ELEMENTS;
-    Block b = {
-        .end = w->ow, .dy_step = (int64_t)out.tiles * TILE_ELEMENTS, .x_step = stride * pixel};
+    Block b = {.end = w->ow, .x_step = stride * TILE_ELEMENTS};
     for (int i = 0; i < count; i++) {
         const int tap = (first + i) % w->d.kernel - w->d.pad, tile = (first + i) / w->d.kernel;
         Column *const c = &b.column[i];
-        c->offset = tap * pixel + tile * TILE_ELEMENTS;
+        c->offset = tap * TILE_ELEMENTS + tile * w->at_most * w->x_size;
         c->first = tap < 0 ? (int)div_up(-tap, stride) : 0;
         c->end = tap < w->d.w ? min_int(w->ow, (int)div_up(w->d.w - tap, stride)) : 0;
         b.first = max_int(b.first, c->first);
@@ -436,35 +477,64 @@ static Block new_block(const Work *w, Slice out, Slice in, int first, int count)
     return b;
 }
 
+// Rows first..end-1 of dy, of all, for which row r of the kernel is inside the map.
+typedef struct Range {
+    int first, end;
+} Range;
+
+static Range rows_inside(const Work *w, const Unit *u, int r)
+{
+    const int shift = r - w->d.pad, stride = w->d.stride,
+              first = max_int(u->first, shift < 0 ? (int)div_up(-shift, stride) : 0),
+              end = min_int(u->end, shift < w->d.h ? (int)div_up(w->d.h - shift, stride) : 0);
+    return (Range){first - u->first, max_int(first, end) - u->first};
+}
+
+// The sums of rows r and r + 1 of the kernel, or of row r alone, to which two tiles of cout are added
+// at once.
+static void add_kernel_rows(const Work *w, float *sums, Rows rows, const Unit *u, int r, bool pair,
+                            Slice out, Slice in, const Element *dy)
+{
+    const int columns = in.tiles * w->d.kernel;
+    const Range first = rows_inside(w, u, r), second = rows_inside(w, u, r + pair);
+    rows.x_shift =
+        (u->first * w->d.stride + r - w->d.pad - u->x_first) * (int64_t)w->d.w * TILE_ELEMENTS;
+    for (int c = 0; c < columns; c += COLUMNS) {
+        const int count = min_int(COLUMNS, columns - c);
+        Block b = new_block(w, c, count);
+        for (int t = 0; t < out.tiles; t += 2 - pair) {
+            const bool two = pair || t + 1 < out.tiles;
+            rows.dy = dy + t * w->at_most * w->dy_size;
+            if (pair) {
+                b.x_second = (int64_t)w->d.w * TILE_ELEMENTS;
+                b.sums_second = w->out_tiles * w->columns * TILE_SUMS;
+            } else {
+                b.dy_second = two ? w->at_most * w->dy_size : 0;
+                b.sums_second = two ? w->columns * TILE_SUMS : 0;
+            }
+            rows.start[0] = second.first;
+            rows.start[1] = pair ? min_int(first.first, second.end) : first.first;
+            rows.start[2] = two ? max_int(rows.start[1], second.end) : first.first;
+            rows.start[3] = first.end;
+            add_block(sums + ((r * w->out_tiles + t) * w->columns + c) * TILE_SUMS, &rows, &b, pair,
+                      count);
+        }
+    }
+}
+
 static void add_unit(const Work *w, float *sums, bool add, const Unit *u, Slice out, Slice in,
                      const Element *dy, const Element *x)
 {
-    const int64_t dy_row = (int64_t)w->ow * out.tiles * TILE_ELEMENTS,
-                  x_row = (int64_t)w->d.w * in.tiles * TILE_ELEMENTS;
-    const int columns = in.tiles * w->d.kernel, stride = w->d.stride;
-    for (int r = 0; r < w->d.kernel; r++) {
-        const int shift = r - w->d.pad, // row of x: i * stride + shift
-            first = max_int(u->first, shift < 0 ? (int)div_up(-shift, stride) : 0),
-                  end = min_int(u->end, shift < w->d.h ? (int)div_up(w->d.h - shift, stride) : 0);
-        Rows rows = {.x = x + (first * stride + shift - u->x_first) * x_row,
-                     .dy_step = dy_row,
-                     .x_step = stride * x_row,
-                     .dy_group = w->dy_size,
-                     .x_group = w->x_size,
-                     .groups = u->group_end - u->group,
-                     .count = end - first,
-                     .width = w->ow,
-                     .add = add};
-        for (int c = 0; c < columns; c += COLUMNS) {
-            const int count = min_int(COLUMNS, columns - c);
-            const Block b = new_block(w, out, in, c, count);
-            for (int t = 0; t < out.tiles; t += 2) {
-                rows.dy = dy + (first - u->first) * dy_row + t * TILE_ELEMENTS;
-                add_block(sums + ((r * w->out_tiles + t) * w->columns + c) * TILE_SUMS,
-                          w->columns * TILE_SUMS, &rows, &b, t + 1 < out.tiles, count);
-            }
-        }
-    }
+    const Rows rows = {.x = x,
+                       .dy_step = w->ow * TILE_ELEMENTS,
+                       .x_step = w->d.stride * w->d.w * TILE_ELEMENTS,
+                       .dy_group = w->dy_size,
+                       .x_group = w->x_size,
+                       .groups = u->group_end - u->group,
+                       .width = w->ow,
+                       .add = add};
+    for (int r = 0; r < w->d.kernel; r += 2)
+        add_kernel_rows(w, sums, rows, u, r, r + 1 < w->d.kernel, out, in, dy);
 }
 
 // ---- items -------------------------------------------------------------------------------------
@@ -542,8 +612,8 @@ static bool plan_work(Work *w)
     w->at_most = div_up(w->groups, w->sets);
     const int64_t slices = (int64_t)w->out_slices * w->in_slices;
     w->parts = conv_parts(ITEMS, w->sets * w->strips, slices, slices * w->size);
-    w->dy_size = w->rows * dy_row * TILE_ELEMENTS;
-    w->x_size = ((int64_t)(w->rows - 1) * d.stride + d.kernel) * x_row * TILE_ELEMENTS;
+    w->dy_size = (int64_t)w->rows * w->ow * TILE_ELEMENTS;
+    w->x_size = ((int64_t)(w->rows - 1) * d.stride + d.kernel) * d.w * TILE_ELEMENTS;
     return true;
 }
 
@@ -567,8 +637,8 @@ bool conv_backward_weight_amx(float *dw, const Element *dy, const uint8_t *argma
     if (!applies(d) || w.oh == 0 || w.ow == 0 || !plan_work(&w)) return false;
     const int64_t out = div_up(d.cout, TILE), in = div_up(d.cin, TILE),
                   items = w.parts * w.out_slices * w.in_slices,
-                  dy_size = carved_elements(w.at_most * w.dy_size),
-                  own = dy_size + carved_elements(w.at_most * w.x_size);
+                  dy_size = carved_elements(w.out_tiles * w.at_most * w.dy_size),
+                  own = dy_size + carved_elements(w.in_tiles * w.at_most * w.x_size);
     float *scratch =
         cpu_scratch((size_t)(carved(items * w.size) + cpu_threads * own) * sizeof(float));
     if (!scratch) return true;
