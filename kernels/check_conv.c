@@ -193,6 +193,12 @@ static const ConvDims convs[] = {
     {40, 5, 6, 32, 64, 1, 1, 0},
     {9, 20, 21, 24, 40, 3, 1, 1},
     {8, 7, 5, 64, 24, 3, 1, 2},
+    // Enough images for the weight gradient through the CPU's matrix unit.
+    {70, 3, 3, 40, 24, 5, 1, 2},
+    {13, 9, 11, 24, 40, 2, 2, 0},
+    {12, 10, 70, 16, 17, 3, 1, 1},
+    {16, 2, 2, 264, 136, 3, 1, 1},
+    {34, 5, 4, 20, 9, 4, 1, 2},
 };
 
 static int64_t outputs(ConvDims d)

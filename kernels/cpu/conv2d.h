@@ -93,6 +93,10 @@ void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, c
                         ConvDims d);
 void conv_backward_weight(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
                           GradMode mode, ConvDims d); // conv2d_weight_f32.c, _bf16.c
+// conv2d_weight_amx_bf16.c: the same through the matrix unit. False: not for this shape or this
+// processor.
+bool conv_backward_weight_amx(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
+                              GradMode mode, ConvDims d);
 // conv2d_pool_grey_f32.c: fp32 with pooling where x has one channel, forward and the weight
 // gradient. False: not for this shape or this processor.
 bool conv_pool_forward_grey(const ConvOutput *o, const float *x, const float *w, ConvDims d);

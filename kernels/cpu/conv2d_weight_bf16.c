@@ -6,12 +6,12 @@
 //   Then the sum for one row of the kernel is one product (gemm_pairs):
 //     dw[:, row] (cout,kernel*cin) = dy (cout,places) times x from place row*width on
 //   The places between a row's last window and the next row's first are multiplied as zeros: width
-//   against ow, 17 for 15 pixels. On narrow maps that is too many: there the windows are copied, a
-//   pair of pixels in a row, and one product gives all of dw (cout,kernel*kernel*cin).
+//   against ow, 17 for 15 pixels.
 //
 //   A work item is a slice of x's channels and a part of the batch, whose units it goes through in
 //   order; its sums stay in the L2 cache. The items follow from the
 //   shape, so that the sums do not depend on the number of threads.
+// conv2d_weight_amx_bf16.c takes its place wherever it can.
 // Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of the bf16 products.
 #include "kernels/cpu/conv2d.h"
 
@@ -20,7 +20,6 @@
 
 enum {
     UNIT_PIXELS = 416,
-    NARROW = 12,              // pixels of a row
     ITEM_FLOATS = 160 * 1024, // of an item's sums
     ITEMS = 16                // to share out, as far as the batch goes
 };
@@ -30,13 +29,11 @@ typedef struct Work {
     ConvUnits units;
     ConvDims d;
     int64_t slice, slices; // channels of x in an item, and how many of them
-    bool windows;          // are copied
     int64_t ldc, size;     // a row of sums, and all of an item
     int64_t kernel_row;    // from the sums of a row of the kernel to the next
     int64_t parts;         // of the units
     int64_t places;        // of a unit at most, a multiple of GEMM_STEP
-    const int32_t *offset; // of the windows, if they are copied
-    float *sums;           // (parts,slices) of (kernel,cout,ldc), or with windows (cout,ldc)
+    float *sums;           // (parts,slices) of (kernel,cout,ldc)
 } Work;
 
 typedef struct Buffers {
@@ -60,31 +57,10 @@ static void make_pairs(Element *pairs, const Work *work, const Element *padded, 
     memset(pairs + 2 * places * channels, 0, (size_t)(2 * behind * channels) * sizeof *pairs);
 }
 
-// The slice's channels of a unit's windows, two pixels in a row: (pixels/2,kernel^2*channels,2).
-static void make_window_pairs(Element *pairs, const Work *work, const Element *padded, int pixels,
-                              int64_t channel, int64_t channels)
-{
-    const int kernel = work->d.kernel, taps = kernel * kernel;
-    const int64_t cin = work->d.cin, size = 2 * taps * channels;
-    for (int p = 0; p < pixels; p += 2, pairs += size) {
-        const Element *const x = padded + work->offset[p] + channel,
-                             *const y =
-                                 p + 1 < pixels ? padded + work->offset[p + 1] + channel : NULL;
-        for (int t = 0; t < taps; t++) {
-            const int64_t at = (t / kernel * work->x.width + t % kernel) * cin;
-            gemm_pair_rows(pairs + 2 * t * channels, x + at, y ? y + at : NULL, channels);
-        }
-    }
-    memset(pairs, 0, (size_t)((gemm_padded(pixels) - pixels) / 2 * size) * sizeof *pairs);
-}
-
 static int64_t pairs_size(const Work *work)
 {
-    const int64_t places =
-        work->windows
-            ? work->places * work->d.kernel * work->d.kernel
-            : 2 * (conv_padded_size(&work->units, &work->x) / work->d.cin + GEMM_STEP + 8);
-    return places * work->slice + 4 * VEC;
+    const int64_t places = conv_padded_size(&work->units, &work->x) / work->d.cin + GEMM_STEP + 8;
+    return 2 * places * work->slice + 4 * VEC;
 }
 
 static void add_unit(const Work *work, float *sums, bool add, const ConvUnit *unit, int64_t channel,
@@ -103,25 +79,6 @@ static void add_unit(const Work *work, float *sums, bool add, const ConvUnit *un
                    work->places, gemm_padded(k), b.pairs + r * width * 2 * channels, 4 * channels);
 }
 
-static void add_windows(const Work *work, float *sums, bool add, const ConvUnit *unit,
-                        int64_t channel, int64_t channels, Buffers b)
-{
-    const int64_t cout = work->d.cout, n = (int64_t)work->d.kernel * work->d.kernel * channels;
-    const Element *dy = work->dy.x + unit->pixel * cout;
-    conv_pad(b.padded, &work->units, unit, &work->x);
-    make_window_pairs(b.pairs, work, b.padded, unit->pixels, channel, channels);
-    if (work->dy.argmax) {
-        ConvUnits maxima = work->units;
-        maxima.kernel = maxima.stride = 1;
-        maxima.padded_rows = maxima.unit_rows;
-        conv_pad(b.padded, &maxima, unit, &work->dy);
-        dy = b.padded;
-    }
-    gemm_transpose(b.dy, work->places, dy, cout, unit->pixels, cout);
-    gemm_pairs(sums, work->ldc, add, cout, n, b.dy, work->places, gemm_padded(unit->pixels),
-               b.pairs, 2 * n);
-}
-
 static void work_item(const Work *work, int64_t item, Buffers buffers)
 {
     const int64_t s = item % work->slices, part = item / work->slices, channel = s * work->slice,
@@ -130,9 +87,8 @@ static void work_item(const Work *work, int64_t item, Buffers buffers)
                   end = part_start(work->units.count, part + 1, work->parts);
     for (int64_t u = first; u < end; u++) {
         const ConvUnit unit = conv_unit(&work->units, u);
-        (work->windows ? add_windows : add_unit)(work, work->sums + item * work->size, u > first,
-                                                 &unit, channel,
-                                                 left < work->slice ? left : work->slice, buffers);
+        add_unit(work, work->sums + item * work->size, u > first, &unit, channel,
+                 left < work->slice ? left : work->slice, buffers);
     }
 }
 
@@ -143,18 +99,17 @@ static void store_row(float *dw, const Work *work, int64_t channel, int64_t r, b
     float *const to = dw + (channel * kernel + r) * kernel * cin;
     for (int64_t s = 0; s < work->slices; s++) {
         const int64_t left = cin - s * work->slice,
-                      channels = left < work->slice ? left : work->slice,
-                      kernel_row = work->windows ? kernel * channels : work->kernel_row;
+                      channels = left < work->slice ? left : work->slice;
         for (int64_t t = 0; t < kernel; t++) {
             for (int64_t i = 0; i < channels; i += VEC) {
                 float *const at = to + t * cin + s * work->slice + i;
                 const int64_t count = channels - i;
                 Vec sum = add ? vec_load_up_to(at, count) : (Vec){0};
                 for (int64_t part = 0; part < work->parts; part++)
-                    sum +=
-                        vec_load_up_to(work->sums + (part * work->slices + s) * work->size +
-                                           channel * work->ldc + r * kernel_row + t * channels + i,
-                                       count);
+                    sum += vec_load_up_to(work->sums + (part * work->slices + s) * work->size +
+                                              channel * work->ldc + r * work->kernel_row +
+                                              t * channels + i,
+                                          count);
                 vec_store_up_to(at, sum, count);
             }
         }
@@ -183,19 +138,15 @@ static Work new_work(const Element *dy, const uint8_t *argmax, const Element *x,
     work.units = conv_units(&work.x, d.n, oh, ow, d.kernel, d.stride, argmax != NULL, UNIT_PIXELS,
                             CONV_L2_ELEMENTS, true);
     const int64_t taps = (int64_t)d.kernel * d.kernel;
-    work.windows = ow < NARROW;
-    if (work.windows) work.dy.width = work.units.width, work.dy.dilation = 1;
     work.slice = ITEM_FLOATS / (d.cout * taps) / GEMM_NR * GEMM_NR;
     if (work.slice < GEMM_NR) work.slice = GEMM_NR;
     if (work.slice >= d.cin) work.slice = d.cin;
     work.slices = div_up(d.cin, work.slice);
-    work.ldc = div_up((work.windows ? taps : d.kernel) * work.slice, VEC) * VEC;
+    work.ldc = div_up(d.kernel * work.slice, VEC) * VEC;
     work.kernel_row = d.cout * work.ldc;
-    work.size = work.windows ? work.kernel_row : d.kernel * work.kernel_row;
+    work.size = d.kernel * work.kernel_row;
     work.parts = conv_parts(ITEMS, work.units.count, work.slices, work.slices * work.size);
-    work.places = gemm_padded(work.windows ? work.units.max_pixels
-                                           : (int64_t)work.units.images * work.units.padded_rows *
-                                                 work.x.width);
+    work.places = gemm_padded((int64_t)work.units.images * work.units.padded_rows * work.x.width);
     if (work.places % 512 == 0) work.places += GEMM_STEP; // or 16 rows would share a cache set
     return work;
 }
@@ -203,6 +154,7 @@ static Work new_work(const Element *dy, const uint8_t *argmax, const Element *x,
 void conv_backward_weight(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
                           GradMode mode, ConvDims d)
 {
+    if (conv_backward_weight_amx(dw, dy, argmax, x, mode, d)) return;
     Work work = new_work(dy, argmax, x, d);
     const int64_t x_size = conv_padded_size(&work.units, &work.x),
                   dy_size = conv_padded_size(&work.units, &work.dy),
@@ -210,18 +162,9 @@ void conv_backward_weight(float *dw, const Element *dy, const uint8_t *argmax, c
                   transposed = carved_elements(d.cout * work.places),
                   pairs = carved_elements(pairs_size(&work)), own = padded + transposed + pairs,
                   sums = carved(work.parts * work.slices * work.size);
-    const int64_t pixels = work.windows ? work.units.max_pixels : 0;
-    float *scratch =
-        cpu_scratch((size_t)(sums + carved(pixels) + cpu_threads * own) * sizeof(float));
+    float *scratch = cpu_scratch((size_t)(sums + cpu_threads * own) * sizeof(float));
     if (!scratch) return;
     work.sums = carve(&scratch, sums);
-    int32_t *const offset = (int32_t *)carve(&scratch, pixels);
-    work.offset = offset;
-    if (work.windows) {
-        ConvUnits by_rows = work.units;
-        by_rows.pool = 0;
-        conv_offsets(offset, &by_rows, &work.x);
-    }
 
 #pragma omp parallel num_threads(cpu_threads)
     {

@@ -1,0 +1,671 @@
+// Weight gradient of the convolution in bfloat16 where there is a matrix unit: the common axis of
+// its products is the images of the batch, 32 of them for each pixel.
+//
+//   dw[:, r, t, :] (cout,cin) = sum over pixels (i,j) of
+//       dy[:, i, j, :]^T (cout,images) x[:, i*stride+r-pad, j*stride+t-pad, :] (images,cin)
+//
+//   So each pixel of 32 images is one step, for any kernel, stride and padding, and steps that would
+//   multiply by the zeros around the map are left out. What a tile register takes lies in one
+//   kilobyte of scratch memory:
+//     dy  (rows,columns,cout/16) tiles of (16 couts, 32 images); behind pooling, zeros but at the
+//         places of the maxima
+//     x   (rows,columns,cin/16) tiles of (16 pairs of images, 16 cins, 2)
+//
+//                       taps 0, 1, 2 of a row r of the kernel
+//                       x[j]     x[j+1]   x[j+2]         for kernels of other widths, any three
+//           dy[j] 0-15  sums 0   sums 1   sums 2         of a row's (cin/16,taps)
+//           dy[j] 16-31 sums 3   sums 4   sums 5
+//
+//   A block has six tiles of sums, and goes through the pixels of its unit; a step loads seven tiles,
+//   of which two of dy and one of x were not in the L1 cache.
+//   A unit is a strip of rows of 32 images, or several times 32 images of a small map. A work item
+//   is a slice of cout and of cin, and a part of the units, which it goes through in order; operands
+//   of a unit and the sums stay in the L2 cache. All of this follows from the shape, so that the
+//   sums do not depend on the number of threads.
+// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of the matrix unit.
+#include "kernels/cpu/conv2d.h"
+
+#if defined(__AMX_BF16__) && defined(__AVX512F__)
+
+#include <omp.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum {
+    TILE = 16,              // rows of a tile, and columns of floats
+    IMAGES = 32,            // of a step
+    FEWEST_IMAGES = 12,     // of a batch, for this way to be the faster one
+    TILE_ELEMENTS = 512,    // of dy or x
+    TILE_SUMS = 256,        // of dw
+    COLUMNS = 3,            // tiles of x in a block
+    OUT_TILES = 8,          // of an item's cout, at most
+    ITEM_SUMS = 160 * 1024, // floats
+    ITEM_TILES = 1400,      // kilobytes of sums, and a unit of dy and x
+    ITEMS = 16              // to share out, as far as the batch goes
+};
+
+typedef struct Work {
+    const Element *dy, *x;
+    const uint8_t *argmax;
+    ConvDims d;
+    int oh, ow, pool; // what is visited of the output; pool: 0 or 1
+    int out_tiles, in_tiles, out_slices, in_slices;
+    int rows, strips;        // of dy in a unit, at most, and how many units they cut a map into
+    int64_t groups, at_most; // of images: in all, and in a unit
+    int64_t sets, parts;     // of groups, of units
+    int64_t columns, size;   // tiles of sums in a row of them, floats in an item's
+    int64_t dy_size, x_size; // elements of a tile of channels for a group of images
+    float *sums;             // (parts,out slices,in slices) of (kernel,cout/16,cin/16,kernel) tiles
+} Work;
+
+// Rows first..end-1 of dy for the images of groups group..group_end-1, and what they touch of x.
+typedef struct Unit {
+    int64_t group, group_end;
+    int first, end, x_first, x_end;
+} Unit;
+
+typedef struct Slice {
+    int first, channels, tiles;
+} Slice;
+
+static int min_int(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static Slice channel_slice(int channels, int tiles, int i)
+{
+    const int first = i * tiles * TILE, left = channels - first;
+    Slice s = {first, min_int(left, tiles * TILE), tiles};
+    s.tiles = (int)div_up(s.channels, TILE);
+    return s;
+}
+
+static Unit get_unit(const Work *w, int64_t index)
+{
+    const int64_t set = index / w->strips, strip = index % w->strips;
+    Unit u = {.group = part_start(w->groups, set, w->sets),
+              .group_end = part_start(w->groups, set + 1, w->sets)};
+    u.first = (int)part_start(w->oh >> w->pool, strip, w->strips) << w->pool;
+    u.end = (int)part_start(w->oh >> w->pool, strip + 1, w->strips) << w->pool;
+    u.x_first = max_int(0, u.first * w->d.stride - w->d.pad);
+    u.x_end =
+        max_int(u.x_first, min_int(w->d.h, (u.end - 1) * w->d.stride - w->d.pad + w->d.kernel));
+    return u;
+}
+
+// ---- packing -----------------------------------------------------------------------------------
+
+// Where the images of a group lie; the last one again for those that are missing.
+typedef struct Images {
+    int count;
+    int64_t offset[IMAGES]; // elements
+} Images;
+
+static Images get_images(int64_t size, int count)
+{
+    Images images = {.count = count};
+    for (int i = 0; i < IMAGES; i++) images.offset[i] = size * min_int(i, count - 1);
+    return images;
+}
+
+// Four lanes of eight channels, of images i, i + 8, i + 16 and i + 24.
+INLINE __m512i load_lanes(const Element *x, const int64_t *offset)
+{
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i_u *)(x + offset[0])));
+    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const __m128i_u *)(x + offset[8])));
+    v = _mm512_mask_broadcast_i32x4(v, 0x0f00,
+                                    _mm_loadu_si128((const __m128i_u *)(x + offset[16])));
+    return _mm512_mask_broadcast_i32x4(v, 0xf000,
+                                       _mm_loadu_si128((const __m128i_u *)(x + offset[24])));
+}
+
+// Eight channels of a pixel: (8,IMAGES), zeros for missing images.
+INLINE void transpose_eight(Element *to, const Element *x, const Images *images)
+{
+    const __mmask32 present = (__mmask32)(0xffffffffu >> (IMAGES - images->count));
+    __m512i v[8], u[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) v[i] = load_lanes(x, images->offset + i);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        u[i] = _mm512_unpacklo_epi16(v[i], v[i + 1]);
+        u[i + 1] = _mm512_unpackhi_epi16(v[i], v[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) { // channels 0 and 1, 2 and 3, ...
+        v[i] = _mm512_unpacklo_epi32(u[i], u[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi32(u[i], u[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi32(u[i + 1], u[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi32(u[i + 1], u[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        u[2 * i] = _mm512_unpacklo_epi64(v[i], v[i + 4]);
+        u[2 * i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 4]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        _mm512_store_si512(to + i * IMAGES, _mm512_maskz_mov_epi16(present, u[i]));
+}
+
+// One pixel of dy as (cout/16,16,IMAGES), `plane` elements from a tile to the next, and zeros up to
+// whole tiles. Fetches what lies `ahead`.
+static void transpose_pixel(Element *tiles, int64_t plane, const Element *dy, const Images *images,
+                            int64_t ahead, Slice s)
+{
+    for (int c = 0; c < s.tiles * TILE; c += 8) {
+        Element *const to = tiles + c / TILE * plane + c % TILE * IMAGES;
+        for (int i = 0; i < 8; i++)
+            __builtin_prefetch(dy + c / 32 * 32 + ahead + images->offset[c % 32 + i]);
+        if (c + 8 <= s.channels) {
+            transpose_eight(to, dy + c, images);
+        } else {
+            memset(to, 0, 8 * IMAGES * sizeof *to);
+            for (int j = c; j < s.channels; j++)
+                for (int i = 0; i < images->count; i++)
+                    to[(j - c) * IMAGES + i] = dy[j + images->offset[i]];
+        }
+    }
+}
+
+// The four pixels of a window, of a pooled one.
+static void unpool_pixel(Element *tiles, int64_t plane, int64_t row_size, const Element *dy,
+                         const uint8_t *argmax, const Images *images, int64_t ahead, Slice s)
+{
+    enum { CHANNELS = OUT_TILES * TILE, SIZE = CHANNELS * IMAGES };
+    Element __attribute__((aligned(64))) values[SIZE], wide[SIZE], places[SIZE];
+    const Images rows = get_images(CHANNELS, images->count);
+    for (int i = 0; i < images->count; i++) {
+        __builtin_prefetch(argmax + images->offset[i] + ahead);
+        for (int c = 0; c < s.channels; c++) wide[i * CHANNELS + c] = argmax[images->offset[i] + c];
+    }
+    transpose_pixel(values, TILE_ELEMENTS, dy, images, ahead, s);
+    transpose_pixel(places, TILE_ELEMENTS, wide, &rows, 0, s);
+    for (int t = 0; t < s.tiles; t++) {
+        const Element *const v = values + t * TILE_ELEMENTS, *const p = places + t * TILE_ELEMENTS;
+        for (int place = 0; place < 4; place++) {
+            Element *const to =
+                tiles + t * plane + place / 2 * row_size + place % 2 * TILE_ELEMENTS;
+            for (int i = 0; i < TILE_ELEMENTS; i++) to[i] = p[i] == place ? v[i] : 0;
+        }
+    }
+}
+
+static void pack_dy(Element *tiles, const Work *w, const Unit *u, int64_t first, int count, Slice s)
+{
+    const int64_t width = conv_out(w->d.w, w->d.kernel, w->d.stride, w->d.pad) >> w->pool,
+                  height = conv_out(w->d.h, w->d.kernel, w->d.stride, w->d.pad) >> w->pool,
+                  image_size = width * height * w->d.cout, row_size = w->ow * TILE_ELEMENTS,
+                  plane = w->at_most * w->dy_size;
+    const Images images = get_images(image_size, count);
+    for (int i = u->first; i < u->end; i += 1 + w->pool) {
+        for (int j = 0; j < w->ow; j += 1 + w->pool) {
+            const int64_t from = first * image_size +
+                                 ((i >> w->pool) * width + (j >> w->pool)) * w->d.cout + s.first;
+            Element *const to = tiles + (i - u->first) * row_size + j * TILE_ELEMENTS;
+            if (w->pool)
+                unpool_pixel(to, plane, row_size, w->dy + from, w->argmax + from, &images,
+                             w->d.cout, s);
+            else
+                transpose_pixel(to, plane, w->dy + from, &images, w->d.cout, s);
+        }
+    }
+}
+
+// Rows of the tiles of one pixel: two images in pairs.
+INLINE void pair_pixel(Element *tiles, int64_t plane, const Element *x, const Element *y,
+                       __mmask16 second, int64_t ahead, Slice s)
+{
+    for (int c = 0; c < s.channels; c += TILE, tiles += plane) {
+        if (c % 32 == 0) {
+            __builtin_prefetch(x + c + ahead);
+            __builtin_prefetch(y + c + ahead);
+        }
+        const int left = s.channels - c;
+        const __mmask16 mask = (__mmask16)(left < TILE ? (1u << left) - 1 : 0xffff);
+        const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x + c)),
+                      odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask & second, y + c));
+        _mm512_store_si512(tiles, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+    }
+}
+
+static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, int images, Slice s)
+{
+    const int64_t image_size = (int64_t)w->d.h * w->d.w * w->d.cin,
+                  pixels = (int64_t)(u->x_end - u->x_first) * w->d.w,
+                  plane = w->at_most * w->x_size;
+    const Element *const x =
+        w->x + first * image_size + (int64_t)u->x_first * w->d.w * w->d.cin + s.first;
+    for (int64_t p = 0; p < pixels; p++) {
+        for (int i = 0; i < IMAGES; i += 2) {
+            Element *const to = tiles + p * TILE_ELEMENTS + i * TILE;
+            const Element *const from = x + i * image_size + p * w->d.cin;
+            const bool odd = i + 1 < images;
+            if (i < images)
+                pair_pixel(to, plane, from, from + odd * image_size, odd ? 0xffff : 0, w->d.cin, s);
+            else
+                for (int t = 0; t < s.tiles; t++) memset(to + t * plane, 0, 2 * TILE * sizeof *to);
+        }
+    }
+}
+
+// ---- products ----------------------------------------------------------------------------------
+
+// The intrinsics do not tell the compiler which memory they read.
+#define MEMORY_IS_READ __asm__ volatile("" ::: "memory")
+
+static void configure_tiles(void)
+{
+    struct {
+        uint8_t palette, start_row, unused[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) config.row_bytes[i] = 64, config.rows[i] = TILE;
+    // (The intrinsic would tell the compiler of the first eight bytes only.)
+    __asm__ volatile("ldtilecfg %0" : : "m"(config));
+}
+
+// Tiles 0 to 5 hold sums, 6 has one of dy, 7 one of x. One of three columns of a block, and the pixels
+// of a row, first..end-1, for which it is inside the map.
+typedef struct Column {
+    int64_t offset; // in the tiles of x, from pixel j * stride
+    int first, end;
+} Column;
+
+// Three columns in two rows, which share x or dy.
+typedef struct Block {
+    Column column[COLUMNS];
+    int first, end;    // pixels for which all columns are inside
+    int64_t x_step;    // from a pixel to the next
+    int64_t dy_second; // of dy from the first row's tile to the second row's; 0: the same
+    int64_t x_second;
+    int64_t sums_second;
+} Block;
+
+enum { FIRST = 1, SECOND = 2, BOTH = FIRST | SECOND };
+
+// Pixels first..end-1 of a row: those that need no look at the border. A store of a tile takes 250 ns
+// more if the vector units had nothing to do for the last 0.7 us: `awake` keeps them busy.
+INLINE void inner_pixels(const Block *b, const Element *dy, const Element *x, const int rows,
+                         const bool same_dy, const int columns)
+{
+    const Element *a = dy + b->first * TILE_ELEMENTS;
+    const int64_t dy_second = b->dy_second, second = same_dy ? b->x_second : 0;
+    const Element *const x0 = x + b->column[0].offset, *const x1 = x + b->column[1].offset,
+                         *const x2 = x + b->column[2].offset;
+    int64_t at = b->first * b->x_step;
+    Vec awake = {0};
+#pragma GCC unroll 1
+    for (int j = b->first; j < b->end; j++, a += TILE_ELEMENTS, at += b->x_step) {
+        __asm__ volatile("vaddps %0, %0, %0" : "+v"(awake));
+        _tile_loadd(6, a, 64);
+        if (rows & FIRST) {
+            _tile_loadd(7, x0 + at, 64);
+            _tile_dpbf16ps(0, 6, 7);
+        }
+        if (rows & FIRST && columns > 1) {
+            _tile_loadd(7, x1 + at, 64);
+            _tile_dpbf16ps(1, 6, 7);
+        }
+        if (rows & FIRST && columns > 2) {
+            _tile_loadd(7, x2 + at, 64);
+            _tile_dpbf16ps(2, 6, 7);
+        }
+        if (!(rows & SECOND)) continue;
+        if (!same_dy) _tile_loadd(6, a + dy_second, 64);
+        if (columns > 2) { // the last one is there
+            if (same_dy) _tile_loadd(7, x2 + at + second, 64);
+            _tile_dpbf16ps(5, 6, 7);
+        }
+        if (columns > 1) {
+            if (same_dy || columns > 2) _tile_loadd(7, x1 + at + second, 64);
+            _tile_dpbf16ps(4, 6, 7);
+        }
+        if (same_dy || columns > 1) _tile_loadd(7, x0 + at + second, 64);
+        _tile_dpbf16ps(3, 6, 7);
+    }
+}
+
+INLINE bool inside(Column c, int j)
+{
+    return j >= c.first && j < c.end;
+}
+
+// Pixels first..end-1: the others.
+INLINE void outer_pixels(const Block *b, const Element *dy, const Element *x, int first, int end,
+                         const int rows, const int columns)
+{
+    for (int j = first; j < end; j++) {
+        const Element *const a = dy + j * TILE_ELEMENTS, *const at = x + j * b->x_step;
+        const bool in0 = inside(b->column[0], j), in1 = columns > 1 && inside(b->column[1], j),
+                   in2 = columns > 2 && inside(b->column[2], j);
+        if (rows & FIRST) {
+            _tile_loadd(6, a, 64);
+            if (in0) {
+                _tile_loadd(7, at + b->column[0].offset, 64);
+                _tile_dpbf16ps(0, 6, 7);
+            }
+            if (in1) {
+                _tile_loadd(7, at + b->column[1].offset, 64);
+                _tile_dpbf16ps(1, 6, 7);
+            }
+            if (in2) {
+                _tile_loadd(7, at + b->column[2].offset, 64);
+                _tile_dpbf16ps(2, 6, 7);
+            }
+        }
+        if (rows & SECOND) {
+            _tile_loadd(6, a + b->dy_second, 64);
+            if (in0) {
+                _tile_loadd(7, at + b->column[0].offset + b->x_second, 64);
+                _tile_dpbf16ps(3, 6, 7);
+            }
+            if (in1) {
+                _tile_loadd(7, at + b->column[1].offset + b->x_second, 64);
+                _tile_dpbf16ps(4, 6, 7);
+            }
+            if (in2) {
+                _tile_loadd(7, at + b->column[2].offset + b->x_second, 64);
+                _tile_dpbf16ps(5, 6, 7);
+            }
+        }
+    }
+}
+
+// The rows of dy and x in a unit that a block meets.
+typedef struct Rows {
+    const Element *dy;
+    const Element *x;
+    int64_t x_shift;         // elements from there to what dy's row 0 meets with the first row
+    int64_t dy_step, x_step; // from a row to the next
+    int64_t dy_group, x_group;
+    int64_t groups;
+    int start[4]; // the second row of the block alone, both, the first alone, and the end
+    int width;
+    bool add; // to the sums
+} Rows;
+
+INLINE void add_rows(const Rows *r, const Block *b, int64_t group, int first, int end,
+                     const int rows, const bool same_dy, const int columns)
+{
+    for (int i = first; i < end; i++) {
+        const Element *const dy = r->dy + group * r->dy_group + i * r->dy_step, *const x =
+                                                                                    r->x +
+                                                                                    group *
+                                                                                        r->x_group +
+                                                                                    i * r->x_step +
+                                                                                    r->x_shift;
+        outer_pixels(b, dy, x, 0, b->first, rows, columns);
+        inner_pixels(b, dy, x, rows, same_dy, columns);
+        outer_pixels(b, dy, x, b->end, r->width, rows, columns);
+    }
+}
+
+INLINE void block_sums(float *sums, const Rows *r, const Block *b, const bool same_dy,
+                       const int columns)
+{
+    float *const second = sums + b->sums_second;
+    const bool two = b->sums_second > 0;
+    MEMORY_IS_READ;
+    if (r->add) {
+        _tile_loadd(0, sums, 64);
+        if (columns > 1) _tile_loadd(1, sums + TILE_SUMS, 64);
+        if (columns > 2) _tile_loadd(2, sums + 2 * TILE_SUMS, 64);
+        if (two && columns > 2) _tile_loadd(5, second + 2 * TILE_SUMS, 64);
+        if (two && columns > 1) _tile_loadd(4, second + TILE_SUMS, 64);
+        if (two) _tile_loadd(3, second, 64);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        _tile_zero(4);
+        _tile_zero(5);
+    }
+    for (int64_t g = 0; g < r->groups; g++) {
+        if (same_dy) add_rows(r, b, g, r->start[0], r->start[1], SECOND, same_dy, columns);
+        add_rows(r, b, g, r->start[1], r->start[2], BOTH, same_dy, columns);
+        add_rows(r, b, g, r->start[2], r->start[3], FIRST, same_dy, columns);
+    }
+    _tile_stored(0, sums, 64);
+    if (columns > 1) _tile_stored(1, sums + TILE_SUMS, 64);
+    if (columns > 2) _tile_stored(2, sums + 2 * TILE_SUMS, 64);
+    if (two && columns > 2) _tile_stored(5, second + 2 * TILE_SUMS, 64);
+    if (two && columns > 1) _tile_stored(4, second + TILE_SUMS, 64);
+    if (two) _tile_stored(3, second, 64);
+}
+
+static void add_block(float *sums, const Rows *r, const Block *b, bool same_dy, int columns)
+{
+    if (same_dy && columns == 3)
+        block_sums(sums, r, b, true, 3);
+    else if (same_dy && columns == 2)
+        block_sums(sums, r, b, true, 2);
+    else if (same_dy)
+        block_sums(sums, r, b, true, 1);
+    else if (columns == 3)
+        block_sums(sums, r, b, false, 3);
+    else if (columns == 2)
+        block_sums(sums, r, b, false, 2);
+    else
+        block_sums(sums, r, b, false, 1);
+}
+
+// Columns first..first+count-1 of (cin/16,kernel).
+static Block new_block(const Work *w, int first, int count)
+{
+    const int stride = w->d.stride;
+    Block b = {.end = w->ow, .x_step = stride * TILE_ELEMENTS};
+    for (int i = 0; i < count; i++) {
+        const int tap = (first + i) % w->d.kernel - w->d.pad, tile = (first + i) / w->d.kernel;
+        Column *const c = &b.column[i];
+        c->offset = tap * TILE_ELEMENTS + tile * w->at_most * w->x_size;
+        c->first = tap < 0 ? (int)div_up(-tap, stride) : 0;
+        c->end = tap < w->d.w ? min_int(w->ow, (int)div_up(w->d.w - tap, stride)) : 0;
+        b.first = max_int(b.first, c->first);
+        b.end = min_int(b.end, c->end);
+    }
+    b.first = min_int(b.first, w->ow);
+    b.end = max_int(b.end, b.first);
+    return b;
+}
+
+// Rows first..end-1 of dy, of all, for which row r of the kernel is inside the map.
+typedef struct Range {
+    int first, end;
+} Range;
+
+static Range rows_inside(const Work *w, const Unit *u, int r)
+{
+    const int shift = r - w->d.pad, stride = w->d.stride,
+              first = max_int(u->first, shift < 0 ? (int)div_up(-shift, stride) : 0),
+              end = min_int(u->end, shift < w->d.h ? (int)div_up(w->d.h - shift, stride) : 0);
+    return (Range){first - u->first, max_int(first, end) - u->first};
+}
+
+// The sums of rows r and r + 1 of the kernel, or of row r alone, to which two tiles of cout are added
+// at once.
+static void add_kernel_rows(const Work *w, float *sums, Rows rows, const Unit *u, int r, bool pair,
+                            Slice out, Slice in, const Element *dy)
+{
+    const int columns = in.tiles * w->d.kernel;
+    const Range first = rows_inside(w, u, r), second = rows_inside(w, u, r + pair);
+    rows.x_shift =
+        (u->first * w->d.stride + r - w->d.pad - u->x_first) * (int64_t)w->d.w * TILE_ELEMENTS;
+    for (int c = 0; c < columns; c += COLUMNS) {
+        const int count = min_int(COLUMNS, columns - c);
+        Block b = new_block(w, c, count);
+        for (int t = 0; t < out.tiles; t += 2 - pair) {
+            const bool two = pair || t + 1 < out.tiles;
+            rows.dy = dy + t * w->at_most * w->dy_size;
+            if (pair) {
+                b.x_second = (int64_t)w->d.w * TILE_ELEMENTS;
+                b.sums_second = w->out_tiles * w->columns * TILE_SUMS;
+            } else {
+                b.dy_second = two ? w->at_most * w->dy_size : 0;
+                b.sums_second = two ? w->columns * TILE_SUMS : 0;
+            }
+            rows.start[0] = second.first;
+            rows.start[1] = pair ? min_int(first.first, second.end) : first.first;
+            rows.start[2] = two ? max_int(rows.start[1], second.end) : first.first;
+            rows.start[3] = first.end;
+            add_block(sums + ((r * w->out_tiles + t) * w->columns + c) * TILE_SUMS, &rows, &b, pair,
+                      count);
+        }
+    }
+}
+
+static void add_unit(const Work *w, float *sums, bool add, const Unit *u, Slice out, Slice in,
+                     const Element *dy, const Element *x)
+{
+    const Rows rows = {.x = x,
+                       .dy_step = w->ow * TILE_ELEMENTS,
+                       .x_step = w->d.stride * w->d.w * TILE_ELEMENTS,
+                       .dy_group = w->dy_size,
+                       .x_group = w->x_size,
+                       .groups = u->group_end - u->group,
+                       .width = w->ow,
+                       .add = add};
+    for (int r = 0; r < w->d.kernel; r += 2)
+        add_kernel_rows(w, sums, rows, u, r, r + 1 < w->d.kernel, out, in, dy);
+}
+
+// ---- items -------------------------------------------------------------------------------------
+
+static void work_item(const Work *w, int64_t item, Element *dy, Element *x)
+{
+    const int64_t slices = w->out_slices * w->in_slices, s = item % slices, part = item / slices,
+                  units = w->sets * w->strips, begin = part_start(units, part, w->parts),
+                  end = part_start(units, part + 1, w->parts);
+    const Slice out = channel_slice(w->d.cout, w->out_tiles, (int)(s / w->in_slices)),
+                in = channel_slice(w->d.cin, w->in_tiles, (int)(s % w->in_slices));
+    float *const sums = w->sums + item * w->size;
+    configure_tiles();
+    for (int64_t i = begin; i < end; i++) {
+        const Unit u = get_unit(w, i);
+        for (int64_t g = u.group; g < u.group_end; g++) {
+            const int64_t first = part_start(w->d.n, g, w->groups);
+            const int images = (int)(part_start(w->d.n, g + 1, w->groups) - first);
+            pack_dy(dy + (g - u.group) * w->dy_size, w, &u, first, images, out);
+            pack_x(x + (g - u.group) * w->x_size, w, &u, first, images, in);
+        }
+        add_unit(w, sums, i > begin, &u, out, in, dy, x);
+    }
+    _tile_release();
+}
+
+// dw (cout,kernel,kernel,cin), the part of a tile of cout, one of cin and a row of the kernel.
+static void store_tiles(float *dw, const Work *w, int out, int in, int r, bool add)
+{
+    const int kernel = w->d.kernel, rows = min_int(TILE, w->d.cout - out * TILE),
+              count = w->d.cin - in * TILE;
+    const int64_t next_part = w->out_slices * w->in_slices * w->size,
+                  item = out / w->out_tiles * w->in_slices + in / w->in_tiles,
+                  row = r * w->out_tiles + out % w->out_tiles;
+    const float *from =
+        w->sums + item * w->size + (row * w->columns + in % w->in_tiles * kernel) * TILE_SUMS;
+    for (int t = 0; t < kernel; t++, from += TILE_SUMS) {
+        for (int i = 0; i < rows; i++) {
+            float *const at =
+                dw + (((int64_t)(out * TILE + i) * kernel + r) * kernel + t) * w->d.cin + in * TILE;
+            Vec sum = add ? vec_load_up_to(at, count) : (Vec){0};
+            for (int64_t part = 0; part < w->parts; part++)
+                sum += vec_load(from + part * next_part + i * TILE);
+            vec_store_up_to(at, sum, count);
+        }
+    }
+}
+
+// Cuts the channels into slices, then the batch into units. False: a unit does not fit the cache.
+static bool plan_work(Work *w)
+{
+    const ConvDims d = w->d;
+    const int out = (int)div_up(d.cout, TILE), in = (int)div_up(d.cin, TILE),
+              tap_sums = d.kernel * d.kernel * TILE_SUMS;
+    w->out_slices = (int)div_up(out, OUT_TILES);
+    w->out_tiles = (int)div_up(out, w->out_slices);
+    if (w->out_slices > 1) w->out_tiles += w->out_tiles % 2;
+    w->out_slices = (int)div_up(out, w->out_tiles);
+    w->in_slices = (int)div_up(in, max_int(1, ITEM_SUMS / (tap_sums * w->out_tiles)));
+    w->in_tiles = (int)div_up(in, w->in_slices);
+    w->in_slices = (int)div_up(in, w->in_tiles);
+    w->columns = (int64_t)w->in_tiles * d.kernel;
+    w->size = (int64_t)w->out_tiles * w->in_tiles * tap_sums;
+
+    const int64_t tiles = ITEM_TILES - w->size / TILE_SUMS, dy_row = (int64_t)w->ow * w->out_tiles,
+                  x_row = (int64_t)d.w * w->in_tiles,
+                  rows = (tiles - (d.kernel - d.stride) * x_row) / (dy_row + d.stride * x_row);
+    if (rows < 1 + w->pool) return false;
+    w->groups = div_up(d.n, IMAGES);
+    w->strips = (int)div_up(w->oh, rows >> w->pool << w->pool);
+    w->rows = (int)div_up(w->oh >> w->pool, w->strips) << w->pool;
+    w->at_most = 1;
+    if (w->strips == 1) w->at_most = max_int(1, (int)tiles / (int)(w->oh * dy_row + d.h * x_row));
+    w->sets = div_up(w->groups, w->at_most);
+    w->at_most = div_up(w->groups, w->sets);
+    const int64_t slices = (int64_t)w->out_slices * w->in_slices;
+    w->parts = conv_parts(ITEMS, w->sets * w->strips, slices, slices * w->size);
+    w->dy_size = (int64_t)w->rows * w->ow * TILE_ELEMENTS;
+    w->x_size = ((int64_t)(w->rows - 1) * d.stride + d.kernel) * d.w * TILE_ELEMENTS;
+    return true;
+}
+
+// Fewer images leave most of a step empty.
+static bool applies(ConvDims d)
+{
+    return gemm_best_run() == TILE && d.n >= FEWEST_IMAGES;
+}
+
+bool conv_backward_weight_amx(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
+                              GradMode mode, ConvDims d)
+{
+    const int pool = argmax != NULL;
+    Work w = {.dy = dy,
+              .argmax = argmax,
+              .x = x,
+              .d = d,
+              .pool = pool,
+              .oh = conv_out(d.h, d.kernel, d.stride, d.pad) >> pool << pool,
+              .ow = conv_out(d.w, d.kernel, d.stride, d.pad) >> pool << pool};
+    if (!applies(d) || w.oh == 0 || w.ow == 0 || !plan_work(&w)) return false;
+    const int64_t out = div_up(d.cout, TILE), in = div_up(d.cin, TILE),
+                  items = w.parts * w.out_slices * w.in_slices,
+                  dy_size = carved_elements(w.out_tiles * w.at_most * w.dy_size),
+                  own = dy_size + carved_elements(w.in_tiles * w.at_most * w.x_size);
+    float *scratch =
+        cpu_scratch((size_t)(carved(items * w.size) + cpu_threads * own) * sizeof(float));
+    if (!scratch) return true;
+    w.sums = carve(&scratch, items * w.size);
+
+#pragma omp parallel num_threads(cpu_threads)
+    {
+        float *const mine = scratch + omp_get_thread_num() * own;
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < items; i++)
+            work_item(&w, i, (Element *)mine, (Element *)(mine + dy_size));
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < out * in * d.kernel; i++)
+            store_tiles(dw, &w, (int)(i / in / d.kernel), (int)(i / d.kernel % in),
+                        (int)(i % d.kernel), mode == ADD);
+    }
+    return true;
+}
+
+#else
+
+bool conv_backward_weight_amx(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
+                              GradMode mode, ConvDims d)
+{
+    (void)dw, (void)dy, (void)argmax, (void)x, (void)mode, (void)d;
+    return false;
+}
+
+#endif
