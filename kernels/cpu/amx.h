@@ -21,11 +21,16 @@ static inline void amx_set_rows(const int rows[AMX_TILES])
         config.row_bytes[i] = AMX_BYTES;
         config.rows[i] = (uint8_t)rows[i];
     }
-    _tile_loadconfig(&config);
+    // The intrinsic would tell the compiler that its first eight bytes are read.
+    __asm__ volatile("ldtilecfg %0" : : "m"(config));
 }
 
 // The intrinsics do not tell the compiler which memory they read.
 #define AMX_MEMORY_IS_READ __asm__ volatile("" ::: "memory")
+
+// Some work for the vector units in each round of a loop of tile products: where they had none for
+// 0.7 us, the store of a tile takes 250 ns more (an Intel Xeon, 2026-11-21).
+#define AMX_KEEP_AWAKE(vector) __asm__ volatile("vaddps %0, %0, %0" : "+v"(vector))
 
 #endif
 #endif

@@ -154,6 +154,7 @@ INLINE void product(float *const c[CELLS], const Element *a, int64_t row_size, i
 {
     const int64_t row = AMX_BYTES, b_row = 2 * GEMM_NR * sizeof(Element),
                   c_row = GEMM_NR * sizeof(float), right = 2 * VEC;
+    Vec awake = {0};
     AMX_MEMORY_IS_READ;
     _tile_zero(0);
     _tile_zero(1);
@@ -165,6 +166,7 @@ INLINE void product(float *const c[CELLS], const Element *a, int64_t row_size, i
         const Element *p = a;
 #pragma GCC unroll 1
         for (int64_t k = 0; k < kernel_steps; k++, p += TILE, b += PANEL_STEP) {
+            AMX_KEEP_AWAKE(awake);
             if (pixels == 3) {
                 _tile_loadd(6, p, row);
                 _tile_loadd(7, b, b_row);

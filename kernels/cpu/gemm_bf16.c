@@ -228,10 +228,12 @@ INLINE void amx_runs(const Product *o, const Run *r0, const Run *r1, const GemmR
         _tile_zero(3);
     }
     const Element *b = o->b;
+    Vec awake = {0};
     for (int s = 0; s < o->axis.segments; s++) {
         const int64_t start = s * o->axis.step, end = start + o->axis.length;
 #pragma GCC unroll 1
         for (int64_t k = start; k < end; k += GEMM_STEP, b += PAIRS * o->ldb) {
+            AMX_KEEP_AWAKE(awake);
             _tile_loadd(4, a0 + k, a_bytes0);
             _tile_loadd(6, b, b_bytes);
             if (two_vecs) _tile_loadd(7, b + 2 * VEC, b_bytes);
