@@ -188,12 +188,14 @@ static void unpool_pixel(Element *tiles, int64_t plane, int64_t row_size, const 
     }
     transpose_pixel(values, TILE_ELEMENTS, dy, images, ahead, s);
     transpose_pixel(places, TILE_ELEMENTS, wide, &rows, 0, s);
-    for (int t = 0; t < s.tiles; t++) {
-        const Element *const v = values + t * TILE_ELEMENTS, *const p = places + t * TILE_ELEMENTS;
+    for (int i = 0; i < s.tiles * TILE; i++) {
+        const __m512i v = _mm512_load_si512(values + i * IMAGES),
+                      p = _mm512_load_si512(places + i * IMAGES);
+        Element *const to = tiles + i / TILE * plane + i % TILE * IMAGES;
         for (int place = 0; place < 4; place++) {
-            Element *const to =
-                tiles + t * plane + place / 2 * row_size + place % 2 * TILE_ELEMENTS;
-            for (int i = 0; i < TILE_ELEMENTS; i++) to[i] = p[i] == place ? v[i] : 0;
+            const __mmask32 here = _mm512_cmpeq_epi16_mask(p, _mm512_set1_epi16((short)place));
+            _mm512_store_si512(to + place / 2 * row_size + place % 2 * TILE_ELEMENTS,
+                               _mm512_maskz_mov_epi16(here, v));
         }
     }
 }
