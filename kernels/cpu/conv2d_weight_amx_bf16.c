@@ -221,39 +221,35 @@ static void pack_dy(Element *tiles, const Work *w, const Unit *u, int64_t first,
     }
 }
 
-// Rows of the tiles of one pixel: two images in pairs.
-INLINE void pair_pixel(Element *tiles, int64_t plane, const Element *x, const Element *y,
-                       __mmask16 second, int64_t ahead, Slice s)
+// Up to 16 channels of a pixel as (IMAGES/2,16,2), and zeros for what is missing.
+INLINE void pair_images(Element *tile, const Element *x, const Images *images, int channels)
 {
-    for (int c = 0; c < s.channels; c += TILE, tiles += plane) {
-        if (c % 32 == 0) {
-            __builtin_prefetch(x + c + ahead);
-            __builtin_prefetch(y + c + ahead);
-        }
-        const int left = s.channels - c;
-        const __mmask16 mask = (__mmask16)(left < TILE ? (1u << left) - 1 : 0xffff);
-        const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x + c)),
-                      odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask & second, y + c));
-        _mm512_store_si512(tiles, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+    const __mmask16 all = (__mmask16)(channels < TILE ? (1u << channels) - 1 : 0xffff);
+#pragma GCC unroll 4
+    for (int i = 0; i < IMAGES; i += 2) {
+        const __mmask16 first = i < images->count ? all : 0,
+                        second = i + 1 < images->count ? all : 0;
+        const __m256i even = _mm256_maskz_loadu_epi16(first, x + images->offset[i]),
+                      odd = _mm256_maskz_loadu_epi16(second, x + images->offset[i + 1]);
+        const __m512i upper = _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16);
+        _mm512_store_si512(tile + i * TILE, _mm512_or_si512(_mm512_cvtepu16_epi32(even), upper));
     }
 }
 
-static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, int images, Slice s)
+static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, int count, Slice s)
 {
     const int64_t image_size = (int64_t)w->d.h * w->d.w * w->d.cin,
                   pixels = (int64_t)(u->x_end - u->x_first) * w->d.w,
                   plane = w->at_most * w->x_size;
-    const Element *const x =
+    const Images images = get_images(image_size, count);
+    const Element *x =
         w->x + first * image_size + (int64_t)u->x_first * w->d.w * w->d.cin + s.first;
-    for (int64_t p = 0; p < pixels; p++) {
-        for (int i = 0; i < IMAGES; i += 2) {
-            Element *const to = tiles + p * TILE_ELEMENTS + i * TILE;
-            const Element *const from = x + i * image_size + p * w->d.cin;
-            const bool odd = i + 1 < images;
-            if (i < images)
-                pair_pixel(to, plane, from, from + odd * image_size, odd ? 0xffff : 0, w->d.cin, s);
-            else
-                for (int t = 0; t < s.tiles; t++) memset(to + t * plane, 0, 2 * TILE * sizeof *to);
+    for (int64_t p = 0; p < pixels; p++, x += w->d.cin) {
+        for (int c = 0; c < s.channels; c += TILE) {
+            for (int i = 0; i < IMAGES && c % 32 == 0; i++)
+                __builtin_prefetch(x + c + w->d.cin + images.offset[i]);
+            pair_images(tiles + c / TILE * plane + p * TILE_ELEMENTS, x + c, &images,
+                        s.channels - c);
         }
     }
 }
