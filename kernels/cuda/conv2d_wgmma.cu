@@ -1,5 +1,5 @@
-// Convolution on the tensor cores of sm_90a, forward and data gradient in bf16: the implicit GEMM of
-// conv2d_tensor.cu with wgmma, and with warps that only fetch. What becomes of the results is
+// Convolution on the tensor cores of sm_90a, forward and data gradient in bf16: the implicit GEMM
+// of conv2d_tensor.cu with wgmma, and with warps that only fetch. What becomes of the results is
 // finish_tile() of conv2d.cuh. No GPU has run it yet: NN_WGMMA=1 in the environment turns it on.
 //
 //     N channels           k, 64 values a stage (128 bytes a row), 4 stages
@@ -17,8 +17,8 @@
 //   arrive at filled[stage - 2] ---------->   wait for filled[stage]
 //                                             2 x 4 products 64 x N x 16 each
 //
-// k goes through the taps for 64 channels before the next 64: the nine taps of a 3x3 kernel read the
-// same 256 windows' pixels, 32 KB and a border, which then stay in the first-level cache.
+// k goes through the taps for 64 channels before the next 64: the nine taps of a 3x3 kernel read
+// the same 256 windows' pixels, 32 KB and a border, which then stay in the first-level cache.
 //
 // Floor: 2 windows channels k FLOP over the tensor cores' rate. Predictions: docs/cuda-kernels.md.
 #include "kernels/cuda/conv2d.cuh"

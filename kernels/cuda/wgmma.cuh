@@ -1,7 +1,7 @@
-// What sm_90a adds for matrix products: barriers in shared memory, products of whole warpgroups that
-// read their factors there, and registers that warpgroups hand over. Beside common.cuh the only place
-// of inline PTX; bits and layouts are those of the PTX ISA, chapter "Asynchronous Warpgroup Level
-// Matrix Multiply-Accumulate Instructions".
+// What sm_90a adds for matrix products: barriers in shared memory, products of whole warpgroups
+// that read their factors there, and registers that warpgroups hand over. Beside common.cuh the
+// only place of inline PTX; bits and layouts are those of the PTX ISA, chapter "Asynchronous
+// Warpgroup Level Matrix Multiply-Accumulate Instructions".
 #ifndef KERNELS_CUDA_WGMMA_CUH
 #define KERNELS_CUDA_WGMMA_CUH
 
@@ -99,8 +99,8 @@ template <int N> __device__ __forceinline__ void nn_more_registers()
 }
 
 // ---- products of a warpgroup -------------------------------------------------------------------
-// They are asynchronous: registers of d must not be touched, and shared memory not be written again,
-// before a wait for their group. A fence precedes the first, and any after d was touched.
+// They are asynchronous: registers of d must not be touched, and shared memory not be written
+// again, before a wait for their group. A fence precedes the first, and any after d was touched.
 
 __device__ __forceinline__ void nn_wgmma_fence()
 {

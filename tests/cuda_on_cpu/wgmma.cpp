@@ -76,8 +76,8 @@ Factor decode(uint64_t descriptor)
             bits(62, 2) != 0};
 }
 
-// Where 8 values of k, from 8 `half` on, of a row lie. The swizzle exchanges 16-byte pieces within a
-// row of 128, 64 or 32 bytes by the address' bits from 7 on.
+// Where 8 values of k, from 8 `half` on, of a row lie. The swizzle exchanges 16-byte pieces within
+// a row of 128, 64 or 32 bytes by the address' bits from 7 on.
 uint32_t address_of(const Factor &f, int row, int half)
 {
     const uint32_t step = f.swizzled ? 16 : f.leading;
@@ -181,8 +181,8 @@ void check_same(const WarpProducts &w, std::vector<ProductCall> *all, const Prod
         fail("wgmma: warps of a warpgroup have different descriptors");
 }
 
-// TSan sees what containers do, so with it a product is done at once, and not compared with those of
-// the other warps.
+// TSan sees what containers do, so with it a product is done at once, and not compared with those
+// of the other warps.
 void run_product(void **arguments, uint32_t)
 {
     const int warp = current_thread() / LANES;
