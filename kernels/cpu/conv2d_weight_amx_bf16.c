@@ -4,10 +4,10 @@
 //   dw[:, r, t, :] (cout,cin) = sum over pixels (i,j) of
 //       dy[:, i, j, :]^T (cout,images) x[:, i*stride+r-pad, j*stride+t-pad, :] (images,cin)
 //
-//   A step is a pixel of 32 images, for any kernel, stride and padding, and what would multiply the
-//   zeros around the map is left out. A tile register takes a kilobyte of scratch memory:
-//     dy  (cout/16,groups of images,rows,columns) tiles (16 couts, 32 images); behind pooling spread
-//         out to the places of the maxima, with zeros between
+//   A step is a pixel of 32 images, for any kernel, stride and padding, and what would multiply
+//   the zeros around the map is left out. A tile register takes a kilobyte of scratch memory:
+//     dy  (cout/16,groups of images,rows,columns) tiles (16 couts, 32 images); behind pooling
+//         spread out to the places of the maxima, with zeros between
 //     x   (cin/16,groups of images,rows,columns) tiles (16 pairs of images, 16 cins, 2)
 //   A block of dw is two tiles of cout by three columns of (cin/16,kernel) of a row of the kernel:
 //
@@ -15,15 +15,15 @@
 //         dy[j]   0-15    sums 0   sums 1   sums 2
 //         dy[j]  16-31    sums 3   sums 4   sums 5
 //
-//   and goes through all pixels of a unit. A step loads seven tiles, through two registers, three of
-//   which were not in the L1 cache.
-//   A unit is a strip of rows of up to 32 images, or several groups of so many if the map is small. A
-//   work item is a slice of cout and of cin and a part of the units, which it goes through in order;
-//   a unit's operands and the sums stay in the L2 cache. The items follow from the shape, so that the
-//   sums do not depend on the number of threads.
-// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of the matrix unit. Measured: 1,700 to 2,100
-// GFLOP/s a thread on the 3x3 layers of the CIFAR network from 64 channels on (bench/conv 500 1 bf16),
-// half of what tiles in the L1 cache reach.
+//   and goes through all pixels of a unit. A step loads seven tiles, through two registers, three
+//   of which were not in the L1 cache.
+//   A unit is a strip of rows of up to 32 images, or several groups of so many if the map is small.
+//   A work item is a slice of cout and of cin and a part of the units, which it goes through in
+//   order; a unit's operands and the sums stay in the L2 cache. The items follow from the shape, so
+//   that the sums do not depend on the number of threads.
+// Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of the matrix unit. Measured: 1,700 to
+// 2,100 GFLOP/s a thread on the 3x3 layers of the CIFAR network from 64 channels on (bench/conv 500
+// 1 bf16), half of what tiles in the L1 cache reach.
 #include "kernels/cpu/conv2d.h"
 
 #if defined(__AMX_BF16__) && defined(__AVX512F__)
@@ -271,8 +271,8 @@ static void configure_tiles(void)
     __asm__ volatile("ldtilecfg %0" : : "m"(config));
 }
 
-// Tiles 0 to 5 hold sums, 6 has one of dy, 7 one of x. One of the columns of a block, and the pixels
-// of a row, first..end-1, for which it is inside the map.
+// Tiles 0 to 5 hold sums, 6 has one of dy, 7 one of x. One of the columns of a block, and the
+// pixels of a row, first..end-1, for which it is inside the map.
 typedef struct Column {
     int64_t offset; // in the tiles of x, from pixel j * stride
     int first, end;
@@ -301,8 +301,8 @@ INLINE bool inside(Column c, int j)
     return j >= c.first && j < c.end;
 }
 
-// Pixels first..end-1 of a row. The border is looked at where `check` says so. A store of a tile takes
-// 250 ns more if the vector units had nothing to do for the last 0.7 us: `awake` keeps them busy.
+// Pixels first..end-1 of a row. The border is looked at where `check` says so. A store of a tile
+// takes 250 ns more if there was no arithmetic on vectors of floats for the last 0.7 us: `awake`.
 INLINE void add_pixels(const Rows *r, const Block *b, const Element *dy, const Element *x,
                        int first, int end, const bool check, const bool two, const int columns)
 {
