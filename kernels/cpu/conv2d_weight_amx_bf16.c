@@ -17,7 +17,7 @@
 //
 //   and goes through all pixels of a unit. A step loads seven tiles, through two registers, three
 //   of which were not in the L1 cache.
-//   A unit is a strip of rows of up to 32 images, or several groups of so many if the map is small.
+//   A unit is a part of the map of up to 32 images, or several groups of so many if it is small.
 //   A work item is a slice of cout and of cin and a part of the units, which it goes through in
 //   order; a unit's operands and the sums stay in the L2 cache. The items follow from the shape, so
 //   that the sums do not depend on the number of threads.
@@ -43,6 +43,7 @@ enum {
     OUT_TILES = 8,          // of an item's cout, at most
     ITEM_SUMS = 160 * 1024, // floats
     ITEM_TILES = 1400,      // kilobytes of sums, and a unit of dy and x
+    FEWEST_ROWS = 4,        // of a unit, and columns
     ITEMS = 16              // to share out, as far as the batch goes
 };
 
@@ -52,19 +53,25 @@ typedef struct Work {
     ConvDims d;
     int oh, ow, pool; // what is visited of the output; pool: 0 or 1
     int out_tiles, in_tiles, out_slices, in_slices;
-    int rows, strips;        // of dy in a unit, at most, and how many units they cut a map into
-    int64_t groups, at_most; // of images: in all, and in a unit
-    int64_t sets, parts;     // of groups, of units
-    int64_t columns, size;   // tiles of sums in a row of them, floats in an item's
+    int rows, width, x_width; // of a unit at most: of dy, and of x
+    int strips, side_by_side; // the units that a map is cut into
+    int64_t groups, at_most;  // of images: in all, and in a unit
+    int64_t sets, parts;      // of groups, of units
+    int64_t columns, size;    // tiles of sums in a row of them, floats in an item's
     // The operands' elements for a group of images and 16 channels, and for all groups of a unit:
     int64_t dy_size, x_size, dy_plane, x_plane;
     float *sums; // (parts,out slices,in slices) of (kernel,cout/16,cin/16,kernel) tiles
 } Work;
 
-// Rows first..end-1 of dy for the images of groups group..group_end-1, and what they touch of x.
+// A part of one axis of dy, and what it touches of x.
+typedef struct Part {
+    int first, end, x_first, x_end;
+} Part;
+
+// The part of a map for the images of groups group..group_end-1.
 typedef struct Unit {
     int64_t group, group_end;
-    int first, end, x_first, x_end;
+    Part rows, columns;
 } Unit;
 
 typedef struct Slice {
@@ -89,17 +96,24 @@ static Slice channel_slice(int channels, int tiles, int i)
     return s;
 }
 
+// Part i of `parts` of an axis of dy with `length` values, in whole windows; x has `x_length`.
+static Part get_part(const Work *w, int length, int x_length, int i, int parts)
+{
+    const int windows = length >> w->pool, stride = w->d.stride, pad = w->d.pad;
+    Part p = {.first = (int)part_start(windows, i, parts) << w->pool,
+              .end = (int)part_start(windows, i + 1, parts) << w->pool};
+    p.x_first = max_int(0, p.first * stride - pad);
+    p.x_end = max_int(p.x_first, min_int(x_length, (p.end - 1) * stride - pad + w->d.kernel));
+    return p;
+}
+
 static Unit get_unit(const Work *w, int64_t index)
 {
-    const int64_t set = index / w->strips, strip = index % w->strips;
-    Unit u = {.group = part_start(w->groups, set, w->sets),
-              .group_end = part_start(w->groups, set + 1, w->sets)};
-    u.first = (int)part_start(w->oh >> w->pool, strip, w->strips) << w->pool;
-    u.end = (int)part_start(w->oh >> w->pool, strip + 1, w->strips) << w->pool;
-    u.x_first = max_int(0, u.first * w->d.stride - w->d.pad);
-    u.x_end =
-        max_int(u.x_first, min_int(w->d.h, (u.end - 1) * w->d.stride - w->d.pad + w->d.kernel));
-    return u;
+    const int units = w->strips * w->side_by_side, i = (int)(index % units);
+    const int64_t set = index / units;
+    return (Unit){part_start(w->groups, set, w->sets), part_start(w->groups, set + 1, w->sets),
+                  get_part(w, w->oh, w->d.h, i / w->side_by_side, w->strips),
+                  get_part(w, w->ow, w->d.w, i % w->side_by_side, w->side_by_side)};
 }
 
 // ---- packing -----------------------------------------------------------------------------------
@@ -206,13 +220,14 @@ static void pack_dy(Element *tiles, const Work *w, const Unit *u, int64_t first,
 {
     const int64_t width = conv_out(w->d.w, w->d.kernel, w->d.stride, w->d.pad) >> w->pool,
                   height = conv_out(w->d.h, w->d.kernel, w->d.stride, w->d.pad) >> w->pool,
-                  image_size = width * height * w->d.cout, row_size = w->ow * TILE_ELEMENTS;
+                  image_size = width * height * w->d.cout, row_size = w->width * TILE_ELEMENTS;
     const Images images = get_images(image_size, count);
-    for (int i = u->first; i < u->end; i += 1 + w->pool) {
-        for (int j = 0; j < w->ow; j += 1 + w->pool) {
+    for (int i = u->rows.first; i < u->rows.end; i += 1 + w->pool) {
+        for (int j = u->columns.first; j < u->columns.end; j += 1 + w->pool) {
             const int64_t from = first * image_size +
                                  ((i >> w->pool) * width + (j >> w->pool)) * w->d.cout + s.first;
-            Element *const to = tiles + (i - u->first) * row_size + j * TILE_ELEMENTS;
+            Element *const to =
+                tiles + (i - u->rows.first) * row_size + (j - u->columns.first) * TILE_ELEMENTS;
             if (w->pool)
                 unpool_pixel(to, w->dy_plane, row_size, w->dy + from, w->argmax + from, &images,
                              w->d.cout, s);
@@ -239,17 +254,18 @@ INLINE void pair_images(Element *tile, const Element *x, const Images *images, i
 
 static void pack_x(Element *tiles, const Work *w, const Unit *u, int64_t first, int count, Slice s)
 {
-    const int64_t image_size = (int64_t)w->d.h * w->d.w * w->d.cin,
-                  pixels = (int64_t)(u->x_end - u->x_first) * w->d.w;
+    const int64_t image_size = (int64_t)w->d.h * w->d.w * w->d.cin;
     const Images images = get_images(image_size, count);
-    const Element *x =
-        w->x + first * image_size + (int64_t)u->x_first * w->d.w * w->d.cin + s.first;
-    for (int64_t p = 0; p < pixels; p++, x += w->d.cin) {
-        for (int c = 0; c < s.channels; c += TILE) {
-            for (int i = 0; i < IMAGES && c % 32 == 0; i++)
-                __builtin_prefetch(x + c + w->d.cin + images.offset[i]);
-            pair_images(tiles + c / TILE * w->x_plane + p * TILE_ELEMENTS, x + c, &images,
-                        s.channels - c);
+    for (int i = u->rows.x_first; i < u->rows.x_end; i++) {
+        Element *row = tiles + (i - u->rows.x_first) * w->x_width * TILE_ELEMENTS;
+        for (int j = u->columns.x_first; j < u->columns.x_end; j++, row += TILE_ELEMENTS) {
+            const Element *const x =
+                w->x + first * image_size + ((int64_t)i * w->d.w + j) * w->d.cin + s.first;
+            for (int c = 0; c < s.channels; c += TILE) {
+                for (int k = 0; k < IMAGES && c % 32 == 0; k++)
+                    __builtin_prefetch(x + c + w->d.cin + images.offset[k]);
+                pair_images(row + c / TILE * w->x_plane, x + c, &images, s.channels - c);
+            }
         }
     }
 }
@@ -401,21 +417,31 @@ static void add_columns(float *sums, const Rows *r, const Block *b, int columns)
         add_block(sums, r, b, false, 1);
 }
 
-// Columns first..first+count-1 of (cin/16,kernel).
-static Block new_block(const Work *w, int first, int count)
+// The values of a part of dy for which those of x that are `shift` after them are inside the map.
+static Part inside_part(const Work *w, Part p, int x_length, int shift)
 {
     const int stride = w->d.stride;
-    Block b = {.end = w->ow};
+    if (shift < 0) p.first = max_int(p.first, (int)div_up(-shift, stride));
+    p.end = min_int(p.end, shift < x_length ? (int)div_up(x_length - shift, stride) : 0);
+    p.end = max_int(p.first, p.end);
+    return p;
+}
+
+// Columns first..first+count-1 of (cin/16,kernel).
+static Block new_block(const Work *w, Part columns, int first, int count)
+{
+    const int width = columns.end - columns.first, start = columns.first * w->d.stride;
+    Block b = {.end = width};
     for (int i = 0; i < count; i++) {
-        const int tap = (first + i) % w->d.kernel - w->d.pad, tile = (first + i) / w->d.kernel;
-        Column *const c = &b.column[i];
-        c->offset = tap * TILE_ELEMENTS + tile * w->x_plane;
-        c->first = tap < 0 ? (int)div_up(-tap, stride) : 0;
-        c->end = tap < w->d.w ? min_int(w->ow, (int)div_up(w->d.w - tap, stride)) : 0;
-        b.first = max_int(b.first, c->first);
-        b.end = min_int(b.end, c->end);
+        const int shift = (first + i) % w->d.kernel - w->d.pad, tile = (first + i) / w->d.kernel;
+        const Part in = inside_part(w, columns, w->d.w, shift);
+        b.column[i] =
+            (Column){(start + shift - columns.x_first) * TILE_ELEMENTS + tile * w->x_plane,
+                     in.first - columns.first, in.end - columns.first};
+        b.first = max_int(b.first, b.column[i].first);
+        b.end = min_int(b.end, b.column[i].end);
     }
-    b.first = min_int(b.first, w->ow);
+    b.first = min_int(b.first, width);
     b.end = max_int(b.end, b.first);
     return b;
 }
@@ -424,27 +450,25 @@ static Block new_block(const Work *w, int first, int count)
 static void add_kernel_row(const Work *w, float *sums, bool add, const Unit *u, int r, Slice out,
                            Slice in, const Element *dy, const Element *x)
 {
-    const int shift = r - w->d.pad, stride = w->d.stride, // row of x: i * stride + shift
-        first = max_int(u->first, shift < 0 ? (int)div_up(-shift, stride) : 0),
-              end = min_int(u->end, shift < w->d.h ? (int)div_up(w->d.h - shift, stride) : 0),
-              columns = in.tiles * w->d.kernel;
-    const int64_t x_width = (int64_t)w->d.w * TILE_ELEMENTS;
-    Rows rows = {.x = x + (first * stride + shift - u->x_first) * x_width,
-                 .dy_row = w->ow * TILE_ELEMENTS,
-                 .x_row = stride * x_width,
+    const int shift = r - w->d.pad, stride = w->d.stride, columns = in.tiles * w->d.kernel;
+    const Part inside = inside_part(w, u->rows, w->d.h, shift);
+    const int64_t x_row = (int64_t)w->x_width * TILE_ELEMENTS;
+    Rows rows = {.x = x + (inside.first * stride + shift - inside.x_first) * x_row,
+                 .dy_row = (int64_t)w->width * TILE_ELEMENTS,
+                 .x_row = stride * x_row,
                  .dy_group = w->dy_size,
                  .x_group = w->x_size,
                  .x_step = stride * TILE_ELEMENTS,
                  .groups = u->group_end - u->group,
-                 .count = end - first,
-                 .width = w->ow,
+                 .count = inside.end - inside.first,
+                 .width = u->columns.end - u->columns.first,
                  .add = add,
                  .sums_second = w->columns * TILE_SUMS};
     for (int c = 0; c < columns; c += COLUMNS) {
         const int count = min_int(COLUMNS, columns - c);
-        const Block b = new_block(w, c, count);
+        const Block b = new_block(w, u->columns, c, count);
         for (int t = 0; t < out.tiles; t += 2) {
-            rows.dy = dy + t * w->dy_plane + (first - u->first) * rows.dy_row;
+            rows.dy = dy + t * w->dy_plane + (inside.first - u->rows.first) * rows.dy_row;
             rows.dy_second = t + 1 < out.tiles ? w->dy_plane : 0;
             add_columns(sums + ((r * w->out_tiles + t) * w->columns + c) * TILE_SUMS, &rows, &b,
                         count);
@@ -457,7 +481,8 @@ static void add_kernel_row(const Work *w, float *sums, bool add, const Unit *u, 
 static void work_item(const Work *w, int64_t item, Element *dy, Element *x)
 {
     const int64_t slices = w->out_slices * w->in_slices, s = item % slices, part = item / slices,
-                  units = w->sets * w->strips, begin = part_start(units, part, w->parts),
+                  units = w->sets * w->strips * w->side_by_side,
+                  begin = part_start(units, part, w->parts),
                   end = part_start(units, part + 1, w->parts);
     const Slice out = channel_slice(w->d.cout, w->out_tiles, (int)(s / w->in_slices)),
                 in = channel_slice(w->d.cin, w->in_tiles, (int)(s % w->in_slices));
@@ -499,12 +524,10 @@ static void store_tiles(float *dw, const Work *w, int out, int in, int r, bool a
     }
 }
 
-// Cuts the channels into slices, then the batch into units. False: a unit does not fit the cache.
-static bool plan_work(Work *w)
+static void cut_channels(Work *w)
 {
-    const ConvDims d = w->d;
-    const int out = (int)div_up(d.cout, TILE), in = (int)div_up(d.cin, TILE),
-              tap_sums = d.kernel * d.kernel * TILE_SUMS;
+    const int out = (int)div_up(w->d.cout, TILE), in = (int)div_up(w->d.cin, TILE),
+              tap_sums = w->d.kernel * w->d.kernel * TILE_SUMS;
     w->out_slices = (int)div_up(out, OUT_TILES);
     w->out_tiles = (int)div_up(out, w->out_slices);
     if (w->out_slices > 1) w->out_tiles += w->out_tiles % 2;
@@ -512,24 +535,44 @@ static bool plan_work(Work *w)
     w->in_slices = (int)div_up(in, max_int(1, ITEM_SUMS / (tap_sums * w->out_tiles)));
     w->in_tiles = (int)div_up(in, w->in_slices);
     w->in_slices = (int)div_up(in, w->in_tiles);
-    w->columns = (int64_t)w->in_tiles * d.kernel;
+    w->columns = (int64_t)w->in_tiles * w->d.kernel;
     w->size = (int64_t)w->out_tiles * w->in_tiles * tap_sums;
+}
 
-    const int64_t tiles = ITEM_TILES - w->size / TILE_SUMS, dy_row = (int64_t)w->ow * w->out_tiles,
-                  x_row = (int64_t)d.w * w->in_tiles,
-                  rows = (tiles - (d.kernel - d.stride) * x_row) / (dy_row + d.stride * x_row);
+// Cuts maps into parts of which a unit's operands fit the L2 cache beside the sums: strips of whole
+// rows, or where these would be too low, several side by side. False: not even then.
+static bool cut_maps(Work *w)
+{
+    const ConvDims d = w->d;
+    const int64_t room = ITEM_TILES - w->size / TILE_SUMS;
+    int64_t rows, map;
+    do {
+        w->side_by_side++;
+        w->width = (int)div_up(w->ow >> w->pool, w->side_by_side) << w->pool;
+        w->x_width = min_int(d.w, (w->width - 1) * d.stride + d.kernel);
+        const int64_t dy_row = (int64_t)w->width * w->out_tiles,
+                      x_row = (int64_t)w->x_width * w->in_tiles;
+        rows = (room - (d.kernel - d.stride) * x_row) / (dy_row + d.stride * x_row);
+        map = w->oh * dy_row + d.h * x_row;
+    } while (rows < min_int(FEWEST_ROWS, w->oh) && w->width > FEWEST_ROWS);
     if (rows < 1 + w->pool) return false;
-    w->groups = div_up(d.n, IMAGES);
     w->strips = (int)div_up(w->oh, rows >> w->pool << w->pool);
     w->rows = (int)div_up(w->oh >> w->pool, w->strips) << w->pool;
-    w->at_most = 1;
-    if (w->strips == 1) w->at_most = max_int(1, (int)tiles / (int)(w->oh * dy_row + d.h * x_row));
+    w->at_most = w->strips * w->side_by_side > 1 ? 1 : max_int(1, (int)(room / map));
+    return true;
+}
+
+static bool plan_work(Work *w)
+{
+    cut_channels(w);
+    if (!cut_maps(w)) return false;
+    const int64_t slices = (int64_t)w->out_slices * w->in_slices;
+    w->groups = div_up(w->d.n, IMAGES);
     w->sets = div_up(w->groups, w->at_most);
     w->at_most = div_up(w->groups, w->sets);
-    const int64_t slices = (int64_t)w->out_slices * w->in_slices;
-    w->parts = conv_parts(ITEMS, w->sets * w->strips, slices, slices * w->size);
-    w->dy_size = (int64_t)w->rows * w->ow * TILE_ELEMENTS;
-    w->x_size = ((int64_t)(w->rows - 1) * d.stride + d.kernel) * d.w * TILE_ELEMENTS;
+    w->parts = conv_parts(ITEMS, w->sets * w->strips * w->side_by_side, slices, slices * w->size);
+    w->dy_size = (int64_t)w->rows * w->width * TILE_ELEMENTS;
+    w->x_size = ((int64_t)(w->rows - 1) * w->d.stride + w->d.kernel) * w->x_width * TILE_ELEMENTS;
     w->dy_plane = w->at_most * w->dy_size;
     w->x_plane = w->at_most * w->x_size;
     return true;
