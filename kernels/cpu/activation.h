@@ -75,17 +75,6 @@ VEC_INLINE Vec vec_sqrt(Vec x)
 #endif
 }
 
-// 1 / x by an estimate and a step of Newton's, which takes a third of a division's time.
-VEC_INLINE Vec vec_reciprocal(Vec x)
-{
-#if defined(__AVX512F__)
-    const Vec rough = (Vec)_mm512_rcp14_ps((__m512)x);
-    return rough * (2.0f - x * rough);
-#else
-    return 1.0f / x;
-#endif
-}
-
 VEC_INLINE Vec vec_clamp(Vec x, float low, float high)
 {
     x = vec_select(x < low, vec_set(low), x);
@@ -113,6 +102,17 @@ VEC_INLINE Vec vec_exp(Vec x)
 // e^(-a^2/2) u P(u), u = 1 / (1 + c a), P minimax on 0 <= a <= 13. Beyond 12.8 the value stays at
 // that of 12.8, about 1e-37.
 #if CPU_BF16
+// 1 / x by an estimate and a step of Newton's: a division would take longer than all the rest below.
+VEC_INLINE Vec vec_reciprocal(Vec x)
+{
+#if defined(__AVX512F__)
+    const Vec rough = (Vec)_mm512_rcp14_ps((__m512)x);
+    return rough * (2.0f - x * rough);
+#else
+    return 1.0f / x;
+#endif
+}
+
 // To 4e-6 of itself, a five hundredth of what rounding to bfloat16 may add.
 VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
 {
@@ -138,7 +138,7 @@ VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
 VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
 {
     a = vec_select(a > 12.8f, vec_set(12.8f), a);
-    const Vec u = vec_reciprocal(1.0f + 0.345f * a);
+    const Vec u = 1.0f / (1.0f + 0.345f * a);
     *exponential = vec_exp(-0.5f * a * a);
     Vec p = -2.842728354e-02f * u + 1.454882997e-01f;
     p = p * u - 2.715705029e-01f;
