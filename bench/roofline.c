@@ -72,8 +72,8 @@ __attribute__((target("amx-tile,amx-bf16"), noinline)) static double bf16_tiles(
     return 4.0 * 2 * 16 * 16 * 32 * PASSES;
 }
 
-// The same with factors from the L2 cache, as a convolution 3x3 of 256 channels needs them at least:
-// for three pixels of 16 images and 32 channels of the output, 72 rounds of six products.
+// The same with factors from the L2 cache, as a convolution 3x3 of 256 channels needs them: for
+// three pixels of 16 images and 32 channels of the output, 72 rounds of six products.
 __attribute__((target("amx-tile,amx-bf16"), noinline)) static double bf16_tiles_from_l2(void)
 {
     enum { PIXELS = 45, STEPS = 8, WIDTH = 9, ROUNDS = 72, TILE = 1024, PASSES = 20 };

@@ -102,7 +102,7 @@ VEC_INLINE Vec vec_exp(Vec x)
 // e^(-a^2/2) u P(u), u = 1 / (1 + c a), P minimax on 0 <= a <= 13. Beyond 12.8 the value stays at
 // that of 12.8, about 1e-37.
 #if CPU_BF16
-// 1 / x by an estimate and a step of Newton's: a division would take longer than all the rest below.
+// 1 / x by an estimate and a step of Newton's: a division would take longer than the rest below.
 VEC_INLINE Vec vec_reciprocal(Vec x)
 {
 #if defined(__AVX512F__)
