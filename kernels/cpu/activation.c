@@ -6,7 +6,7 @@
 
 enum { BLOCK = 16384 };
 
-VEC_INLINE void forward_run(Element *y, const Element *x, Activation act, int64_t n)
+INLINE void forward_run(Element *y, const Element *x, Activation act, int64_t n)
 {
     const int64_t whole = n - n % VEC;
     for (int64_t i = 0; i < whole; i += VEC)
@@ -24,19 +24,19 @@ static void activation_forward(void *y, const void *x, Activation act, int64_t n
 }
 
 // dy * act'(saved); without an activation `saved` is not read.
-VEC_INLINE Vec backward(const Element *dy, const Element *saved, Activation act)
+INLINE Vec backward(const Element *dy, const Element *saved, Activation act)
 {
     const Vec g = elem_load_ahead(dy);
     return act == ACT_NONE ? g : g * vec_act_grad(act, elem_load_ahead(saved));
 }
 
-VEC_INLINE Vec backward_part(const Element *dy, const Element *saved, Activation act, int64_t count)
+INLINE Vec backward_part(const Element *dy, const Element *saved, Activation act, int64_t count)
 {
     return elem_load_part(dy, count) * vec_act_grad(act, elem_load_part(saved, count));
 }
 
-VEC_INLINE void backward_run(Element *dx, const Element *dy, const Element *saved, Activation act,
-                             int64_t n)
+INLINE void backward_run(Element *dx, const Element *dy, const Element *saved, Activation act,
+                         int64_t n)
 {
     const int64_t whole = n - n % VEC;
     for (int64_t i = 0; i < whole; i += VEC) elem_store(dx + i, backward(dy + i, saved + i, act));
@@ -56,8 +56,8 @@ static void activation_backward(void *dx, const void *dy, const void *saved, Act
 }
 
 // One block of the map: dz set (NULL: not), sums (period) of dz set.
-VEC_INLINE void backward_block(const Map *m, Element *dz, float *sums, const Element *dy,
-                               const Element *saved, Activation act, int64_t first)
+INLINE void backward_block(const Map *m, Element *dz, float *sums, const Element *dy,
+                           const Element *saved, Activation act, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     memset(sums, 0, (size_t)m->period * sizeof *sums);

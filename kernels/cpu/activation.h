@@ -12,15 +12,13 @@
 
 #include "kernels/cpu/cpu.h"
 
-#define VEC_INLINE static inline __attribute__((always_inline))
-
-VEC_INLINE Vec vec_set(float a)
+INLINE Vec vec_set(float a)
 {
     return a - (Vec){0};
 }
 
 // The first `count` < VEC floats; the others are 0.
-VEC_INLINE Vec vec_load_part(const float *p, int64_t count)
+INLINE Vec vec_load_part(const float *p, int64_t count)
 {
 #if defined(__AVX512F__)
     return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
@@ -31,7 +29,7 @@ VEC_INLINE Vec vec_load_part(const float *p, int64_t count)
 #endif
 }
 
-VEC_INLINE void vec_store_part(float *p, Vec v, int64_t count)
+INLINE void vec_store_part(float *p, Vec v, int64_t count)
 {
 #if defined(__AVX512F__)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
@@ -41,12 +39,12 @@ VEC_INLINE void vec_store_part(float *p, Vec v, int64_t count)
 }
 
 // Any positive count: at most VEC floats are touched.
-VEC_INLINE Vec vec_load_up_to(const float *p, int64_t count)
+INLINE Vec vec_load_up_to(const float *p, int64_t count)
 {
     return count >= VEC ? vec_load(p) : vec_load_part(p, count);
 }
 
-VEC_INLINE void vec_store_up_to(float *p, Vec v, int64_t count)
+INLINE void vec_store_up_to(float *p, Vec v, int64_t count)
 {
     if (count >= VEC)
         vec_store(p, v);
@@ -55,13 +53,13 @@ VEC_INLINE void vec_store_up_to(float *p, Vec v, int64_t count)
 }
 
 // where ? a : b, `where` made by a comparison
-VEC_INLINE Vec vec_select(VecInt where, Vec a, Vec b)
+INLINE Vec vec_select(VecInt where, Vec a, Vec b)
 {
     return (Vec)(((VecInt)a & where) | ((VecInt)b & ~where));
 }
 
 // sqrtf sets errno, which keeps a compiler from using vectors.
-VEC_INLINE Vec vec_sqrt(Vec x)
+INLINE Vec vec_sqrt(Vec x)
 {
 #if defined(__AVX512F__)
     return (Vec)_mm512_sqrt_ps((__m512)x);
@@ -75,7 +73,7 @@ VEC_INLINE Vec vec_sqrt(Vec x)
 #endif
 }
 
-VEC_INLINE Vec vec_clamp(Vec x, float low, float high)
+INLINE Vec vec_clamp(Vec x, float low, float high)
 {
     x = vec_select(x < low, vec_set(low), x);
     return vec_select(x > high, vec_set(high), x);
@@ -83,7 +81,7 @@ VEC_INLINE Vec vec_clamp(Vec x, float low, float high)
 
 // x = n ln2 + r, |r| <= ln2 / 2; e^r by a polynomial; the scale 2^n in two factors, since 2^n alone
 // cannot reach the denormal results.
-VEC_INLINE Vec vec_exp(Vec x)
+INLINE Vec vec_exp(Vec x)
 {
     const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
     x = vec_clamp(x, -104.0f, 89.0f);
@@ -103,7 +101,7 @@ VEC_INLINE Vec vec_exp(Vec x)
 // that of 12.8, about 1e-37.
 #if CPU_BF16
 // 1 / x by an estimate and a step of Newton's: a division would take longer than the rest below.
-VEC_INLINE Vec vec_reciprocal(Vec x)
+INLINE Vec vec_reciprocal(Vec x)
 {
 #if defined(__AVX512F__)
     const Vec rough = (Vec)_mm512_rcp14_ps((__m512)x);
@@ -114,7 +112,7 @@ VEC_INLINE Vec vec_reciprocal(Vec x)
 }
 
 // To 4e-6 of itself, a five hundredth of what rounding to bfloat16 may add.
-VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
+INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
 {
     const float magic = 12582912.0f; // as in vec_exp()
     a = vec_select(a > 12.8f, vec_set(12.8f), a);
@@ -135,7 +133,7 @@ VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
 }
 #else
 // To a few units in the last place.
-VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
+INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
 {
     a = vec_select(a > 12.8f, vec_set(12.8f), a);
     const Vec u = 1.0f / (1.0f + 0.345f * a);
@@ -152,13 +150,13 @@ VEC_INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
 }
 #endif
 
-VEC_INLINE Vec vec_abs(Vec x)
+INLINE Vec vec_abs(Vec x)
 {
     return (Vec)((VecInt)x & 0x7fffffff);
 }
 
 // x Phi(x) = max(x, 0) - |x| Phi(-|x|)
-VEC_INLINE Vec vec_gelu(Vec x)
+INLINE Vec vec_gelu(Vec x)
 {
     const Vec a = vec_select(vec_abs(x) > 12.8f, vec_set(12.8f), vec_abs(x));
     Vec exponential;
@@ -166,7 +164,7 @@ VEC_INLINE Vec vec_gelu(Vec x)
 }
 
 // Phi(x) + x phi(x)
-VEC_INLINE Vec vec_gelu_grad(Vec x)
+INLINE Vec vec_gelu_grad(Vec x)
 {
     x = vec_clamp(x, -12.8f, 12.8f);
     Vec exponential;
@@ -175,7 +173,7 @@ VEC_INLINE Vec vec_gelu_grad(Vec x)
 }
 
 // The bounds keep infinity times 0 away; what they cut off rounds to the same result.
-VEC_INLINE Vec vec_act(Activation act, Vec x)
+INLINE Vec vec_act(Activation act, Vec x)
 {
     switch (act) {
     case ACT_RELU:
@@ -192,7 +190,7 @@ VEC_INLINE Vec vec_act(Activation act, Vec x)
 }
 
 // act'(x); for ReLU `saved` may be y as well.
-VEC_INLINE Vec vec_act_grad(Activation act, Vec saved)
+INLINE Vec vec_act_grad(Activation act, Vec saved)
 {
     switch (act) {
     case ACT_RELU:

@@ -27,16 +27,6 @@ enum {
     MOST_SUMS = 8 * 1024 * 1024 // floats of all parts of a weight gradient
 };
 
-static int min_int(int64_t a, int64_t b)
-{
-    return (int)(a < b ? a : b);
-}
-
-static int max_int(int64_t a, int64_t b)
-{
-    return (int)(a > b ? a : b);
-}
-
 ConvUnits conv_units(const ConvMap *map, int64_t n, int rows, int width, int kernel, int stride,
                      bool pool, int unit_pixels, int64_t elements, bool strips)
 {
@@ -202,8 +192,7 @@ static void pool_rows(const ConvTarget *t, float *c, int channel, int first, int
 }
 
 // Rows first..end-1, where y is the values themselves; VEC + `second` channels, or fewer than VEC.
-VEC_INLINE void store_plain_rows(const ConvTarget *t, float *c, int first, int end,
-                                 const int second)
+INLINE void store_plain_rows(const ConvTarget *t, float *c, int first, int end, const int second)
 {
     const ConvOutput o = *t->o;
     const bool two = second > 0;
@@ -255,8 +244,7 @@ void conv_finish(void *context, float *c, int first, int end)
 }
 
 // Chan's formula for one vector of channels: m2 are sums of squared deviations from the mean.
-VEC_INLINE void merge_stats(Vec *mean, Vec *m2, int64_t count, Vec more_mean, Vec more_m2,
-                            int64_t more)
+INLINE void merge_stats(Vec *mean, Vec *m2, int64_t count, Vec more_mean, Vec more_m2, int64_t more)
 {
     const Vec delta = more_mean - *mean;
     const float all = (float)(count + more);

@@ -33,8 +33,6 @@
 
 #include "kernels/cpu/amx.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 enum {
     TILE = 16,              // rows of a tile, and columns of floats
     IMAGES = 32,            // of a step
@@ -79,16 +77,6 @@ typedef struct Unit {
 typedef struct Slice {
     int first, channels, tiles;
 } Slice;
-
-static int min_int(int a, int b)
-{
-    return a < b ? a : b;
-}
-
-static int max_int(int a, int b)
-{
-    return a > b ? a : b;
-}
 
 static Slice channel_slice(int channels, int tiles, int i)
 {

@@ -13,6 +13,8 @@ typedef uint16_t Element; // the upper half of a float
 typedef float Element;
 #endif
 
+#define INLINE static inline __attribute__((always_inline))
+
 // Floats in one vector register.
 #if defined(__AVX512F__)
 enum { VEC = 16 };

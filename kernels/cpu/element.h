@@ -31,12 +31,12 @@ typedef uint16_t VecHalf __attribute__((vector_size(VEC * sizeof(uint16_t))));
 typedef VecHalf VecHalfU __attribute__((aligned(2), may_alias));
 typedef uint32_t VecBits __attribute__((vector_size(VEC * sizeof(float))));
 
-VEC_INLINE Vec half_to_vec(VecHalf half)
+INLINE Vec half_to_vec(VecHalf half)
 {
     return (Vec)(__builtin_convertvector(half, VecBits) << 16);
 }
 
-VEC_INLINE VecHalf vec_to_half(Vec v)
+INLINE VecHalf vec_to_half(Vec v)
 {
 #if defined(__AVX512BF16__)
     return (VecHalf)_mm512_cvtneps_pbh((__m512)v);
@@ -47,17 +47,17 @@ VEC_INLINE VecHalf vec_to_half(Vec v)
 #endif
 }
 
-VEC_INLINE Vec elem_load(const Element *p)
+INLINE Vec elem_load(const Element *p)
 {
     return half_to_vec(*(const VecHalfU *)p);
 }
 
-VEC_INLINE void elem_store(Element *p, Vec v)
+INLINE void elem_store(Element *p, Vec v)
 {
     *(VecHalfU *)p = vec_to_half(v);
 }
 
-VEC_INLINE Vec elem_load_part(const Element *p, int64_t count)
+INLINE Vec elem_load_part(const Element *p, int64_t count)
 {
 #if defined(__AVX512VL__) && defined(__AVX512BW__)
     return half_to_vec((VecHalf)_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), p));
@@ -68,7 +68,7 @@ VEC_INLINE Vec elem_load_part(const Element *p, int64_t count)
 #endif
 }
 
-VEC_INLINE void elem_store_part(Element *p, Vec v, int64_t count)
+INLINE void elem_store_part(Element *p, Vec v, int64_t count)
 {
     const VecHalf half = vec_to_half(v);
 #if defined(__AVX512VL__) && defined(__AVX512BW__)
@@ -90,22 +90,22 @@ static inline Element elem_put(float x)
     return x;
 }
 
-VEC_INLINE Vec elem_load(const Element *p)
+INLINE Vec elem_load(const Element *p)
 {
     return vec_load(p);
 }
 
-VEC_INLINE void elem_store(Element *p, Vec v)
+INLINE void elem_store(Element *p, Vec v)
 {
     vec_store(p, v);
 }
 
-VEC_INLINE Vec elem_load_part(const Element *p, int64_t count)
+INLINE Vec elem_load_part(const Element *p, int64_t count)
 {
     return vec_load_part(p, count);
 }
 
-VEC_INLINE void elem_store_part(Element *p, Vec v, int64_t count)
+INLINE void elem_store_part(Element *p, Vec v, int64_t count)
 {
     vec_store_part(p, v, count);
 }
@@ -115,7 +115,7 @@ VEC_INLINE void elem_store_part(Element *p, Vec v, int64_t count)
 // A load from a long run that is passed over once. The prefetch matters where much is computed
 // between two loads, so that few of them are under way: it doubled the speed of a GELU over a large
 // map on a virtual machine whose hardware prefetcher does little.
-VEC_INLINE Vec elem_load_ahead(const Element *p)
+INLINE Vec elem_load_ahead(const Element *p)
 {
     __builtin_prefetch(p + 4096 / sizeof(Element));
     return elem_load(p);
@@ -123,7 +123,7 @@ VEC_INLINE Vec elem_load_ahead(const Element *p)
 
 // As integers, 0 beyond `count` of them. (A copy of variable length would be taken apart byte by
 // byte.)
-VEC_INLINE VecInt vec_load_bytes_up_to(const uint8_t *p, int64_t count)
+INLINE VecInt vec_load_bytes_up_to(const uint8_t *p, int64_t count)
 {
     typedef uint8_t Bytes __attribute__((vector_size(VEC)));
     Bytes bytes = {0};
@@ -143,12 +143,12 @@ VEC_INLINE VecInt vec_load_bytes_up_to(const uint8_t *p, int64_t count)
 }
 
 // Any positive count: at most VEC elements are touched.
-VEC_INLINE Vec elem_load_up_to(const Element *p, int64_t count)
+INLINE Vec elem_load_up_to(const Element *p, int64_t count)
 {
     return count >= VEC ? elem_load(p) : elem_load_part(p, count);
 }
 
-VEC_INLINE void elem_store_up_to(Element *p, Vec v, int64_t count)
+INLINE void elem_store_up_to(Element *p, Vec v, int64_t count)
 {
     if (count >= VEC)
         elem_store(p, v);

@@ -82,6 +82,16 @@ void gemm_transpose(Element *a, int64_t lda, const Element *x, int64_t ldx, int6
 // One row of pairs (n,2) from two rows, n rounded up to a multiple of VEC; y NULL: zeros.
 void gemm_pair_rows(Element *pairs, const Element *x, const Element *y, int64_t n);
 
+static inline int min_int(int64_t a, int64_t b)
+{
+    return (int)(a < b ? a : b);
+}
+
+static inline int max_int(int64_t a, int64_t b)
+{
+    return (int)(a > b ? a : b);
+}
+
 static inline int64_t div_up(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;

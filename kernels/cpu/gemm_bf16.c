@@ -22,8 +22,6 @@
 #include "kernels/cpu/transpose.h"
 #include "runtime/os.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 enum {
     KC = 2304, // rows of B in one block: the whole sum of 256 channels, from the L2 cache
     PAIRS = GEMM_STEP / 2

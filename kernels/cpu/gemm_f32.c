@@ -22,8 +22,6 @@
 #include <assert.h>
 #include "kernels/cpu/transpose.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 // Rows of B in one block: KC * GEMM_NR floats are 2/3 of a 48 KB L1 cache.
 enum { KC = VEC == 16 ? 256 : 320 };
 

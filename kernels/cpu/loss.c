@@ -12,7 +12,7 @@ typedef struct Partial {
 } Partial;
 
 // A vector of scaled logits; what lies beyond the row is -infinity.
-VEC_INLINE Vec load_scaled(const float *logits, int c, LossDims d)
+INLINE Vec load_scaled(const float *logits, int c, LossDims d)
 {
     Vec v = vec_load_up_to(logits + c, d.classes - c) * d.logit_scale;
     for (int i = d.classes - c; i < VEC; i++) v[i] = -INFINITY;

@@ -11,8 +11,8 @@ enum { COUNT, MEAN, M2 }; // rows of Norm.stats
 // ---- statistics --------------------------------------------------------------------------------
 
 // sum (period) += sum over the block of x - shift, or of its square.
-VEC_INLINE void sum_block(const Map *m, float *sum, const Element *x, const float *shift,
-                          bool square, int64_t first)
+INLINE void sum_block(const Map *m, float *sum, const Element *x, const float *shift, bool square,
+                      int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     memset(sum, 0, (size_t)m->period * sizeof *sum);
@@ -150,13 +150,13 @@ static float inverse_sigma_of(const Norm *n, int c, int channels)
     return (float)(1 / sqrt(variance + (double)n->eps));
 }
 
-VEC_INLINE Vec affine(const Affine *a, Vec x, int64_t i)
+INLINE Vec affine(const Affine *a, Vec x, int64_t i)
 {
     return (x - vec_load(a->mean + i)) * vec_load(a->scale + i) + vec_load(a->bias + i);
 }
 
-VEC_INLINE void apply_block(Element *y, const Element *x, const Affine *a, Activation act,
-                            const Map *m, int64_t first)
+INLINE void apply_block(Element *y, const Element *x, const Affine *a, Activation act, const Map *m,
+                        int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     for (int64_t start = first; start < last; start += m->period) {
@@ -248,7 +248,7 @@ static void backward_set(Backward *b, const Norm *n, const Map *m, float *scratc
 }
 
 // dz and xhat of one vector.
-VEC_INLINE Vec backward_dz(const Backward *b, Vec *xhat, Vec dy, Vec x, Activation act, int64_t i)
+INLINE Vec backward_dz(const Backward *b, Vec *xhat, Vec dy, Vec x, Activation act, int64_t i)
 {
     const Vec centred = x - vec_load(b->affine.mean + i);
     const Vec z = centred * vec_load(b->affine.scale + i) + vec_load(b->affine.bias + i);
@@ -256,8 +256,8 @@ VEC_INLINE Vec backward_dz(const Backward *b, Vec *xhat, Vec dy, Vec x, Activati
     return act == ACT_NONE ? dy : dy * vec_act_grad(act, z);
 }
 
-VEC_INLINE void add_sums(const Backward *b, float *sum_dz, float *sum_dz_xhat, Vec dy, Vec x,
-                         Activation act, int64_t i)
+INLINE void add_sums(const Backward *b, float *sum_dz, float *sum_dz_xhat, Vec dy, Vec x,
+                     Activation act, int64_t i)
 {
     Vec xhat;
     const Vec dz = backward_dz(b, &xhat, dy, x, act, i);
@@ -266,8 +266,8 @@ VEC_INLINE void add_sums(const Backward *b, float *sum_dz, float *sum_dz_xhat, V
 }
 
 // sums (2,period) of dz and dz * xhat of one block, set.
-VEC_INLINE void sums_block(const Backward *b, const Map *m, float *sums, const Element *dy,
-                           const Element *x, Activation act, int64_t first)
+INLINE void sums_block(const Backward *b, const Map *m, float *sums, const Element *dy,
+                       const Element *x, Activation act, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
     float *sum_dz = sums, *sum_dz_xhat = sums + m->period;
@@ -317,7 +317,7 @@ static void parameter_gradients(const Norm *n, GradMode mode, int channels)
     }
 }
 
-VEC_INLINE Vec input_gradient(const Backward *b, Vec dy, Vec x, Activation act, int64_t i)
+INLINE Vec input_gradient(const Backward *b, Vec dy, Vec x, Activation act, int64_t i)
 {
     Vec xhat;
     const Vec dz = backward_dz(b, &xhat, dy, x, act, i);
@@ -326,8 +326,8 @@ VEC_INLINE Vec input_gradient(const Backward *b, Vec dy, Vec x, Activation act, 
 }
 
 // One period, or its first `size` places.
-VEC_INLINE void input_gradient_period(const Backward *b, Element *dx, const Element *dy,
-                                      const Element *x, Activation act, int64_t size)
+INLINE void input_gradient_period(const Backward *b, Element *dx, const Element *dy,
+                                  const Element *x, Activation act, int64_t size)
 {
     const int64_t whole = size - size % VEC, rest = size - whole;
     for (int64_t i = 0; i < whole; i += VEC)

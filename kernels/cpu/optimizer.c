@@ -60,7 +60,7 @@ static void update_all(const Param *p, int count, Update *update, const void *se
 }
 
 // The new weights of one vector, and their working copy.
-VEC_INLINE void store_weights(const Param *p, int64_t i, Vec w, int64_t count)
+INLINE void store_weights(const Param *p, int64_t i, Vec w, int64_t count)
 {
     vec_store_up_to(p->master + i, w, count);
     if (p->value) elem_store_up_to((Element *)p->value + i, w, count);
@@ -72,7 +72,7 @@ typedef struct SgdStep {
 } SgdStep;
 
 // One vector, or its first `count` places.
-VEC_INLINE void sgd_vector(const Param *p, int64_t i, int64_t count, SgdStep s)
+INLINE void sgd_vector(const Param *p, int64_t i, int64_t count, SgdStep s)
 {
     const Vec w = vec_load_up_to(p->master + i, count), v1 = vec_load_up_to(p->state1 + i, count);
     const Vec g = vec_load_up_to(p->grad + i, count) + s.decay * w, v = s.c.momentum * v1 + g;
@@ -102,7 +102,7 @@ typedef struct AdamWStep {
 } AdamWStep;
 
 // One vector, or its first `count` places.
-VEC_INLINE void adamw_vector(const Param *p, int64_t i, int64_t count, AdamWStep s)
+INLINE void adamw_vector(const Param *p, int64_t i, int64_t count, AdamWStep s)
 {
     const Vec g = vec_load_up_to(p->grad + i, count), w = vec_load_up_to(p->master + i, count);
     const Vec m1 = vec_load_up_to(p->state1 + i, count), v1 = vec_load_up_to(p->state2 + i, count);

@@ -100,8 +100,8 @@ static inline Range windows_over(int i, int kernel, int stride, int count)
 
 // dx of one place (row, column) of the map: the sum over the windows that hold it, in order, which
 // is rounded once. argmax NULL: each window gives its mean's share.
-VEC_INLINE void place_backward(Element *dx, const Element *dy, const uint8_t *argmax, PoolDims d,
-                               Windows w, int row, int column)
+INLINE void place_backward(Element *dx, const Element *dy, const uint8_t *argmax, PoolDims d,
+                           Windows w, int row, int column)
 {
     const Range down = windows_over(row, d.kernel_h, d.stride, w.oh);
     const Range across = windows_over(column, d.kernel_w, d.stride, w.ow);
@@ -124,7 +124,7 @@ VEC_INLINE void place_backward(Element *dx, const Element *dy, const uint8_t *ar
     }
 }
 
-VEC_INLINE void pool_backward(Element *dx, const Element *dy, const uint8_t *argmax, PoolDims d)
+INLINE void pool_backward(Element *dx, const Element *dy, const uint8_t *argmax, PoolDims d)
 {
     const Windows w = windows_of(d);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)

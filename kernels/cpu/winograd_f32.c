@@ -42,11 +42,6 @@ typedef struct Own {
     float *strip, *v, *m, *block;
 } Own;
 
-static int min_int(int64_t a, int64_t b)
-{
-    return (int)(a < b ? a : b);
-}
-
 // WEIGHT_BLOCK input channels from c on of the panel `p` of transformed weights. Flipped, w has the
 // panel's channels side by side; otherwise the input's, and the result is transposed.
 static void transform_weights(const Work *work, int64_t p, int c)

@@ -14,7 +14,7 @@ enum { WINO_OUT = 4, WINO_TILE = 6, WINO_POINTS = WINO_TILE * WINO_TILE };
 
 // B' x: row p holds the coefficients of the product of (t - q) over the finite points q other than
 // p; the last row, for infinity, that of all.
-VEC_INLINE void wino_input(Vec y[WINO_TILE], const Vec x[WINO_TILE])
+INLINE void wino_input(Vec y[WINO_TILE], const Vec x[WINO_TILE])
 {
     const Vec even_a = x[4] - WINO_B2 * x[2], odd_a = WINO_A * (x[3] - WINO_B2 * x[1]);
     const Vec even_b = x[4] - WINO_A2 * x[2], odd_b = WINO_B * (x[3] - WINO_A2 * x[1]);
@@ -28,7 +28,7 @@ VEC_INLINE void wino_input(Vec y[WINO_TILE], const Vec x[WINO_TILE])
 
 // G x for x of `taps` values, 3 or 4: the polynomial x at each point p over the product of (p - q)
 // over the other points q; at infinity its last coefficient.
-VEC_INLINE void wino_kernel(Vec y[WINO_TILE], const Vec *x, const int taps)
+INLINE void wino_kernel(Vec y[WINO_TILE], const Vec *x, const int taps)
 {
     const float a = 1 / (2 * WINO_A2 * (WINO_A2 - WINO_B2)),
                 b = 1 / (2 * WINO_B2 * (WINO_B2 - WINO_A2));
@@ -47,7 +47,7 @@ VEC_INLINE void wino_kernel(Vec y[WINO_TILE], const Vec *x, const int taps)
 
 // A' x for `count` values of y, 3 or 4: value i sums p^i x over the finite points; the last one
 // takes in infinity.
-VEC_INLINE void wino_output(Vec *y, const Vec x[WINO_TILE], const int count)
+INLINE void wino_output(Vec *y, const Vec x[WINO_TILE], const int count)
 {
     const Vec even_a = x[1] + x[2], odd_a = x[1] - x[2];
     const Vec even_b = x[3] + x[4], odd_b = x[3] - x[4];
@@ -60,7 +60,7 @@ VEC_INLINE void wino_output(Vec *y, const Vec x[WINO_TILE], const int count)
 
 // A tile of x (rows `row` floats and pixels `c` floats apart) to its 36 points, `point` floats
 // apart.
-VEC_INLINE void wino_input_tile(float *v, int64_t point, const float *x, int64_t row, int64_t c)
+INLINE void wino_input_tile(float *v, int64_t point, const float *x, int64_t row, int64_t c)
 {
     Vec t[WINO_TILE][WINO_TILE];
 #pragma GCC unroll 6
@@ -82,7 +82,7 @@ VEC_INLINE void wino_input_tile(float *v, int64_t point, const float *x, int64_t
 }
 
 // A kernel g (taps,taps) to its 36 points.
-VEC_INLINE void wino_kernel_tile(float *u, int64_t point, const Vec *g, const int taps)
+INLINE void wino_kernel_tile(float *u, int64_t point, const Vec *g, const int taps)
 {
     Vec t[WINO_TILE][4];
 #pragma GCC unroll 4
@@ -104,7 +104,7 @@ VEC_INLINE void wino_kernel_tile(float *u, int64_t point, const Vec *g, const in
 }
 
 // The 36 points of a sum to its y (count,count).
-VEC_INLINE void wino_output_tile(Vec *y, const float *m, int64_t point, const int count)
+INLINE void wino_output_tile(Vec *y, const float *m, int64_t point, const int count)
 {
     Vec t[4][WINO_TILE];
 #pragma GCC unroll 6
