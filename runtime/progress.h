@@ -35,7 +35,8 @@ void display_open(Display *d, bool quiet);
 // least important is left out.
 void display_draw(Display *d, const Progress *p);
 
-// Prints "epoch 2.0/8  step 240/960  loss 1.235  train 54.1%  test 56.71%  31200 img/s".
+// Prints "epoch 2.0/8  step 240/960  loss 1.235  train 54.1%  test 56.71%  31200 img/s", and
+// the panel below it.
 void display_print(Display *d, const Progress *p);
 
 // Removes the panel, so that the caller may print.
