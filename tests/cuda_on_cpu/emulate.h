@@ -112,7 +112,8 @@ void mbarrier_arrive(uint64_t *barrier);
 void mbarrier_wait(uint64_t *barrier, uint32_t parity, EMU_PLACE);
 void fence_async_proxy();
 void wgmma_fence();
-void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b); // d (2,n/4) of a thread
+// d (2,n/4) of a thread; transposed: both factors are "MN-major", else "K-major".
+void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b, bool transposed);
 void wgmma_commit();
 void wgmma_wait(int groups);
 
