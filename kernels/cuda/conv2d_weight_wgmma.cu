@@ -36,7 +36,7 @@ template <int M_, int N_, bool SPREAD_> struct WeightTile : WgmmaSizes {
     static constexpr int STAGE_BYTES = A_BYTES + B_COLUMNS * COLUMN_BYTES;
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + ALIGN;
     static constexpr bool BY_PIXELS = M == 64; // groups share the tile, not the stage
-    static constexpr int FETCH_REGISTERS = 72, MULTIPLY_REGISTERS = 216;
+    static constexpr int FETCH_REGISTERS = 56, MULTIPLY_REGISTERS = 224;
     typedef float Value[2][N / 4];
 
     static __device__ __forceinline__ void multiply(Value &value, uint32_t stage, uint32_t group)
@@ -52,9 +52,9 @@ template <int M_, int N_, bool SPREAD_> struct WeightTile : WgmmaSizes {
 
 // Eight places of k, which lie in one tap.
 struct Piece {
-    int term; // its place in a row of dw, -1: beyond the last
-    int from; // in values of x, from a window's tap (0,0) on
-    uint32_t tap;
+    int term;      // its place in a row of dw, -1: beyond the last
+    uint32_t from; // in bytes of x, from a window's tap (0,0) on
+    uint32_t tap;  // a bit, none beyond the last
 };
 
 __device__ __forceinline__ Piece piece_at(const Windows &s, int place)
@@ -63,7 +63,8 @@ __device__ __forceinline__ Piece piece_at(const Windows &s, int place)
     skip_channels(&p, place, place_width(s), s.kernel);
     if (p.first >= s.c) return Piece{-1, 0, 0};
     const int tap = p.row * s.kernel + p.column;
-    return Piece{tap * s.c + p.channel, (p.row * s.w + p.column) * s.c + p.channel, 1u << tap};
+    const uint32_t values = (uint32_t)((p.row * s.w + p.column) * s.c + p.channel);
+    return Piece{tap * s.c + p.channel, values * 2, 1u << tap};
 }
 
 // Stages of dy (A) and windows (B). A warp has 16 pixels of each: for every 64 channels (places),
@@ -75,8 +76,7 @@ template <class C> struct PixelLoader {
     uint32_t pixel, end;      // the stage's first of the warp; the part's end
     int warp_row, row, piece; // of a stage: the warp's and the thread's first row
     int channel;              // the thread's first
-    int from[C::B_COLUMNS];   // Piece.from and Piece.tap
-    uint32_t taps[C::B_COLUMNS];
+    uint32_t from[C::B_COLUMNS], taps[C::B_COLUMNS]; // Piece.from and Piece.tap
     TapRow window;                  // of pixel lane % 16, this stage's or the next one's
     bool second;                    // the lanes from 16 on have this stage's
     Spread<C> spread[C::A_COLUMNS]; // of this stage
@@ -89,11 +89,11 @@ template <class C> struct PixelLoader {
         warp_row = thread / WARP * 16, row = thread % WARP / 8, piece = thread % 8;
         pixel = first + (uint32_t)warp_row, end = part_end;
         channel = first_channel + piece * 8;
-        second = false;
+        second = false, window = {0, 0};
 #pragma unroll
         for (int j = 0; j < C::B_COLUMNS; j++)
             from[j] = pieces[8 * j + piece].from, taps[j] = pieces[8 * j + piece].tap;
-        if constexpr (C::SPREAD) load_pooled();
+        look_ahead();
     }
 
     __device__ __forceinline__ static uint8_t *place_of(uint8_t *stage, int r, int p)
@@ -101,8 +101,9 @@ template <class C> struct PixelLoader {
         return stage + r * 128 + (p ^ r % 8) * 16;
     }
 
-    __device__ __forceinline__ void load_pooled()
+    __device__ __forceinline__ void look_ahead()
     {
+        if constexpr (!C::SPREAD) return;
         const uint32_t pooled = pixel / 4 + (uint32_t)row;
 #pragma unroll
         for (int j = 0; j < C::A_COLUMNS; j++)
@@ -124,44 +125,38 @@ template <class C> struct PixelLoader {
             }
     }
 
-    // Of pixel 4 i + row of the warp's.
+    // Of pixel 4 i + row of the warp's. Addresses of what is not valid may lie anywhere.
     __device__ __forceinline__ void copy_dense(uint8_t *to, int i)
     {
-        const bf16 *const dy = (const bf16 *)work.dy;
         const uint32_t p = pixel + (uint32_t)(4 * i + row);
-        const bf16 *const at = dy + (int64_t)p * work.cout + channel;
+        const bf16 *const dy = (const bf16 *)work.dy + ((int64_t)p * work.cout + channel);
 #pragma unroll
-        for (int j = 0; j < C::A_COLUMNS; j++) {
-            const bool valid = p < end && channel + j * 64 < work.cout;
-            nn_cp_async_zfill<16>(to + j * C::COLUMN_BYTES, valid ? at + j * 64 : dy, valid);
-        }
+        for (int j = 0; j < C::A_COLUMNS; j++)
+            nn_cp_async_zfill<16>(to + j * C::COLUMN_BYTES, dy + j * 64,
+                                  p < end && channel + j * 64 < work.cout);
     }
 
     __device__ __forceinline__ void fetch(uint8_t *stage)
     {
         const int lane = (int)threadIdx.x % WARP;
-        const bf16 *const map = (const bf16 *)work.x.map;
         if (!second)
             window = tap_row(work.x, pixel + (uint32_t)(lane / 16 * C::K + lane % 16), end);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int source = second * 16 + 4 * i + row;
-            const TapRow w = {__shfl_sync(FULL_MASK, window.pixel, source),
-                              __shfl_sync(FULL_MASK, window.taps, source)};
+            const int at = __shfl_sync(FULL_MASK, window.pixel, source);
+            const uint32_t has = __shfl_sync(FULL_MASK, window.taps, source);
             uint8_t *const to = place_of(stage, warp_row + 4 * i + row, piece);
-            const int64_t first = (int64_t)w.pixel * work.x.c;
+            const uint8_t *const x =
+                (const uint8_t *)((const bf16 *)work.x.map + (int64_t)at * work.x.c);
 #pragma unroll
-            for (int j = 0; j < C::B_COLUMNS; j++) {
-                const bool valid = w.taps & taps[j];
-                nn_cp_async_near(to + C::A_BYTES + j * C::COLUMN_BYTES,
-                                 valid ? map + (first + from[j]) : map, valid);
-            }
+            for (int j = 0; j < C::B_COLUMNS; j++)
+                nn_cp_async_near(to + C::A_BYTES + j * C::COLUMN_BYTES, x + from[j], has & taps[j]);
             if constexpr (!C::SPREAD) copy_dense(to, i);
         }
         if constexpr (C::SPREAD) put_pooled(stage);
         second = !second;
         pixel += C::K;
-        if constexpr (C::SPREAD) load_pooled();
     }
 };
 
@@ -190,19 +185,17 @@ __device__ __forceinline__ void store_sums(float *sums, const typename C::Value 
                                            const WeightWork &work, const Piece *pieces,
                                            int first_channel)
 {
-    const int warp = (int)threadIdx.x / WARP,
-              lane = (int)threadIdx.x % WARP; // warp: of 16 channels
+    const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+    const int channel = first_channel + 16 * warp + lane / 4, live = work.cout - channel;
+    float *const row = sums + (int64_t)channel * work.terms + lane % 4 * 2;
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const int channel = first_channel + 16 * warp + 8 * h + lane / 4;
-        float *const row = sums + (int64_t)channel * work.terms + lane % 4 * 2;
+    for (int j = 0; j < C::N / 8; j++) {
+        const int term = pieces[j].term;
 #pragma unroll
-        for (int j = 0; j < C::N / 8; j++) {
-            const int term = pieces[j].term;
-            if (channel < work.cout && term >= 0)
-                *reinterpret_cast<float2 *>(row + term) =
+        for (int h = 0; h < 2; h++)
+            if (term >= 0 && 8 * h < live)
+                *reinterpret_cast<float2 *>(row + 8 * h * work.terms + term) =
                     make_float2(value[h][2 * j], value[h][2 * j + 1]);
-        }
     }
 }
 
@@ -303,6 +296,7 @@ template <int M, int N> static void launch_for(const WeightWork &work, dim3 grid
 
 void conv_wgmma_weight(const WeightWork &work, int parts)
 {
+    assert((int64_t)work.x.kernel * work.x.w * work.x.c < INT32_MAX); // Piece.from
     const WeightTileSize tile = tile_of(work);
     const dim3 grid((unsigned)tiles_of(work.terms, tile.places),
                     (unsigned)tiles_of(work.cout, tile.channels), (unsigned)parts);

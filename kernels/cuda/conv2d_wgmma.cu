@@ -109,6 +109,10 @@ template <class C> struct WindowLoader {
         }
         skip_channels(&p, C::K, place_width(s), s.kernel);
     }
+
+    __device__ __forceinline__ void look_ahead()
+    {
+    }
 };
 
 template <class C>

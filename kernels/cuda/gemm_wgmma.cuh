@@ -12,7 +12,8 @@
 // A kernel brings
 //   C       the sizes of a tile: STAGE_BYTES, a multiple of 1024, and multiply(value, stage, group),
 //           which issues the products of a stage, at an address of shared memory
-//   Loader  fetch(stage) of a thread, called for one stage after the other
+//   Loader  of a thread: fetch(stage), called for one stage after the other, and look_ahead() to
+//           load what the next of them needs, where no fence waits for it
 #ifndef KERNELS_CUDA_GEMM_WGMMA_CUH
 #define KERNELS_CUDA_GEMM_WGMMA_CUH
 
@@ -54,11 +55,14 @@ __device__ __forceinline__ void fetch_stages(uint8_t *stages, Barriers *b, Loade
             loader.fetch(stages + stage * C::STAGE_BYTES);
         }
         nn_cp_async_commit(); // a group for every step, so that waiting counts stages
-        if (step < C::LATE) continue;
-        nn_cp_async_wait<C::LATE>();
-        nn_fence_async_proxy();
-        __syncwarp();
-        if (threadIdx.x % WARP == 0) nn_mbarrier_arrive(&b->filled[(step - C::LATE) % C::STAGES]);
+        if (step >= C::LATE) {
+            nn_cp_async_wait<C::LATE>();
+            nn_fence_async_proxy();
+            __syncwarp();
+            if (threadIdx.x % WARP == 0)
+                nn_mbarrier_arrive(&b->filled[(step - C::LATE) % C::STAGES]);
+        }
+        loader.look_ahead();
     }
 }
 
@@ -88,19 +92,28 @@ struct TapRow {
     uint32_t taps;
 };
 
-// Of window `index`, or one without values from `end` on.
+// Of the taps from .. from + kernel - 1, in pixels of a row or column of a map, those inside of it:
+// a bit each.
+__device__ __forceinline__ uint32_t inside(int from, int size, int kernel)
+{
+    const int before = from < 0 ? -from : 0, left = size - from;
+    if (left <= 0 || before >= kernel) return 0;
+    return ((1u << (left < kernel ? left : kernel)) - 1) >> before << before;
+}
+
+// Of window `index`, or one without values from `end` on. The map has no zeros between its values
+// and is not pooled, and the taps fit into 32 bits.
 __device__ __forceinline__ TapRow tap_row(const Windows &s, uint32_t index, uint32_t end)
 {
     TapRow row = {0, 0};
     if (index >= end) return row;
     const Window window = window_at(s, index);
-    int64_t pixel;
-    int place;
-    locate(s, window, 0, 0, &pixel, &place);
-    row.pixel = (int)pixel;
-    for (int tap = 0; tap < s.kernel * s.kernel; tap++)
-        if (locate(s, window, tap / s.kernel, tap % s.kernel, &pixel, &place))
-            row.taps |= 1u << tap;
+    const int left = (int)(int16_t)(window.corner & 0xffff), top = (window.corner - left) >> 16;
+    const uint32_t rows = inside(top, s.h, s.kernel), columns = inside(left, s.w, s.kernel);
+    row.pixel = window.image + top * s.w + left;
+#pragma unroll
+    for (int y = 0; y < 5; y++)
+        if (rows >> y & 1) row.taps |= columns << y * s.kernel;
     return row;
 }
 
