@@ -12,9 +12,9 @@ int conv_tensor_width;
 
 // More steps of every product than stages, of 32 values of k and with wgmma of 64, and nothing a
 // multiple of a tile.
-static const ConvDims mma_shape = {3, 9, 8, 40, 72, 2, 1, 1};
-static const ConvDims wgmma_shapes[] = {{3, 9, 8, 40, 72, 3, 1, 2}, // weight gradient: tiles of 192
-                                        {3, 9, 8, 24, 72, 3, 1, 2}}; // and of 256
+static const ConvDims mma_shape = {3, 9, 8, 40, 72, 2, 1, 1},
+                      wgmma_shape = {3, 9, 8, 40, 72, 3, 1, 2},
+                      wide_shape = {3, 9, 8, 24, 72, 3, 1, 2}; // weights by wgmma in other tiles
 static ConvDims shape;
 constexpr int64_t MOST = 72 * 3 * 3 * 40; // values of a tensor: those of w
 
@@ -85,10 +85,13 @@ static void result_of(const Kernels *k, const CheckTensors &t, Operation operati
     k->download(result->argmax, t.out_argmax, sizeof result->argmax);
 }
 
-static void check_width(const Kernels *k, const CheckTensors &t, int width, bool wgmma)
+// The operations from `first` on.
+static void check_width(const Kernels *k, const CheckTensors &t, int width, bool wgmma,
+                        ConvDims dims, Operation first)
 {
     static Result plain, tensor;
-    for (int i = 0; i < OPERATIONS; i++) {
+    shape = dims;
+    for (int i = first; i < OPERATIONS; i++) {
         const ConvTensorKernel kernel = wgmma ? wgmma_of[i] : kernel_of[i];
         if (kernel == CONV_TENSOR_KERNELS) continue;
         cuda_device.tensor_cores_ok = false;
@@ -109,12 +112,11 @@ static void check_widths(const Kernels *k, const CheckTensors &t)
     for (void *tensor : {t.x, t.w, t.dy}) fill(k, t, tensor);
     k->upload(t.argmax, places, sizeof places);
     const bool wgmma = cuda_device.wgmma;
-    shape = mma_shape;
-    for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width, false);
-    for (const ConvDims &d : wgmma_shapes) {
-        shape = d;
-        for (int width : {MIDDLE, WIDE})
-            if (wgmma) check_width(k, t, width, true);
+    for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width, false, mma_shape, FORWARD);
+    for (int width : {MIDDLE, WIDE}) {
+        if (!wgmma) break;
+        check_width(k, t, width, true, wgmma_shape, FORWARD);
+        check_width(k, t, width, true, wide_shape, WEIGHT);
     }
     cuda_device.wgmma = wgmma;
 }

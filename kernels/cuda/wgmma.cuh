@@ -130,25 +130,27 @@ template <int N> __device__ __forceinline__ void nn_wgmma_wait()
 #endif
 }
 
-// A factor in shared memory: rows of 128 bytes of k, eight of them 1024 bytes, from `address` on;
-// the 16-byte piece at an address a lies where bits 4 to 6 of a are exchanged for those xor bits 7
-// to 9 ("128-byte swizzle"), so the first row is 1024-byte aligned. The next 16 bf16 of k begin 32
-// bytes further.
-__device__ __forceinline__ uint64_t nn_wgmma_rows(uint32_t address)
+// A factor in shared memory, in rows of 128 bytes, eight of them 1024 bytes: the 16-byte piece at an
+// address a lies where bits 4 to 6 of a are exchanged for those xor bits 7 to 9 ("128-byte swizzle"),
+// so the first row is 1024-byte aligned.
+__device__ __forceinline__ uint64_t nn_wgmma_descriptor(uint32_t address, uint32_t leading)
 {
     const uint64_t start = (address & 0x3ffff) >> 4, eight_rows = 1024 >> 4, swizzle_128 = 1;
-    const uint64_t leading = 1; // not used in this layout
-    return start | leading << 16 | eight_rows << 32 | swizzle_128 << 62;
+    return start | (uint64_t)(leading >> 4) << 16 | eight_rows << 32 | swizzle_128 << 62;
 }
 
-// The same for a factor whose rows in shared memory are of 64 m (or n), one for each value of k
-// ("MN-major"): eight of them 1024 bytes, swizzled alike; the next 64 m (or n) begin `next` bytes
-// further, the next 16 of k 2048 bytes.
+// A row has 64 values of k ("K-major"); the next 16 of k begin 32 bytes further.
+__device__ __forceinline__ uint64_t nn_wgmma_rows(uint32_t address)
+{
+    const uint32_t unused = 16; // in this layout
+    return nn_wgmma_descriptor(address, unused);
+}
+
+// A row is of one k and has 64 values of m (or n), "MN-major": the next 64 of m (or n) begin `next`
+// bytes further, the next 16 of k 2048 bytes.
 __device__ __forceinline__ uint64_t nn_wgmma_columns(uint32_t address, uint32_t next)
 {
-    const uint64_t start = (address & 0x3ffff) >> 4, eight_rows = 1024 >> 4, swizzle_128 = 1;
-    const uint64_t leading = next >> 4;
-    return start | leading << 16 | eight_rows << 32 | swizzle_128 << 62;
+    return nn_wgmma_descriptor(address, next);
 }
 
 // d += a b^T: 64xN += 64x16 * (Nx16)^T, bf16 with fp32 sums. Of warp w = 0 .. 3 of the warpgroup,
