@@ -37,7 +37,7 @@ guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
         norm.cu          norm.cu          norm                   bf16 if (p.row < p.end) map_load
         conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32 if (p < end
         conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32 if (k < work.terms
-        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_pool_backward_weight bf16 pooled < end
+        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_pool_backward_weight bf16 p < end / 4
         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 p < end && channel
         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 8 * h < live
         conv2d_tensor.cu conv2d_tensor.cu conv2d_forward         bf16 const bool inside = k < terms

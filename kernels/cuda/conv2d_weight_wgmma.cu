@@ -20,7 +20,6 @@
 //
 // Floor: 2 pixels cout k FLOP over the tensor cores' rate. Predictions: docs/cuda-kernels.md.
 #include "kernels/cuda/conv2d.cuh"
-#include "kernels/cuda/gemm_tensor.cuh"
 #include "kernels/cuda/gemm_wgmma.cuh"
 
 enum { FEWEST_PIXELS = 512, MOST_WAVES = 4 }; // of a part; of blocks
@@ -28,8 +27,8 @@ enum { FEWEST_PIXELS = 512, MOST_WAVES = 4 }; // of a part; of blocks
 // SPREAD: dy is that of a pooled map.
 template <int M_, int N_, bool SPREAD_> struct WeightTile : WgmmaSizes {
     typedef bf16 T;
-    static constexpr int M = M_, N = N_, PIECE = 8;
-    static constexpr bool SPREAD = SPREAD_, IS_BF16 = true;
+    static constexpr int M = M_, N = N_;
+    static constexpr bool SPREAD = SPREAD_;
     static constexpr int COLUMN_BYTES = K * 128; // of 64 channels (places): 64 pixels
     static constexpr int A_COLUMNS = M / 64, B_COLUMNS = N / 64;
     static constexpr int A_BYTES = A_COLUMNS * COLUMN_BYTES;
@@ -67,6 +66,26 @@ __device__ __forceinline__ Piece piece_at(const Windows &s, int place)
     return Piece{tap * s.c + p.channel, values * 2, 1u << tap};
 }
 
+// Eight values of a pooled map's gradient.
+struct Pooled {
+    uint4 values;
+    uint2 argmax; // bytes, 0 .. 3
+};
+
+// Those whose argmax is the place, the others 0.
+__device__ __forceinline__ uint4 spread_to(const Pooled &p, int place)
+{
+    uint32_t same[2] = {p.argmax.x, p.argmax.y}; // bytes of ones
+    for (uint32_t &bits : same) {
+        const uint32_t low = place & 1 ? bits : ~bits, high = place & 2 ? bits >> 1 : ~(bits >> 1);
+        bits = (low & high & 0x01010101u) * 0xff;
+    }
+    const uint32_t first = 0x1100, second = 0x3322; // two bytes, each twice
+    return make_uint4(
+        p.values.x & __byte_perm(same[0], 0, first), p.values.y & __byte_perm(same[0], 0, second),
+        p.values.z & __byte_perm(same[1], 0, first), p.values.w & __byte_perm(same[1], 0, second));
+}
+
 // Stages of dy (A) and windows (B). A warp has 16 pixels of each: for every 64 channels (places),
 // a thread copies piece lane % 8 of the four pixels lane / 8 + 4 i, or of the pixels 4 (lane / 8) + i
 // which its piece of a pooled map spreads over. What is known of a pixel's window, lanes find out
@@ -77,9 +96,9 @@ template <class C> struct PixelLoader {
     int warp_row, row, piece; // of a stage: the warp's and the thread's first row
     int channel;              // the thread's first
     uint32_t from[C::B_COLUMNS], taps[C::B_COLUMNS]; // Piece.from and Piece.tap
-    TapRow window;                  // of pixel lane % 16, this stage's or the next one's
-    bool second;                    // the lanes from 16 on have this stage's
-    Spread<C> spread[C::A_COLUMNS]; // of this stage
+    TapRow window;               // of pixel lane % 16, this stage's or the next one's
+    bool second;                 // the lanes from 16 on have this stage's
+    Pooled pooled[C::A_COLUMNS]; // of this stage
 
     __device__ __forceinline__ PixelLoader(const WeightWork &w, const Piece *pieces, uint32_t first,
                                            uint32_t part_end, int first_channel)
@@ -104,12 +123,18 @@ template <class C> struct PixelLoader {
     __device__ __forceinline__ void look_ahead()
     {
         if constexpr (!C::SPREAD) return;
-        const uint32_t pooled = pixel / 4 + (uint32_t)row;
+        const uint32_t p = pixel / 4 + (uint32_t)row;
+        const int64_t at = (int64_t)p * work.cout + channel;
+        const bf16 *const dy = (const bf16 *)work.dy + at;
+        const uint8_t *const argmax = work.argmax + at;
 #pragma unroll
-        for (int j = 0; j < C::A_COLUMNS; j++)
-            spread[j].fetch((const bf16 *)work.dy, work.argmax,
-                            (int64_t)pooled * work.cout + channel + j * 64, 0,
-                            pooled < end / 4 && channel + j * 64 < work.cout);
+        for (int j = 0; j < C::A_COLUMNS; j++) {
+            pooled[j] = {make_uint4(0, 0, 0, 0), make_uint2(0, 0)};
+            if (p < end / 4 && channel + j * 64 < work.cout) {
+                pooled[j].values = *reinterpret_cast<const uint4 *>(dy + j * 64);
+                pooled[j].argmax = *reinterpret_cast<const uint2 *>(argmax + j * 64);
+            }
+        }
     }
 
     __device__ __forceinline__ void put_pooled(uint8_t *stage)
@@ -117,12 +142,10 @@ template <class C> struct PixelLoader {
 #pragma unroll
         for (int i = 0; i < 4; i++)
 #pragma unroll
-            for (int j = 0; j < C::A_COLUMNS; j++) {
-                spread[j].place = (uint32_t)i * 0x01010101u;
+            for (int j = 0; j < C::A_COLUMNS; j++)
                 *reinterpret_cast<uint4 *>(
                     place_of(stage + j * C::COLUMN_BYTES, warp_row + 4 * row + i, piece)) =
-                    spread[j].spread();
-            }
+                    spread_to(pooled[j], i);
     }
 
     // Of pixel 4 i + row of the warp's. Addresses of what is not valid may lie anywhere.

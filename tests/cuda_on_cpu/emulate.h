@@ -374,6 +374,16 @@ inline float __fmul_rn(float a, float b)
     return a * b;
 }
 
+// Byte i of the result is that of b:a which digit i of `digits` names.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned digits)
+{
+    const uint64_t bytes = (uint64_t)b << 32 | a;
+    unsigned result = 0;
+    for (int i = 0; i < 4; i++)
+        result |= (unsigned)(bytes >> (digits >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    return result;
+}
+
 inline unsigned __float_as_uint(float x)
 {
     unsigned bits;
