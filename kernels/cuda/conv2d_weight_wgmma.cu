@@ -26,7 +26,6 @@ enum { FEWEST_PIXELS = 512, MOST_WAVES = 4 }; // of a part; of blocks
 
 // SPREAD: dy is that of a pooled map.
 template <int M_, int N_, bool SPREAD_> struct WeightTile : WgmmaSizes {
-    typedef bf16 T;
     static constexpr int M = M_, N = N_;
     static constexpr bool SPREAD = SPREAD_;
     static constexpr int COLUMN_BYTES = K * 128; // of 64 channels (places): 64 pixels
@@ -90,7 +89,7 @@ __device__ __forceinline__ uint4 spread_to(const Pooled &p, int place)
 // a thread copies piece lane % 8 of the four pixels lane / 8 + 4 i, or of the pixels 4 (lane / 8) + i
 // which its piece of a pooled map spreads over. What is known of a pixel's window, lanes find out
 // for two stages at once.
-template <class C> struct PixelLoader {
+template <class C> struct ColumnLoader {
     const WeightWork &work;
     uint32_t pixel, end;      // the stage's first of the warp; the part's end
     int warp_row, row, piece; // of a stage: the warp's and the thread's first row
@@ -100,8 +99,8 @@ template <class C> struct PixelLoader {
     bool second;                 // the lanes from 16 on have this stage's
     Pooled pooled[C::A_COLUMNS]; // of this stage
 
-    __device__ __forceinline__ PixelLoader(const WeightWork &w, const Piece *pieces, uint32_t first,
-                                           uint32_t part_end, int first_channel)
+    __device__ __forceinline__ ColumnLoader(const WeightWork &w, const Piece *pieces,
+                                            uint32_t first, uint32_t part_end, int first_channel)
         : work(w)
     {
         const int thread = (int)threadIdx.x - C::CONSUMERS;
@@ -240,7 +239,7 @@ __global__ void __launch_bounds__(C::THREADS, 1) weight_wgmma_kernel(const Weigh
         __syncthreads();
         if (thread >= C::CONSUMERS) {
             nn_fewer_registers<C::FETCH_REGISTERS>();
-            PixelLoader<C> loader(work, pieces, first, first + count, first_channel);
+            ColumnLoader<C> loader(work, pieces, first, first + count, first_channel);
             fetch_stages<C>(stages, barriers, loader, steps);
         } else {
             nn_more_registers<C::MULTIPLY_REGISTERS>();
