@@ -51,9 +51,10 @@ crash() { # crash NAME ROUNDS PROGRAM OPTIONS...
     shift 2
     kills=0 saving=0 corrupt=0 lost=0 finished=0 different=0
     rm -rf reference run
-    "$@" --threads 1 --out reference >/dev/null || miss "$name: reference"
+    "$@" --threads 1 --out reference >/dev/null || { miss "$name: reference" && return; }
     milliseconds=$(awk "BEGIN {print int(1000 * ($EPOCHREALTIME - $began)) + 50}")
-    while [ $kills -lt "$wanted" ]; do kill_once "$milliseconds" "$@"; done
+    for ((i = 0; kills < wanted && i < 20 * wanted; i++)); do kill_once "$milliseconds" "$@"; done
+    [ $kills -eq "$wanted" ] || miss "$name: only $kills of $wanted kills in $i runs"
     echo "$kills kills, $saving of them while saving; $finished runs came to their end meanwhile"
     if [ -n "$(newest)" ]; then
         "$1" --resume run --quiet >/dev/null 2>stderr.txt || corrupt=$((corrupt + 1))
