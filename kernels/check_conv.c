@@ -199,6 +199,11 @@ static const ConvDims convs[] = {
     {12, 9, 90, 17, 17, 2, 1, 1},
     {12, 2, 2, 180, 130, 3, 1, 1},
     {34, 5, 4, 20, 9, 4, 1, 2},
+    // Weight gradients by wgmma: several parts of pixels, tiles of 64 and 128 channels and of 192
+    // and 256 places, all of them ragged.
+    {12, 10, 9, 16, 72, 3, 1, 1},
+    {9, 6, 7, 24, 72, 5, 1, 2},
+    {4, 9, 10, 72, 136, 2, 1, 0},
 };
 
 static int64_t outputs(ConvDims d)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Plants faults in the CUDA sources and prints which check of the emulated backend notices each:
 #   make emulated-asan emulated-tsan && tests/mutate.sh [PART OF A FILE'S NAME]
-# Every barrier, fence and wait for something asynchronous is deleted once, and the comparisons listed
-# below become <=. A mutant is one compiled file of the library; it is run on the operations
-# that use it, under AddressSanitizer in two orders, then under ThreadSanitizer.
+# Every barrier, fence and wait for something asynchronous is deleted once, and of those listed
+# below comparisons become <= and layouts wrong. A mutant is one compiled file of the library; it is
+# run on the operations that use it, under AddressSanitizer in two orders, then under
+# ThreadSanitizer.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 emulated=$PWD/${BUILD:-build/native}/emulated only=${1-}
@@ -20,6 +21,8 @@ users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
        conv2d.cuh       conv2d_tensor.cu conv2d_forward         bf16
        conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32
        conv2d_wgmma.cu  conv2d_wgmma.cu  conv2d_forward         bf16
+       gemm_wgmma.cuh   conv2d_weight_wgmma.cu conv2d_backward_weight bf16
+       conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
        gather.cu        gather.cu        gather                 bf16
        norm.cu          norm.cu          norm                   bf16
@@ -34,10 +37,23 @@ guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
         norm.cu          norm.cu          norm                   bf16 if (p.row < p.end) map_load
         conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32 if (p < end
         conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32 if (k < work.terms
+        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_pool_backward_weight bf16 p < end / 4
+        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 p < end && channel
+        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 8 * h < live
         conv2d_tensor.cu conv2d_tensor.cu conv2d_forward         bf16 const bool inside = k < terms
         conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (i < live
         conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (j < count) to[j] = place
         elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
+
+# Layouts that become wrong: the same, with sed's command before the part of the line.
+layouts='wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/1024.>>.4/2048>>4/ eight_rows = 1024
+         wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/swizzle_128.=.1/swizzle_128=2/ swizzle_128 = 1
+         wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/,.next)/,1024)/ nn_wgmma_descriptor(address, next)
+         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/128/64/ nn_wgmma_columns(b +
+         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/128/64/ nn_wgmma_columns(a +
+         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_pool_backward_weight bf16 s/4/8/ warp_row + 4 * row + i
+         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/%.8/%4/ stage + r * 128
+         gemm_wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/before.<<.before/before/ >> before << before'
 
 # Builds kernels/cuda/$1 of $work with sanitizer $2 into a library beside the check.
 build() {
@@ -74,7 +90,7 @@ reason() {
 try() { # try FILE LINE UNIT OPERATION DTYPE: the mutant is $work/kernels/cuda/FILE
     local file=$1 line=$2 unit=$3 operation=$4 dtype=$5 result='NOT NOTICED' how order
     unset NN_WGMMA NN_EMU_CAPABILITY
-    if [ "$unit" = conv2d_wgmma.cu ]; then export NN_WGMMA=1 NN_EMU_CAPABILITY=90; fi
+    if [[ $unit == *_wgmma.cu ]]; then export NN_WGMMA=1 NN_EMU_CAPABILITY=90; fi
     for how in asan tsan; do
         build "$unit" $how || { result='does not build' && break; }
         for order in $([ $how = asan ] && echo reverse random || echo forward); do
@@ -103,7 +119,7 @@ if [ -z "$only" ] && { ! build reduce.cu asan || noticed asan reverse norm bf16;
     exit 2
 fi
 
-echo '| where | deleted, or < made <= | noticed by |'
+echo '| where | deleted, < made <=, or a wrong layout | noticed by |'
 echo '| --- | --- | --- |'
 while read -r file use; do
     [[ $file == *"$only"* ]] || continue
@@ -118,6 +134,12 @@ while read -r file unit operation dtype text; do
     [ -n "$line" ] || { echo "mutate.sh: no '$text' in $file" >&2 && exit 2; }
     mutate 's/ < / <= /' "$file" "$line" "$unit" "$operation" "$dtype"
 done <<<"$guards"
+while read -r file unit operation dtype change text; do
+    [[ $file == *"$only"* ]] || continue
+    line=$(grep -nF "$text" "kernels/cuda/$file" | head -n 1 | cut -d : -f 1)
+    [ -n "$line" ] || { echo "mutate.sh: no '$text' in $file" >&2 && exit 2; }
+    mutate "$change" "$file" "$line" "$unit" "$operation" "$dtype"
+done <<<"$layouts"
 echo
 echo "$caught noticed, $missed not"
 [ "$missed" -eq 0 ]

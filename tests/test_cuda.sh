@@ -12,7 +12,7 @@ done
 # A report of AddressSanitizer or UBSan in any order; a wrong result where threads or streams run in
 # another order than was hoped for; a race in any order.
 for fault in global_overrun shared_overrun dynamic_shared_overrun row_overrun uninitialized_shared misaligned \
-    missing_proxy_fence missing_mbarrier_wait wrong_swizzle divergent_barrier exit_before_barrier divergent_shuffle empty_grid too_much_shared host_pointer \
+    missing_proxy_fence missing_mbarrier_wait wrong_swizzle wrong_offset divergent_barrier exit_before_barrier divergent_shuffle empty_grid too_much_shared host_pointer \
     freed_memory host_reads_device default_stream; do
     reported $fault asan forward
 done
@@ -36,7 +36,9 @@ export NN_WGMMA=1 NN_EMU_CAPABILITY=90
 agrees asan random bf16 full conv2d_forward
 agrees asan reverse bf16 full conv2d_backward_data
 agrees asan forward bf16 quick conv2d_pool_forward
-agrees tsan random bf16 quick conv2d_forward
+agrees asan random bf16 full conv2d_backward_weight
+agrees asan reverse bf16 full conv2d_pool_backward_weight
+agrees tsan random bf16 quick conv2d_forward # the check at start runs all of them
 ok "the device says so" test "$(grep -c ', wgmma$' "$work/out")" -eq 1
 unset NN_WGMMA NN_EMU_CAPABILITY
 

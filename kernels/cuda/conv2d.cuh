@@ -364,6 +364,7 @@ typedef enum {
     CONV_TENSOR_SPREAD,  // data gradient of a pooled map
     CONV_TENSOR_WEIGHT,
     CONV_WGMMA, // forward and data gradient
+    CONV_WGMMA_WEIGHT,
     CONV_TENSOR_KERNELS
 } ConvTensorKernel;
 extern bool conv_tensor_ok[CONV_TENSOR_KERNELS];
@@ -385,6 +386,22 @@ int conv_tensor_rows(const Windows &s, int channels);
 void conv_wgmma(const Windows &s, const void *w, const ConvOutput &o);
 int conv_wgmma_rows();
 bool conv_wgmma_takes(const Windows &s, int channels);
+
+// What is multiplied for a weight gradient: pixels are those of `x`'s windows.
+struct WeightWork {
+    Windows x;
+    const void *dy;        // (pixels,cout), or of the pooled map
+    const uint8_t *argmax; // NULL: not pooled
+    float *partial;        // (parts,cout,terms)
+    int cout, terms;
+    uint32_t part; // pixels of a part, a multiple of 64
+};
+
+// conv2d_weight_wgmma.cu: work.partial, set, in how many parts, and the rule for what of it this
+// kernel does.
+void conv_wgmma_weight(const WeightWork &work, int parts);
+int64_t conv_wgmma_weight_parts(const WeightWork &work);
+bool conv_wgmma_weight_takes(const WeightWork &work);
 
 // Columns of the tiles of all tensor-core kernels: 0 where a rule chooses, else what the check at
 // start is trying.

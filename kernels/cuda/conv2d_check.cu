@@ -7,12 +7,14 @@
 
 #include "kernels/cuda/conv2d.cuh"
 
-bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true};
+bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true, true};
 int conv_tensor_width;
 
 // More steps of every product than stages, of 32 values of k and with wgmma of 64, and nothing a
 // multiple of a tile.
-static const ConvDims shapes[] = {{3, 9, 8, 40, 72, 2, 1, 1}, {3, 9, 8, 40, 72, 3, 1, 2}};
+static const ConvDims mma_shape = {3, 9, 8, 40, 72, 2, 1, 1},
+                      wgmma_shape = {3, 9, 8, 40, 72, 3, 1, 2},
+                      wide_shape = {3, 9, 8, 24, 72, 3, 1, 2}; // weights by wgmma in other tiles
 static ConvDims shape;
 constexpr int64_t MOST = 72 * 3 * 3 * 40; // values of a tensor: those of w
 
@@ -20,8 +22,12 @@ typedef enum { FORWARD, POOL, DATA, POOL_DATA, WEIGHT, POOL_WEIGHT, OPERATIONS }
 static const ConvTensorKernel kernel_of[OPERATIONS] = {CONV_TENSOR_WINDOWS, CONV_TENSOR_WINDOWS,
                                                        CONV_TENSOR_WINDOWS, CONV_TENSOR_SPREAD,
                                                        CONV_TENSOR_WEIGHT,  CONV_TENSOR_WEIGHT};
+static const ConvTensorKernel wgmma_of[OPERATIONS] = {
+    CONV_WGMMA,          CONV_WGMMA,        CONV_WGMMA,
+    CONV_TENSOR_KERNELS, CONV_WGMMA_WEIGHT, CONV_WGMMA_WEIGHT}; // the fourth has none
 static const char *const names[] = {"the convolution", "the gradient of a pooled convolution",
-                                    "the weight gradient", "the wgmma convolution"};
+                                    "the weight gradient", "the wgmma convolution",
+                                    "the wgmma weight gradient"};
 
 struct CheckTensors {
     void *x, *w, *dy; // element
@@ -79,12 +85,15 @@ static void result_of(const Kernels *k, const CheckTensors &t, Operation operati
     k->download(result->argmax, t.out_argmax, sizeof result->argmax);
 }
 
-static void check_width(const Kernels *k, const CheckTensors &t, int width, bool wgmma)
+// The operations from `first` on.
+static void check_width(const Kernels *k, const CheckTensors &t, int width, bool wgmma,
+                        ConvDims dims, Operation first)
 {
     static Result plain, tensor;
-    shape = shapes[wgmma];
-    for (int i = 0; i < OPERATIONS; i++) {
-        if (wgmma && kernel_of[i] != CONV_TENSOR_WINDOWS) continue;
+    shape = dims;
+    for (int i = first; i < OPERATIONS; i++) {
+        const ConvTensorKernel kernel = wgmma ? wgmma_of[i] : kernel_of[i];
+        if (kernel == CONV_TENSOR_KERNELS) continue;
         cuda_device.tensor_cores_ok = false;
         result_of(k, t, (Operation)i, &plain);
         cuda_device.tensor_cores_ok = true;
@@ -92,8 +101,7 @@ static void check_width(const Kernels *k, const CheckTensors &t, int width, bool
         conv_tensor_width = width;
         result_of(k, t, (Operation)i, &tensor);
         conv_tensor_width = 0;
-        if (memcmp(&plain, &tensor, sizeof plain) != 0)
-            conv_tensor_ok[wgmma ? CONV_WGMMA : kernel_of[i]] = false;
+        if (memcmp(&plain, &tensor, sizeof plain) != 0) conv_tensor_ok[kernel] = false;
     }
 }
 
@@ -104,9 +112,12 @@ static void check_widths(const Kernels *k, const CheckTensors &t)
     for (void *tensor : {t.x, t.w, t.dy}) fill(k, t, tensor);
     k->upload(t.argmax, places, sizeof places);
     const bool wgmma = cuda_device.wgmma;
-    for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width, false);
-    if (wgmma)
-        for (int width : {MIDDLE, WIDE}) check_width(k, t, width, true);
+    for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width, false, mma_shape, FORWARD);
+    for (int width : {MIDDLE, WIDE}) {
+        if (!wgmma) break;
+        check_width(k, t, width, true, wgmma_shape, FORWARD);
+        check_width(k, t, width, true, wide_shape, WEIGHT);
+    }
     cuda_device.wgmma = wgmma;
 }
 

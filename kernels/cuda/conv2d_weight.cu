@@ -11,6 +11,7 @@
 //
 //   tensor cores  128 or 64 output channels x 128 places k; main loop: gemm_tensor.cuh,
 //                 TRANSPOSED; cin and cout a multiple of 16 bytes
+//   sm_90a        conv2d_weight_wgmma.cu, on request
 //   plain         128 places k x 32 output channels, 8x4 a thread; any shape and element type
 //
 // Floor: 2 pixels cout k FLOP over the tensor cores' (fp32 units') rate; parts cost
@@ -20,16 +21,6 @@
 #include "kernels/cuda/gemm_tensor.cuh"
 
 enum { FEWEST_PIXELS = 128, BLOCKS = 4 }; // of a part; a multiprocessor: two waves of two
-
-// What is multiplied: pixels are those of `x`'s windows.
-struct WeightWork {
-    Windows x;
-    const void *dy;        // (pixels,cout), or of the pooled map
-    const uint8_t *argmax; // NULL: not pooled
-    float *partial;        // (parts,cout,terms)
-    int cout, terms;
-    uint32_t part; // pixels of a part
-};
 
 // ---- tensor cores ------------------------------------------------------------------------------
 
@@ -245,32 +236,52 @@ template <class T> static void launch_for(const WeightWork &work, dim3 grid)
     }
 }
 
+// Output channels of a tile of this file's kernels.
+static int rows_of(const WeightWork &work, bool tensor)
+{
+    return tensor ? tile_channels(work.cout, work.argmax != NULL) : PLAIN_N;
+}
+
+static int64_t parts_of(const WeightWork &work, bool tensor)
+{
+    const int64_t tiles = tiles_of(work.terms, 128) * tiles_of(work.cout, rows_of(work, tensor));
+    int64_t parts = BLOCKS * cuda_device.processors / tiles;
+    if (parts > work.x.count / FEWEST_PIXELS) parts = work.x.count / FEWEST_PIXELS;
+    return parts < 1 ? 1 : parts;
+}
+
+static void sum_parts(const WeightWork &work, bool tensor, int parts)
+{
+    const dim3 grid((unsigned)tiles_of(work.terms, 128),
+                    (unsigned)tiles_of(work.cout, rows_of(work, tensor)), (unsigned)parts);
+    if (tensor)
+        BY_ELEMENT(launch_for<T>(work, grid));
+    else
+        BY_ELEMENT(nn_launch(weight_plain_kernel<T>, grid, PLAIN_M, 0, cuda_stream, work));
+}
+
 void conv_backward_weight(float *dw, const void *dy, const uint8_t *argmax, const void *x,
                           GradMode mode, ConvDims d)
 {
     const bool tensor = conv_on_tensor_cores(CONV_TENSOR_WEIGHT, d.cin) &&
                         conv_on_tensor_cores(CONV_TENSOR_WEIGHT, d.cout);
-    const int rows = tensor ? tile_channels(d.cout, argmax != NULL) : PLAIN_N;
     WeightWork work = {};
     work.x = forward_windows(x, d, argmax != NULL);
     work.dy = dy;
     work.argmax = argmax;
     work.cout = d.cout;
     work.terms = d.kernel * d.kernel * d.cin;
+    const bool wgmma = tensor && conv_wgmma_weight_takes(work);
     const int64_t n = (int64_t)work.cout * work.terms, pixels = work.x.count;
-    const int64_t columns = tiles_of(work.terms, 128), channels = tiles_of(d.cout, rows);
-    int64_t parts = BLOCKS * cuda_device.processors / (columns * channels);
-    if (parts > pixels / FEWEST_PIXELS) parts = pixels / FEWEST_PIXELS;
-    if (parts < 1) parts = 1;
-    work.part = (uint32_t)tiles_of(pixels, parts);
-    if (work.part > 0) parts = tiles_of(pixels, work.part); // none of them empty
+    int64_t parts = wgmma ? conv_wgmma_weight_parts(work) : parts_of(work, tensor);
+    work.part = (uint32_t)(tiles_of(tiles_of(pixels, parts), 64) * 64); // whole steps
+    if (work.part > 0) parts = tiles_of(pixels, work.part);             // none of them empty
     work.partial = (float *)cuda_scratch((size_t)(parts * n) * sizeof(float));
     if (!work.partial) return;
-    const dim3 grid((unsigned)columns, (unsigned)channels, (unsigned)parts);
-    if (tensor)
-        BY_ELEMENT(launch_for<T>(work, grid));
+    if (wgmma)
+        conv_wgmma_weight(work, (int)parts);
     else
-        BY_ELEMENT(nn_launch(weight_plain_kernel<T>, grid, PLAIN_M, 0, cuda_stream, work));
+        sum_parts(work, tensor, (int)parts);
     nn_launch(add_parts_kernel, blocks_of(n, 1), THREADS, 0, cuda_stream, dw, work.partial,
               (int)parts, n, mode == ADD);
 }

@@ -1,6 +1,7 @@
 // Convolution on the tensor cores of sm_90a, forward and data gradient in bf16: the implicit GEMM
-// of conv2d_tensor.cu with wgmma, and with warps that only fetch. What becomes of the results is
-// finish_tile() of conv2d.cuh. No GPU has run it yet: NN_WGMMA=1 in the environment turns it on.
+// of conv2d_tensor.cu with wgmma, and with warps that only fetch (gemm_wgmma.cuh). What becomes of
+// the results is finish_tile() of conv2d.cuh. No GPU has run it yet: NN_WGMMA=1 in the environment
+// turns it on.
 //
 //     N channels           k, 64 values a stage (128 bytes a row), 4 stages
 //    +----------+         +-----+-----+-----+-----+
@@ -9,29 +10,20 @@
 //    | group 1  |         |     |     |     |     |
 //    +----------+         +-----+-----+-----+-----+
 //
-//   group 2 (128 threads) fetches             groups 0 and 1 (2 x 128 threads) multiply
-//
-//   wait for free[stage]     <-------------   arrive there once the product of the stage is done,
-//   start to copy windows and weights         that is while the next one runs
-//   wait for the copies of 2 stages ago,
-//   arrive at filled[stage - 2] ---------->   wait for filled[stage]
-//                                             2 x 4 products 64 x N x 16 each
-//
 // k goes through the taps for 64 channels before the next 64: the nine taps of a 3x3 kernel read
 // the same 256 windows' pixels, 32 KB and a border, which then stay in the first-level cache.
 //
 // Floor: 2 windows channels k FLOP over the tensor cores' rate. Predictions: docs/cuda-kernels.md.
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/gemm_tensor.cuh"
-#include "kernels/cuda/wgmma.cuh"
+#include "kernels/cuda/gemm_wgmma.cuh"
 
-template <int N_> struct WgmmaTile {
+template <int N_> struct WgmmaTile : WgmmaSizes {
     typedef bf16 T;
-    static constexpr int M = 256, N = N_, STAGES = 4, LATE = 2; // stages that copies may be late
-    static constexpr int CONSUMERS = M, THREADS = CONSUMERS + WARPGROUP;
+    static constexpr int M = 256, N = N_;
     static constexpr int WARPS_M = M / 32; // a warp has 32 windows
     static constexpr int A_BYTES = M * 128, STAGE_BYTES = (M + N) * 128;
-    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + 1024 - 128; // to align them
+    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + ALIGN;
     static constexpr int ROWS = 4, COLUMNS = N / 4, GROUP = 8;
     static constexpr int ROW_LANES = 4;
     static constexpr bool ALL_ACTIVATIONS = false;
@@ -52,17 +44,17 @@ template <int N_> struct WgmmaTile {
     {
         nn_barrier(1, CONSUMERS);
     }
-};
-
-// A row of windows in shared memory: where its tap (0,0) is, in pixels of the map, and which taps,
-// row by row, have a value.
-struct TapRow {
-    int pixel;
-    uint32_t taps;
-};
-
-struct Barriers {
-    uint64_t filled[4], free[4];
+    static __device__ __forceinline__ void multiply(float (&value)[ROWS][COLUMNS], uint32_t stage,
+                                                    uint32_t group)
+    {
+        const uint32_t first = stage + group * 128 * 128;
+#pragma unroll
+        for (uint32_t k = 0; k < 128; k += 32) {
+            const uint64_t weights = nn_wgmma_rows(stage + A_BYTES + k);
+            nn_wgmma_bf16(value, nn_wgmma_rows(first + k), weights);
+            nn_wgmma_bf16(value + 2, nn_wgmma_rows(first + 64 * 128 + k), weights);
+        }
+    }
 };
 
 // The window of row `row` of a stage. Of the 64 rows of a product, warp w gets 16 w .. 16 w + 15;
@@ -73,123 +65,55 @@ __device__ __forceinline__ int window_of_row(int row, bool by_four)
     return by_four ? pooled_row(in_order) : in_order;
 }
 
-__device__ __forceinline__ TapRow tap_row(const Windows &s, uint32_t index)
-{
-    TapRow row = {0, 0};
-    if (index >= s.count) return row;
-    const Window window = window_at(s, index);
-    int64_t pixel;
-    int place;
-    locate(s, window, 0, 0, &pixel, &place);
-    row.pixel = (int)pixel;
-    for (int tap = 0; tap < s.kernel * s.kernel; tap++)
-        if (locate(s, window, tap / s.kernel, tap % s.kernel, &pixel, &place))
-            row.taps |= 1u << tap;
-    return row;
-}
+// Stages of windows (M rows) and weights (N rows). A thread copies piece `piece` of every 16th row
+// from `row` on.
+template <class C> struct WindowLoader {
+    const Windows &s;
+    const TapRow *rows;
+    const bf16 *w;     // at the channel of the first row
+    int free_channels; // from there on
+    int row, piece;
+    Place p;
 
-// ---- fetching ----------------------------------------------------------------------------------
+    __device__ __forceinline__ WindowLoader(const Windows &windows, const TapRow *tap_rows,
+                                            const void *weights, int channels, int first_channel)
+        : s(windows), rows(tap_rows)
+    {
+        row = ((int)threadIdx.x - C::CONSUMERS) / 8, piece = (int)threadIdx.x % 8;
+        const int channel = first_channel + channel_of_row(row);
+        w = (const bf16 *)weights + (int64_t)channel * s.kernel * s.kernel * s.c;
+        free_channels = channels - channel;
+        p = {};
+        skip_channels(&p, piece * 8, place_width(s), s.kernel);
+    }
 
-// Where in k a thread's 16 bytes of a stage come from.
-struct Place {
-    int channel, first; // of the channels first .. first + width - 1, all taps of which come first
-    int row, column;    // of the kernel
+    __device__ __forceinline__ void fetch(uint8_t *stage)
+    {
+        const bf16 *const map = (const bf16 *)s.map;
+        const bool inside = p.first < s.c;
+        const int tap = p.row * s.kernel + p.column, pixel = p.row * s.w + p.column;
+        uint8_t *const to = stage + row * 128 + (piece ^ row % 8) * 16;
+#pragma unroll
+        for (int i = 0; i < C::M / 16; i++) {
+            const TapRow from = rows[row + 16 * i];
+            const bool valid = inside && (from.taps >> tap & 1);
+            const int64_t at = (int64_t)(from.pixel + pixel) * s.c + p.channel;
+            nn_cp_async_near(to + i * 16 * 128, valid ? map + at : map, valid);
+        }
+#pragma unroll
+        for (int i = 0; i < C::N / 16; i++) {
+            const bool valid = inside && channel_of_row(16 * i) < free_channels;
+            const int64_t at =
+                (int64_t)(channel_of_row(16 * i) * s.kernel * s.kernel + tap) * s.c + p.channel;
+            nn_cp_async_zfill<16>(to + C::A_BYTES + i * 16 * 128, valid ? w + at : map, valid);
+        }
+        skip_channels(&p, C::K, place_width(s), s.kernel);
+    }
+
+    __device__ __forceinline__ void look_ahead()
+    {
+    }
 };
-
-__device__ __forceinline__ void skip_channels(Place *p, int channels, int width, int kernel)
-{
-    p->channel += channels;
-    while (p->channel >= p->first + width) {
-        p->channel -= width;
-        if (++p->column < kernel) continue;
-        p->column = 0;
-        if (++p->row < kernel) continue;
-        p->row = 0;
-        p->channel += width;
-        p->first += width;
-    }
-}
-
-// One stage's share of a thread: piece `piece` of every 16th row from `row` on, of windows and of
-// weights (w: at the channel of the first row).
-template <class C>
-__device__ __forceinline__ void fetch_stage(uint8_t *stage, const Windows &s, const TapRow *rows,
-                                            const bf16 *w, int free_channels, const Place &p,
-                                            int row, int piece)
-{
-    const bf16 *const map = (const bf16 *)s.map;
-    const bool inside = p.first < s.c;
-    const int tap = p.row * s.kernel + p.column, pixel = p.row * s.w + p.column;
-    uint8_t *const to = stage + row * 128 + (piece ^ row % 8) * 16;
-#pragma unroll
-    for (int i = 0; i < C::M / 16; i++) {
-        const TapRow from = rows[row + 16 * i];
-        const bool valid = inside && (from.taps >> tap & 1);
-        const int64_t at = (int64_t)(from.pixel + pixel) * s.c + p.channel;
-        nn_cp_async_near(to + i * 16 * 128, valid ? map + at : map, valid);
-    }
-#pragma unroll
-    for (int i = 0; i < C::N / 16; i++) {
-        const bool valid = inside && channel_of_row(16 * i) < free_channels;
-        const int64_t at =
-            (int64_t)(channel_of_row(16 * i) * s.kernel * s.kernel + tap) * s.c + p.channel;
-        nn_cp_async_zfill<16>(to + C::A_BYTES + i * 16 * 128, valid ? w + at : map, valid);
-    }
-}
-
-template <class C>
-__device__ __forceinline__ void fetch_stages(uint8_t *stages, Barriers *b, const Windows &s,
-                                             const TapRow *rows, const bf16 *w, int channels,
-                                             int first_channel, int steps)
-{
-    const int thread = (int)threadIdx.x - C::CONSUMERS, row = thread / 8, piece = thread % 8;
-    const int channel = first_channel + channel_of_row(row), width = s.c % 64 == 0 ? 64 : s.c;
-    w += (int64_t)channel * s.kernel * s.kernel * s.c;
-    Place p = {};
-    skip_channels(&p, piece * 8, width, s.kernel);
-    for (int step = 0; step < steps + C::LATE; step++) {
-        if (step < steps) {
-            const int stage = step % C::STAGES;
-            nn_mbarrier_wait(&b->free[stage], ~(uint32_t)(step / C::STAGES) & 1);
-            fetch_stage<C>(stages + stage * C::STAGE_BYTES, s, rows, w, channels - channel, p, row,
-                           piece);
-            skip_channels(&p, 64, width, s.kernel);
-        }
-        nn_cp_async_commit(); // a group for every step, so that waiting counts stages
-        if (step < C::LATE) continue;
-        nn_cp_async_wait<C::LATE>();
-        nn_fence_async_proxy();
-        __syncwarp();
-        if (thread % WARP == 0) nn_mbarrier_arrive(&b->filled[(step - C::LATE) % C::STAGES]);
-    }
-}
-
-// ---- multiplying -------------------------------------------------------------------------------
-
-template <class C>
-__device__ __forceinline__ void multiply_stages(float (&value)[C::ROWS][C::COLUMNS],
-                                                const uint8_t *stages, Barriers *b, int steps)
-{
-    const int group = (int)threadIdx.x / WARPGROUP;
-    for (int step = 0; step < steps; step++) {
-        const int stage = step % C::STAGES;
-        const uint32_t a = nn_shared_address(stages + stage * C::STAGE_BYTES),
-                       first = a + (uint32_t)group * 128 * 128;
-        nn_mbarrier_wait(&b->filled[stage], (uint32_t)(step / C::STAGES) & 1);
-        nn_wgmma_fence();
-#pragma unroll
-        for (uint32_t k = 0; k < 128; k += 32) {
-            const uint64_t weights = nn_wgmma_rows(a + C::A_BYTES + k);
-            nn_wgmma_bf16(value, nn_wgmma_rows(first + k), weights);
-            nn_wgmma_bf16(value + 2, nn_wgmma_rows(first + 64 * 128 + k), weights);
-        }
-        nn_wgmma_commit();
-        nn_wgmma_wait<1>();
-        if (step > 0 && threadIdx.x % WARP == 0)
-            nn_mbarrier_arrive(&b->free[(step - 1) % C::STAGES]);
-    }
-    nn_wgmma_wait<0>();
-}
 
 template <class C>
 __global__ void __launch_bounds__(C::THREADS, 1)
@@ -199,24 +123,20 @@ __global__ void __launch_bounds__(C::THREADS, 1)
         NN_SHARED_DYN(uint8_t, dynamic);
         NN_SHARED(TapRow, rows, [C::M]);
         NN_SHARED(Barriers, barriers, [1]);
-        static_assert(C::STAGES == sizeof barriers[0].filled / sizeof barriers[0].filled[0], "");
-        uint8_t *const stages = dynamic + (-nn_shared_address(dynamic) & 1023);
+        uint8_t *const stages = align_stages(dynamic);
         const int channel_tiles = (o.channels + C::N - 1) / C::N;
         const int tile = (int)blockIdx.x / channel_tiles;
         const int first_channel = (int)blockIdx.x % channel_tiles * C::N;
         const int thread = (int)threadIdx.x, steps = (s.kernel * s.kernel * s.c + 63) / 64;
         if (thread < C::M)
-            rows[thread] =
-                tap_row(s, (uint32_t)tile * C::M + (uint32_t)window_of_row(thread, s.by_four));
-        if (thread < C::STAGES) {
-            nn_mbarrier_init(&barriers[0].filled[thread], WARPGROUP / WARP);
-            nn_mbarrier_init(&barriers[0].free[thread], C::CONSUMERS / WARP);
-        }
+            rows[thread] = tap_row(
+                s, (uint32_t)tile * C::M + (uint32_t)window_of_row(thread, s.by_four), s.count);
+        init_barriers(barriers);
         __syncthreads();
         if (thread >= C::CONSUMERS) {
             nn_fewer_registers<40>();
-            fetch_stages<C>(stages, barriers, s, rows, (const bf16 *)w, o.channels, first_channel,
-                            steps);
+            WindowLoader<C> loader(s, rows, w, o.channels, first_channel);
+            fetch_stages<C>(stages, barriers, loader, steps);
         } else {
             nn_more_registers<232>();
             float value[C::ROWS][C::COLUMNS] = {};

@@ -16,7 +16,7 @@ typedef struct CudaDevice {
     size_t memory;        // bytes in all
     ElementType element;  // of activations and working weights
     bool tf32;            // element F32: matrix products may round their inputs to tf32
-    bool wgmma;           // NN_WGMMA=1 on sm_90: kernels that no GPU has run yet (conv2d_wgmma.cu)
+    bool wgmma;           // NN_WGMMA=1 on sm_90: kernels that no GPU has run yet (*_wgmma.cu)
     bool tensor_cores_ok; // cleared where the self-check at start found a tensor-core kernel wrong
 } CudaDevice;
 extern CudaDevice cuda_device;

@@ -130,25 +130,39 @@ template <int N> __device__ __forceinline__ void nn_wgmma_wait()
 #endif
 }
 
-// A factor in shared memory: rows of 128 bytes of k, eight of them 1024 bytes, from `address` on;
-// the 16-byte piece at an address a lies where bits 4 to 6 of a are exchanged for those xor bits 7
-// to 9 ("128-byte swizzle"), so the first row is 1024-byte aligned. The next 16 bf16 of k begin 32
-// bytes further.
-__device__ __forceinline__ uint64_t nn_wgmma_rows(uint32_t address)
+// A factor in shared memory, in rows of 128 bytes, eight of them 1024 bytes: the 16-byte piece at an
+// address a lies where bits 4 to 6 of a are exchanged for those xor bits 7 to 9 ("128-byte swizzle"),
+// so the first row is 1024-byte aligned.
+__device__ __forceinline__ uint64_t nn_wgmma_descriptor(uint32_t address, uint32_t leading)
 {
     const uint64_t start = (address & 0x3ffff) >> 4, eight_rows = 1024 >> 4, swizzle_128 = 1;
-    const uint64_t leading = 1; // not used in this layout
-    return start | leading << 16 | eight_rows << 32 | swizzle_128 << 62;
+    return start | (uint64_t)(leading >> 4) << 16 | eight_rows << 32 | swizzle_128 << 62;
 }
 
-// d += a b^T: 64xN += 64x16 * (Nx16)^T, bf16 with fp32 sums; N is 64 or 128. Of warp w = 0 .. 3
-// of the warpgroup, d[h][2j + i] is in row 16 w + 8 h + lane / 4, column 8 j + lane % 4 * 2 + i.
+// A row has 64 values of k ("K-major"); the next 16 of k begin 32 bytes further.
+__device__ __forceinline__ uint64_t nn_wgmma_rows(uint32_t address)
+{
+    const uint32_t unused = 16; // in this layout
+    return nn_wgmma_descriptor(address, unused);
+}
+
+// A row is of one k and has 64 values of m (or n), "MN-major": the next 64 of m (or n) begin `next`
+// bytes further, the next 16 of k 2048 bytes.
+__device__ __forceinline__ uint64_t nn_wgmma_columns(uint32_t address, uint32_t next)
+{
+    return nn_wgmma_descriptor(address, next);
+}
+
+// d += a b^T: 64xN += 64x16 * (Nx16)^T, bf16 with fp32 sums. Of warp w = 0 .. 3 of the warpgroup,
+// d[h][2j + i] is in row 16 w + 8 h + lane / 4, column 8 j + lane % 4 * 2 + i.
+
+// Factors of nn_wgmma_rows(); N is 64 or 128.
 #define NN_4(d, j) "+f"(d[0][j]), "+f"(d[0][j + 1]), "+f"(d[1][j]), "+f"(d[1][j + 1])
 #define NN_16(d, j) NN_4(d, j), NN_4(d, j + 2), NN_4(d, j + 4), NN_4(d, j + 6)
 __device__ __forceinline__ void nn_wgmma_bf16(float (*d)[16], uint64_t a, uint64_t b)
 {
 #ifdef NN_EMU
-    emu::wgmma_bf16(d[0], 64, a, b);
+    emu::wgmma_bf16(d[0], 64, a, b, false);
 #else
     asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
                  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
@@ -162,7 +176,7 @@ __device__ __forceinline__ void nn_wgmma_bf16(float (*d)[16], uint64_t a, uint64
 __device__ __forceinline__ void nn_wgmma_bf16(float (*d)[32], uint64_t a, uint64_t b)
 {
 #ifdef NN_EMU
-    emu::wgmma_bf16(d[0], 128, a, b);
+    emu::wgmma_bf16(d[0], 128, a, b, false);
 #else
     asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
                  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
@@ -171,6 +185,47 @@ __device__ __forceinline__ void nn_wgmma_bf16(float (*d)[32], uint64_t a, uint64
                  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
                  "%64, %65, 1, 1, 1, 0, 0;\n"
                  : NN_16(d, 0), NN_16(d, 8), NN_16(d, 16), NN_16(d, 24)
+                 : "l"(a), "l"(b));
+#endif
+}
+
+// Factors of nn_wgmma_columns(); N is 192 or 256.
+__device__ __forceinline__ void nn_wgmma_bf16_columns(float (*d)[48], uint64_t a, uint64_t b)
+{
+#ifdef NN_EMU
+    emu::wgmma_bf16(d[0], 192, a, b, true);
+#else
+    asm volatile("wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
+                 "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, "
+                 "%33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, "
+                 "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, "
+                 "%65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, "
+                 "%81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, "
+                 "%96, %97, 1, 1, 1, 1, 1;\n"
+                 : NN_16(d, 0), NN_16(d, 8), NN_16(d, 16), NN_16(d, 24), NN_16(d, 32), NN_16(d, 40)
+                 : "l"(a), "l"(b));
+#endif
+}
+
+__device__ __forceinline__ void nn_wgmma_bf16_columns(float (*d)[64], uint64_t a, uint64_t b)
+{
+#ifdef NN_EMU
+    emu::wgmma_bf16(d[0], 256, a, b, true);
+#else
+    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
+                 "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, "
+                 "%33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, "
+                 "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, "
+                 "%65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, "
+                 "%81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, "
+                 "%97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, "
+                 "%110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, "
+                 "%123, %124, %125, %126, %127}, "
+                 "%128, %129, 1, 1, 1, 1, 1;\n"
+                 : NN_16(d, 0), NN_16(d, 8), NN_16(d, 16), NN_16(d, 24), NN_16(d, 32), NN_16(d, 40),
+                   NN_16(d, 48), NN_16(d, 56)
                  : "l"(a), "l"(b));
 #endif
 }

@@ -112,7 +112,8 @@ void mbarrier_arrive(uint64_t *barrier);
 void mbarrier_wait(uint64_t *barrier, uint32_t parity, EMU_PLACE);
 void fence_async_proxy();
 void wgmma_fence();
-void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b); // d (2,n/4) of a thread
+// d (2,n/4) of a thread; transposed: both factors are "MN-major", else "K-major".
+void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b, bool transposed);
 void wgmma_commit();
 void wgmma_wait(int groups);
 
@@ -371,6 +372,16 @@ inline float __fadd_rn(float a, float b)
 inline float __fmul_rn(float a, float b)
 {
     return a * b;
+}
+
+// Byte i of the result is that of b:a which digit i of `digits` names.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned digits)
+{
+    const uint64_t bytes = (uint64_t)b << 32 | a;
+    unsigned result = 0;
+    for (int i = 0; i < 4; i++)
+        result |= (unsigned)(bytes >> (digits >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    return result;
 }
 
 inline unsigned __float_as_uint(float x)

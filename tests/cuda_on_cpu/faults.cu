@@ -177,6 +177,34 @@ static __device__ void by_product(float *y, const float *x, int n, Missing missi
     }
 }
 
+// The same by rows of k: value m of a is x[2m] at k = 1 and x[2m+1] at k = 3, and b exchanges them
+// into columns 128 and 129, `next` twice from its first.
+static __device__ void by_columns(float *y, const float *x, int n, uint32_t next)
+{
+    NN_SHARED_DYN(uint8_t, dynamic);
+    uint8_t *const a = dynamic + (-nn_shared_address(dynamic) & 1023), *const b = a + 16 * 128;
+    const int t = threadIdx.x, row = t / 2, k = t % 2 ? 3 : 1, pair = (int)blockIdx.x * BLOCK;
+    memset(a + t * 64, 0, 64);
+    __syncthreads();
+    const uint32_t bits = pair + t < n ? __float_as_uint(x[pair + t]) : 0;
+    const uint16_t value = (uint16_t)(bits >> 16), one = 0x3f80;
+    memcpy(a + k * 128 + (row / 8 ^ k) * 16 + row % 8 * 2, &value, 2);
+    if (t < 2) memcpy(b + 2 * 16 * 128 + k * 128 + k * 16 + (1 - t) * 2, &one, 2);
+    nn_fence_async_proxy();
+    __syncthreads();
+    float sums[2][48] = {};
+    nn_wgmma_fence();
+    nn_wgmma_bf16_columns(sums, nn_wgmma_columns(nn_shared_address(a), next),
+                          nn_wgmma_columns(nn_shared_address(b), next));
+    nn_wgmma_commit();
+    nn_wgmma_wait<0>();
+    for (int h = 0; h < 2; h++)
+        for (int i = 0; i < 2; i++) {
+            const int to = pair + 2 * (t / WARP * 16 + 8 * h + t % WARP / 4) + i;
+            if (t % 4 == 0 && to < n) y[to] = sums[h][32 + i];
+        }
+}
+
 KERNEL(missing_proxy_fence)
 {
     by_product(y, x, n, PROXY_FENCE);
@@ -195,6 +223,11 @@ KERNEL(missing_wgmma_wait)
 KERNEL(wrong_swizzle)
 {
     by_product(y, x, n, DESCRIPTOR);
+}
+
+KERNEL(wrong_offset)
+{
+    by_columns(y, x, n, 8 * 128); // instead of 16
 }
 
 // ---- the host's faults -------------------------------------------------------------------------
@@ -299,6 +332,7 @@ static const struct {
     IN_KERNEL(missing_mbarrier_wait),
     IN_KERNEL(missing_wgmma_wait),
     IN_KERNEL(wrong_swizzle),
+    IN_KERNEL(wrong_offset),
     IN_HOST(empty_grid),
     IN_HOST(too_much_shared),
     IN_HOST(host_pointer),

@@ -199,6 +199,59 @@ static void test_warpgroup()
     expect(right, "a product of a warpgroup");
 }
 
+static constexpr int COLUMNS = 192;
+
+// d (64,192) = a (64,64)^T b (64,192): 64 columns of a factor lie in rows of 128 bytes, one for each
+// row of the factor.
+static __global__ void product_columns(float *d, const float *a, const float *b)
+{
+    NN_SHARED_DYN(uint8_t, dynamic);
+    uint8_t *const tiles = dynamic + (-nn_shared_address(dynamic) & 1023);
+    const int thread = threadIdx.x, all = SIDE + COLUMNS;
+    for (int i = thread; i < SIDE * all; i += WARPGROUP) {
+        const int k = i / all, column = i % all; // columns of b follow those of a
+        const bf16 x =
+            __float2bfloat16(column < SIDE ? a[k * SIDE + column] : b[k * COLUMNS + column - SIDE]);
+        const int piece = column % 64 / 8;
+        memcpy(tiles + (column / 64 * SIDE + k) * ROW_BYTES + (piece ^ k % 8) * 16 + column % 8 * 2,
+               &x, sizeof x);
+    }
+    nn_fence_async_proxy();
+    __syncthreads();
+    const uint32_t at = nn_shared_address(tiles), next = SIDE * ROW_BYTES;
+    float sums[2][COLUMNS / 4] = {};
+    nn_wgmma_fence();
+    for (uint32_t k = 0; k < SIDE * ROW_BYTES; k += 16 * ROW_BYTES)
+        nn_wgmma_bf16_columns(sums, nn_wgmma_columns(at + k, next),
+                              nn_wgmma_columns(at + next + k, next));
+    nn_wgmma_commit();
+    nn_wgmma_wait<0>();
+    for (int h = 0; h < 2; h++)
+        for (int j = 0; j < COLUMNS / 4; j++) {
+            const int row = thread / WARP * 16 + 8 * h + thread % WARP / 4;
+            d[row * COLUMNS + j / 2 * 8 + thread % 4 * 2 + j % 2] = sums[h][j];
+        }
+}
+
+static void test_warpgroup_columns()
+{
+    static float a[SIDE * SIDE], b[SIDE * COLUMNS], d[SIDE * COLUMNS];
+    for (int i = 0; i < SIDE * SIDE; i++) a[i] = (float)(i * 7 % 13 - 6);
+    for (int i = 0; i < SIDE * COLUMNS; i++) b[i] = (float)(i * 5 % 11 - 5);
+    float *result = device_floats(SIDE * COLUMNS, nullptr);
+    nn_launch(product_columns, 1, WARPGROUP, (SIDE + COLUMNS) * ROW_BYTES + 1024, stream, result,
+              device_floats(SIDE * SIDE, a), device_floats(SIDE * COLUMNS, b));
+    fetch(d, result, SIDE * COLUMNS);
+    bool right = true;
+    for (int i = 0; i < SIDE * COLUMNS; i++) {
+        float sum = 0;
+        for (int k = 0; k < SIDE; k++)
+            sum += a[k * SIDE + i / COLUMNS] * b[k * COLUMNS + i % COLUMNS];
+        right = right && d[i] == sum;
+    }
+    expect(right, "a product of a warpgroup from columns");
+}
+
 // ---- atomics, the last block -------------------------------------------------------------------
 
 static __global__ void sum_of_blocks(float *total, float *partial, unsigned *arrived)
@@ -294,6 +347,7 @@ int main()
     test_product(product_bf16, 16, "a bf16 product from ldmatrix's fragments");
     test_product(product_tf32, 8, "a tf32 product");
     test_warpgroup();
+    test_warpgroup_columns();
     test_last_block();
     test_graph();
     return failures ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -51,12 +51,12 @@ void *clock_of(Mbarrier *b, uint32_t phase)
 
 // ---- factors in shared memory ------------------------------------------------------------------
 
-// A matrix descriptor, "K-major".
+// A matrix descriptor: of "K-major" factors, in which values of k follow each other, or of
+// "MN-major" ones, in which rows of A (columns of B) do.
 struct Factor {
-    uint32_t start; // address
-    uint32_t leading,
-        stride;   // bytes: to the next 16 bytes of k if not swizzled, to the next 8 rows
-    uint32_t row; // bytes of a row within 8 rows: what a swizzle mode repeats over
+    uint32_t start;           // address
+    uint32_t leading, stride; // bytes, see address_of()
+    uint32_t row;             // bytes that follow each other, what a swizzle mode repeats over
     bool swizzled;
 };
 
@@ -76,32 +76,52 @@ Factor decode(uint64_t descriptor)
             bits(62, 2) != 0};
 }
 
-// Where 8 values of k, from 8 `half` on, of a row lie. The swizzle exchanges 16-byte pieces within
-// a row of 128, 64 or 32 bytes by the address' bits from 7 on.
-uint32_t address_of(const Factor &f, int row, int half)
+// Where the 8 values lie that follow each other from (row, k) on: 8 of k, or 8 rows if transposed.
+// Eight pieces of f.row bytes are 8 rows (or 8 of k). The offsets are
+//                           leading                      stride
+//   K-major                 not used                     to the next 8 rows
+//   K-major, no swizzle     to the next 8 of k           to the next 8 rows
+//   MN-major                to the next f.row of rows    to the next 8 of k
+//   MN-major, no swizzle    to the next 8 of k           to the next 8 rows
+// The swizzle exchanges 16-byte pieces within 128, 64 or 32 bytes by the address' bits from 7 on.
+uint32_t address_of(const Factor &f, bool transposed, uint32_t row, uint32_t k)
 {
-    const uint32_t step = f.swizzled ? 16 : f.leading;
-    const uint32_t linear =
-        f.start + (uint32_t)row / 8 * f.stride + (uint32_t)row % 8 * f.row + (uint32_t)half * step;
-    return linear ^ ((linear >> 7 & (f.row / 16 - 1)) << 4);
+    const uint32_t pieces = f.row / 16; // of 8 values
+    uint32_t linear = f.start;
+    if (!transposed)
+        linear += row / 8 * f.stride + row % 8 * f.row + k / 8 * (f.swizzled ? 16 : f.leading);
+    else if (f.swizzled)
+        linear +=
+            row / 8 / pieces * f.leading + row / 8 % pieces * 16 + k / 8 * f.stride + k % 8 * f.row;
+    else
+        linear += row / 8 * f.stride + k / 8 * f.leading + k % 8 * f.row;
+    return linear ^ ((linear >> 7 & (pieces - 1)) << 4);
 }
 
-void read_rows(float (*to)[K], uint64_t descriptor, int first, int rows, int thread, unsigned group)
+void read_8(float (&to)[8], uint32_t address, int thread, unsigned group)
+{
+    uint16_t values[8];
+    const void *p = shared_at(address, sizeof values, "wgmma");
+    const int writer = unfenced_writer(address);
+    if (writer >= 0)
+        fail("wgmma reads %p, which thread %d wrote without fence.proxy.async after it", p, writer);
+    asynchronous_read(thread, p, sizeof values, group);
+    memcpy(values, p, sizeof values);
+    for (int i = 0; i < 8; i++) to[i] = __uint_as_float((uint32_t)values[i] << 16);
+}
+
+void read_rows(float (*to)[K], uint64_t descriptor, bool transposed, int first, int rows,
+               int thread, unsigned group)
 {
     const Factor f = decode(descriptor);
-    for (int row = 0; row < rows; row++)
-        for (int half = 0; half < 2; half++) {
-            uint16_t values[8];
-            const uint32_t address = address_of(f, first + row, half);
-            const void *p = shared_at(address, sizeof values, "wgmma");
-            const int writer = unfenced_writer(address);
-            if (writer >= 0)
-                fail("wgmma reads %p, which thread %d wrote without fence.proxy.async after it", p,
-                     writer);
-            asynchronous_read(thread, p, sizeof values, group);
-            memcpy(values, p, sizeof values);
+    const int row_step = transposed ? 8 : 1, k_step = transposed ? 1 : 8;
+    for (int row = 0; row < rows; row += row_step)
+        for (int k = 0; k < K; k += k_step) {
+            float values[8];
+            read_8(values, address_of(f, transposed, (uint32_t)(first + row), (uint32_t)k), thread,
+                   group);
             for (int i = 0; i < 8; i++)
-                to[row][8 * half + i] = __uint_as_float((uint32_t)values[i] << 16);
+                to[row + (transposed ? i : 0)][k + (transposed ? 0 : i)] = values[i];
         }
 }
 
@@ -110,6 +130,7 @@ void read_rows(float (*to)[K], uint64_t descriptor, int first, int rows, int thr
 struct Product { // of a warp: 16 rows of a warpgroup's 64
     uint64_t a, b;
     int n;
+    bool transposed;
     float *d[LANES]; // (2,n/4) of each
     unsigned group;
 };
@@ -131,8 +152,8 @@ WarpProducts &own_warp()
 void multiply(const Product &p, int warp)
 {
     static float a[LANES / 2][K], b[256][K];
-    read_rows(a, p.a, warp % 4 * 16, 16, warp * LANES, p.group);
-    read_rows(b, p.b, 0, p.n, warp * LANES, p.group);
+    read_rows(a, p.a, p.transposed, warp % 4 * 16, 16, warp * LANES, p.group);
+    read_rows(b, p.b, p.transposed, 0, p.n, warp * LANES, p.group);
     for (int lane = 0; lane < LANES; lane++)
         for (int i = 0; i < p.n / 2; i++) {
             const int row = i / (p.n / 4) * 8 + lane / 4;
@@ -170,15 +191,19 @@ struct ProductCall { // of a lane
     uint64_t a, b;
     int n;
     float *d;
+    bool transposed;
+
+    bool same(const ProductCall &other) const
+    {
+        return a == other.a && b == other.b && n == other.n && transposed == other.transposed;
+    }
 };
 std::vector<ProductCall> issued[WARPS / 4]; // by warpgroups: their warps issue the same
 
 void check_same(const WarpProducts &w, std::vector<ProductCall> *all, const ProductCall &c)
 {
     if (w.issued == all->size()) all->push_back(c);
-    const ProductCall &first = (*all)[w.issued];
-    if (first.a != c.a || first.b != c.b || first.n != c.n)
-        fail("wgmma: warps of a warpgroup have different descriptors");
+    if (!c.same((*all)[w.issued])) fail("wgmma: warps of a warpgroup have different descriptors");
 }
 
 // TSan sees what containers do, so with it a product is done at once, and not compared with those
@@ -190,11 +215,10 @@ void run_product(void **arguments, uint32_t)
     WarpProducts &w = warps[warp];
     if (!w.fenced) fail("wgmma without wgmma.fence before");
     Product p;
-    p.a = c.a, p.b = c.b, p.n = c.n, p.group = w.committed;
+    p.a = c.a, p.b = c.b, p.n = c.n, p.transposed = c.transposed, p.group = w.committed;
     for (int lane = 0; lane < LANES; lane++) {
         const ProductCall &other = *(const ProductCall *)arguments[lane];
-        if (other.a != c.a || other.b != c.b || other.n != c.n)
-            fail("wgmma: lanes of a warp have different descriptors");
+        if (!c.same(other)) fail("wgmma: lanes of a warp have different descriptors");
         p.d[lane] = other.d;
     }
     if (TSAN) return multiply(p, warp);
@@ -222,9 +246,9 @@ void wgmma_fence()
     collective({ALL, run_fence, nullptr, false, "wgmma.fence", 0});
 }
 
-void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b)
+void wgmma_bf16(float *d, int n, uint64_t a, uint64_t b, bool transposed)
 {
-    ProductCall c = {a, b, n, d};
+    ProductCall c = {a, b, n, d, transposed};
     collective({ALL, run_product, &c, false, "wgmma", 0});
 }
 
