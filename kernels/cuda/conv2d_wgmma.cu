@@ -26,7 +26,6 @@ template <int N_> struct WgmmaTile : WgmmaSizes {
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + ALIGN;
     static constexpr int ROWS = 4, COLUMNS = N / 4, GROUP = 8;
     static constexpr int ROW_LANES = 4;
-    static constexpr bool ALL_ACTIVATIONS = false;
 
     static __device__ __forceinline__ int warp_m()
     {
