@@ -17,6 +17,13 @@ static NormTensors begin(Case *c, int i, ConvDims d, MapDims map)
     return new_norm(c, map, weight, SET, i % 2 ? 1e-12 : 1e-5);
 }
 
+// Of all shapes every other one is enough: how windows are found has checks of its own.
+static void check_shapes(Case *c, void (*check)(Case *c, int i, bool pool), bool pool)
+{
+    for (int i = c->full && pool; i < conv_shape_count(c); i += 1 + c->full)
+        if (!pool || conv_pooled_outputs(conv_shape(i)) > 0) check(c, i, pool);
+}
+
 // ---- backward ----------------------------------------------------------------------------------
 
 // The sums of dz as the device stored it.
@@ -77,13 +84,12 @@ static void check_backward(Case *c, int i, bool pool)
 
 void check_conv2d_norm_backward_data(Case *c)
 {
-    for (int i = 0; i < conv_shape_count(c); i++) check_backward(c, i, false);
+    check_shapes(c, check_backward, false);
 }
 
 void check_conv2d_pool_norm_backward_data(Case *c)
 {
-    for (int i = 0; i < conv_shape_count(c); i++)
-        if (conv_pooled_outputs(conv_shape(i)) > 0) check_backward(c, i, true);
+    check_shapes(c, check_backward, true);
 }
 
 // ---- inference ---------------------------------------------------------------------------------
@@ -139,11 +145,10 @@ static void check_inference(Case *c, int i, bool pool)
 
 void check_conv2d_norm_inference(Case *c)
 {
-    for (int i = 0; i < conv_shape_count(c); i++) check_inference(c, i, false);
+    check_shapes(c, check_inference, false);
 }
 
 void check_conv2d_pool_norm_inference(Case *c)
 {
-    for (int i = 0; i < conv_shape_count(c); i++)
-        if (conv_pooled_outputs(conv_shape(i)) > 0) check_inference(c, i, true);
+    check_shapes(c, check_inference, true);
 }

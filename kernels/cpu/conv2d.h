@@ -52,7 +52,7 @@ void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const C
 void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map);
 
 // What becomes of the values v, (pixels,channels) of the whole batch each:
-// z = (v - mean) * scale + bias, y = act(z). What a channel has one of may be NULL: nothing is done.
+// z = (v - mean) * scale + bias, y = act(z). What a channel has one of may be NULL: not done.
 typedef struct ConvOutput {
     Element *y, *z; // z NULL: not stored
     bool pool;

@@ -298,14 +298,14 @@ __device__ __forceinline__ void tile_stats(const float (&value)[C::ROWS][C::COLU
     to[2 * o.channels] = total.m2;
 }
 
-// ---- results by way of shared memory -------------------------------------------------------------
-// Unrolled for all values of a tensor-core tile, activations and norms would be tens of thousands of
-// instructions. So the tile goes to shared memory, and then each thread takes 16 bytes of neighbouring
-// channels from row to row: accesses to memory are whole lines, and what belongs to a channel stays
-// in registers.
+// ---- results by way of shared memory -----------------------------------------------------------
+// Unrolled for all values of a tensor-core tile, activations and norms would be tens of thousands
+// of instructions. So the tile goes to shared memory, and then each thread takes 16 bytes of
+// neighbouring channels from row to row: accesses to memory are whole lines, and what belongs to a
+// channel stays in registers.
 
-// Where four columns of a row lie: threads that store or load at the same time, eight of them 2 rows
-// of every other piece, or 1 row of every other or every piece, do it in different banks.
+// Where four columns of a row lie. Eight threads that store or load at the same time, every other
+// piece of one row or of two that follow each other, or every piece of one, touch all banks once.
 template <class C> __device__ __forceinline__ int piece_of_tile(int row, int column)
 {
     const int piece = column / 4;

@@ -102,7 +102,7 @@ template <class C_> struct WindowLoader {
 };
 
 template <class C>
-__global__ void __launch_bounds__(C::THREADS, 2)
+__global__ void __launch_bounds__(C::THREADS, C::BLOCKS)
     conv_tensor_kernel(const Windows s, const void *w, const ConvOutput o)
 {
     NN_SHARED_DYN(uint8_t, shared);

@@ -391,7 +391,7 @@ void ref_norm_act_backward(double *dx, const RefNorm *n, const double *dy, const
     }
 }
 
-// ---- convolution next to a batch norm ------------------------------------------------------------
+// ---- convolution next to a batch norm ----------------------------------------------------------
 
 // g becomes dz.
 static void norm_sums_of(double *g, const RefNorm *n, const double *x, Activation act, MapDims d)
