@@ -13,6 +13,11 @@
 // k goes through the taps for 64 channels before the next 64: the nine taps of a 3x3 kernel read
 // the same 256 windows' pixels, 32 KB and a border, which then stay in the first-level cache.
 //
+// The gradient of a pooled map goes through registers of the group that fetches: 16 bytes of it and
+// their argmax become the 16 bytes at one tap, zeros where the maximum was at another place. That
+// costs twice the instructions, so more than 128 channels take tiles of 128 windows and 256 channels,
+// which have half of it to do for as many products.
+//
 // Floor: 2 windows channels k FLOP over the tensor cores' rate. Predictions: docs/cuda-kernels.md.
 #include "kernels/cuda/conv2d.cuh"
 #include "kernels/cuda/gemm_tensor.cuh"
@@ -72,9 +77,8 @@ template <class C> __device__ __forceinline__ int window_of_row(int row, bool by
 }
 
 // Stages of windows (M rows) and weights (N rows), in pieces of 8 channels, 16 bytes. A thread has
-// piece `piece` of every 16th row from `row` on. It copies them; where the map is pooled it loads a
-// piece and its argmax, and stores what belongs to the tap AHEAD rows later. Addresses of what is
-// not valid may lie anywhere, but for those of loads.
+// piece `piece` of every 16th row from `row` on. It copies them, from addresses that may lie anywhere
+// where they are not valid; where the map is pooled, loads run AHEAD rows before the stores.
 template <class C> struct WindowLoader {
     static constexpr int OWN_ROWS = C::M / 16, AHEAD = C::SPREAD ? 8 : 1;
     const Windows &s;
@@ -136,8 +140,8 @@ template <class C> struct WindowLoader {
                                   channel_of_row(16 * i) < channels);
     }
 
-    // Row i under the current tap. A window that begins at an odd row reaches the next row of the
-    // pooled map at an odd tap.
+    // Row i at the current tap. Of a window that begins at an odd row (column), odd taps are in the
+    // next row (column) of the pooled map. What is not valid loads the map's first piece.
     __device__ __forceinline__ void load(int i)
     {
         const TapRow from = rows[16 * i];
@@ -243,18 +247,18 @@ int conv_wgmma_rows()
 }
 
 // Where the channels of the result fill a tile and the tiles half of the multiprocessors (the check
-// at start tries less), the map has no zeros between its values and is below 32 GB, and the taps fit
+// at start tries less), the map has no zeros between its values and is below 16 GB, and the taps fit
 // into 30 bits.
 bool conv_wgmma_takes(const Windows &s, int channels)
 {
     const int width = width_of(s, channels);
     const int64_t tiles = tiles_of(s.count, rows_of(width)) * tiles_of(channels, width);
     const bool filled = channels > NARROW && tiles >= cuda_device.processors / 2;
-    const int64_t images = s.count / (s.rows.value * s.columns.value) << 2 * s.by_four;
+    const int64_t images = s.count / (s.rows.value * s.columns.value) >> 2 * s.by_four;
     const int64_t pieces = images * s.h * s.w * (s.c / 8);
     return cuda_device.wgmma && conv_tensor_ok[s.argmax ? CONV_WGMMA_SPREAD : CONV_WGMMA] &&
            cuda_device.element == BF16 && (conv_tensor_width || filled) && !s.gaps && pieces > 0 &&
-           pieces < INT32_MAX && s.kernel * s.kernel <= 30;
+           pieces < INT32_MAX / 2 && s.kernel * s.kernel <= 30;
 }
 
 void conv_wgmma(const Windows &s, const void *w, const ConvOutput &o)
