@@ -15,8 +15,8 @@
 //   64 channels    each has all of the tile and half of a stage's pixels; both sums are added in
 //                  shared memory
 //
-// dy of a pooled map goes through registers of the group that fetches: a thread loads 16 bytes of it
-// and their argmax once, and stores the rows of the four pixels they spread over.
+// dy of a pooled map goes through registers of the group that fetches: a thread loads 16 bytes of
+// it and their argmax once, and stores the rows of the four pixels they spread over.
 //
 // Floor: 2 pixels cout k FLOP over the tensor cores' rate. Predictions: docs/cuda-kernels.md.
 #include "kernels/cuda/conv2d.cuh"
@@ -65,8 +65,8 @@ __device__ __forceinline__ Piece piece_at(const Windows &s, int place)
     return Piece{tap * s.c + p.channel, values * 2, 1u << tap};
 }
 
-// Stages of dy (A) and windows (B). A warp has 16 pixels of each: for every 64 channels (places),
-// a thread copies piece lane % 8 of the four pixels lane / 8 + 4 i, or of the pixels 4 (lane / 8) + i
+// Stages of dy (A) and windows (B). A warp has 16 pixels of each: for every 64 channels (places), a
+// thread copies piece lane % 8 of the four pixels lane / 8 + 4 i, or of the pixels 4 (lane / 8) + i
 // which its piece of a pooled map spreads over. What is known of a pixel's window, lanes find out
 // for two stages at once.
 template <class C> struct ColumnLoader {
@@ -255,7 +255,8 @@ static int64_t tiles_of_work(const WeightWork &work)
     return tiles_of(work.terms, tile.places) * tiles_of(work.cout, tile.channels);
 }
 
-// As many blocks as multiprocessors, or a few times as many where that leaves 5% fewer of them idle.
+// As many blocks as multiprocessors, or a few times as many where that leaves 5% fewer of them
+// idle.
 int64_t conv_wgmma_weight_parts(const WeightWork &work)
 {
     const int64_t tiles = tiles_of_work(work), most = work.x.count / FEWEST_PIXELS;

@@ -15,8 +15,8 @@
 //
 // The gradient of a pooled map goes through registers of the group that fetches: 16 bytes of it and
 // their argmax become the 16 bytes at one tap, zeros where the maximum was at another place. That
-// costs twice the instructions, so more than 128 channels take tiles of 128 windows and 256 channels,
-// which have half of it to do for as many products.
+// costs twice the instructions, so more than 128 channels take tiles of 128 windows and 256
+// channels, which have half of it to do for as many products.
 //
 // Floor: 2 windows channels k FLOP over the tensor cores' rate. Predictions: docs/cuda-kernels.md.
 #include "kernels/cuda/conv2d.cuh"
@@ -77,8 +77,9 @@ template <class C> __device__ __forceinline__ int window_of_row(int row, bool by
 }
 
 // Stages of windows (M rows) and weights (N rows), in pieces of 8 channels, 16 bytes. A thread has
-// piece `piece` of every 16th row from `row` on. It copies them, from addresses that may lie anywhere
-// where they are not valid; where the map is pooled, loads run AHEAD rows before the stores.
+// piece `piece` of every 16th row from `row` on. It copies them, from addresses that may lie
+// anywhere where they are not valid; where the map is pooled, loads run AHEAD rows before the
+// stores.
 template <class C> struct WindowLoader {
     static constexpr int OWN_ROWS = C::M / 16, AHEAD = C::SPREAD ? 8 : 1;
     const Windows &s;
@@ -247,8 +248,8 @@ int conv_wgmma_rows()
 }
 
 // Where the channels of the result fill a tile and the tiles half of the multiprocessors (the check
-// at start tries less), the map has no zeros between its values and is below 16 GB, and the taps fit
-// into 30 bits.
+// at start tries less), the map has no zeros between its values and is below 16 GB, and the taps
+// fit into 30 bits.
 bool conv_wgmma_takes(const Windows &s, int channels)
 {
     const int width = width_of(s, channels);

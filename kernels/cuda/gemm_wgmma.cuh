@@ -10,8 +10,8 @@
 //                                             products
 //
 // A kernel brings
-//   C       the sizes of a tile: STAGE_BYTES, a multiple of 1024, and multiply(value, stage, group),
-//           which issues the products of a stage, at an address of shared memory
+//   C       the sizes of a tile: STAGE_BYTES, a multiple of 1024; multiply(value, stage, group)
+//           issues the products of a stage, at an address of shared memory
 //   Loader  of a thread: fetch(stage), called for one stage after the other, and look_ahead() to
 //           load what the next of them needs, where no fence waits for it
 #ifndef KERNELS_CUDA_GEMM_WGMMA_CUH
@@ -103,8 +103,8 @@ __device__ __forceinline__ uint32_t inside(int from, int size, int kernel)
     return ((1u << (left < kernel ? left : kernel)) - 1) >> before << before;
 }
 
-// Of window `index`, or one without values from `end` on. The map has no zeros between its values, and
-// the taps fit into 30 bits.
+// Of window `index`, or one without values from `end` on. The map has no zeros between its values,
+// and the taps fit into 30 bits.
 template <bool POOLED>
 __device__ __forceinline__ TapRow tap_row(const Windows &s, uint32_t index, uint32_t end)
 {

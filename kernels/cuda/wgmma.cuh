@@ -80,9 +80,10 @@ __device__ __forceinline__ void nn_fence_async_proxy()
 #endif
 }
 
-// ---- registers ---------------------------------------------------------------------------------
+// ---- bytes -------------------------------------------------------------------------------------
 
-// Of bytes FIRST and FIRST + 1 of x, the first in the low half: 0xffff where the highest bit is set.
+// Of bytes FIRST and FIRST + 1 of x, the first in the low half: 0xffff where the highest bit is
+// set.
 template <int FIRST> __device__ __forceinline__ uint32_t nn_sign_pairs(uint32_t x)
 {
 #ifdef NN_EMU
@@ -94,6 +95,8 @@ template <int FIRST> __device__ __forceinline__ uint32_t nn_sign_pairs(uint32_t 
     return pairs;
 #endif
 }
+
+// ---- registers ---------------------------------------------------------------------------------
 
 // The registers of each thread of the warpgroup become N (24 .. 256, a multiple of 8): fewer, or
 // more, after others have given some away.
@@ -143,9 +146,9 @@ template <int N> __device__ __forceinline__ void nn_wgmma_wait()
 #endif
 }
 
-// A factor in shared memory, in rows of 128 bytes, eight of them 1024 bytes: the 16-byte piece at an
-// address a lies where bits 4 to 6 of a are exchanged for those xor bits 7 to 9 ("128-byte swizzle"),
-// so the first row is 1024-byte aligned.
+// A factor in shared memory, in rows of 128 bytes, eight of them 1024 bytes: the 16-byte piece at
+// an address a lies where bits 4 to 6 of a are exchanged for those xor bits 7 to 9 ("128-byte
+// swizzle"), so the first row is 1024-byte aligned.
 __device__ __forceinline__ uint64_t nn_wgmma_descriptor(uint32_t address, uint32_t leading)
 {
     const uint64_t start = (address & 0x3ffff) >> 4, eight_rows = 1024 >> 4, swizzle_128 = 1;
