@@ -24,12 +24,10 @@ static const ConvTensorKernel kernel_of[OPERATIONS] = {CONV_TENSOR_WINDOWS, CONV
                                                        CONV_TENSOR_WEIGHT,  CONV_TENSOR_WEIGHT};
 static const ConvTensorKernel wgmma_of[OPERATIONS] = {
     CONV_WGMMA, CONV_WGMMA, CONV_WGMMA, CONV_WGMMA_SPREAD, CONV_WGMMA_WEIGHT, CONV_WGMMA_WEIGHT};
-static const char *const names[] = {"the convolution",
-                                    "the gradient of a pooled convolution",
-                                    "the weight gradient",
-                                    "the wgmma convolution",
-                                    "the wgmma gradient of a pooled convolution",
-                                    "the wgmma weight gradient"};
+static const char *const names[] = {
+    "the convolution",           "the gradient of a pooled convolution",
+    "the weight gradient",       "the wgmma convolution",
+    "the wgmma spread gradient", "the wgmma weight gradient"};
 
 struct CheckTensors {
     void *x, *w, *dy; // element
