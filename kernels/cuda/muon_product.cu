@@ -37,46 +37,58 @@ __host__ __device__ static inline int tiles_of(int n, int size)
 
 // ---- stages ------------------------------------------------------------------------------------
 
-// Copies SIDE rows or, TRANSPOSED, columns from `first` on, and C::K terms of a matrix
-// (lines,width), zeros beyond its ends.
-template <class C, int SIDE>
-__device__ __forceinline__ void fetch_side(uint8_t *stage, const void *matrix, int lines, int width,
-                                           int first, int term)
-{
+// Brings SIDE rows or, TRANSPOSED, columns of a matrix (lines,width), C::K terms a stage, and zeros
+// beyond its ends.
+template <class C, int SIDE> struct SideLoader {
     typedef typename C::T T;
-    constexpr int PIECES = (C::TRANSPOSED ? SIDE : C::K) / C::PIECE; // of a line
-    constexpr int LINES = C::TRANSPOSED ? C::K : SIDE, STEP = C::THREADS / PIECES;
-    const int piece = (int)threadIdx.x % PIECES;
-    const int column = (C::TRANSPOSED ? first : term) + piece * C::PIECE;
-#pragma unroll
-    for (int i = 0; i < LINES; i += STEP) {
-        const int in_stage = (int)threadIdx.x / PIECES + i;
-        const int line = (C::TRANSPOSED ? term : first) + in_stage;
-        const bool valid = line < lines && column < width;
-        const T *const from = (const T *)matrix + (valid ? (int64_t)line * width + column : 0);
-        nn_cp_async_zfill<16>(stage + (C::TRANSPOSED ? piece_of_column<C>(in_stage, piece, SIDE)
-                                                     : piece_of_row(in_stage, piece)),
-                              from, valid);
+    static constexpr int PIECES = (C::TRANSPOSED ? SIDE : C::K) / C::PIECE; // of a line
+    static constexpr int LINES = C::TRANSPOSED ? C::K : SIDE, STEP = C::THREADS / PIECES;
+    const T *from;                  // of the thread's first piece of the next stage
+    int line, column, lines, width; // its place, which may be beyond the ends
+
+    __device__ __forceinline__ SideLoader(const void *matrix, int lines_, int width_, int first,
+                                          int term)
+    {
+        line = (C::TRANSPOSED ? term : first) + (int)threadIdx.x / PIECES;
+        column = (C::TRANSPOSED ? first : term) + (int)threadIdx.x % PIECES * C::PIECE;
+        lines = lines_;
+        width = width_;
+        from = (const T *)matrix + (int64_t)line * width + column;
     }
-}
+
+    __device__ __forceinline__ void fetch(uint8_t *stage)
+    {
+        const int piece = (int)threadIdx.x % PIECES;
+#pragma unroll
+        for (int i = 0; i < LINES; i += STEP) {
+            const int in_stage = (int)threadIdx.x / PIECES + i;
+            uint8_t *const to = stage + (C::TRANSPOSED ? piece_of_column<C>(in_stage, piece, SIDE)
+                                                       : piece_of_row(in_stage, piece));
+            nn_cp_async_zfill<16>(to, from + (int64_t)i * width,
+                                  line + i < lines && column < width);
+        }
+        (C::TRANSPOSED ? line : column) += C::K;
+        from += C::TRANSPOSED ? (int64_t)C::K * width : C::K;
+    }
+};
 
 template <class C_> struct MatrixLoader {
     typedef C_ C;
-    const MuonProduct *product;
-    int row, column; // the tile's first
-    int term;        // the next stage's first
+    SideLoader<C, C::M> a;
+    SideLoader<C, C::N> b;
 
-    __device__ __forceinline__ void fetch(uint8_t *a, uint8_t *b)
+    // Of the tile at (row,column), from `term` on.
+    __device__ __forceinline__ MatrixLoader(const MuonProduct &p, int row, int column, int term)
+        : a(p.a, C::TRANSPOSED ? p.terms : p.rows,
+            C::TRANSPOSED ? padded_width<typename C::T>(p.rows) : p.terms, row, term),
+          b(p.b, C::TRANSPOSED ? p.terms : p.rows, C::TRANSPOSED ? p.width : p.terms, column, term)
     {
-        const MuonProduct &p = *product;
-        if constexpr (C::TRANSPOSED) {
-            fetch_side<C, C::M>(a, p.a, p.terms, padded_width<typename C::T>(p.rows), row, term);
-            fetch_side<C, C::N>(b, p.b, p.terms, p.width, column, term);
-        } else {
-            fetch_side<C, C::M>(a, p.a, p.rows, p.terms, row, term);
-            fetch_side<C, C::N>(b, p.b, p.rows, p.terms, column, term);
-        }
-        term += C::K;
+    }
+
+    __device__ __forceinline__ void fetch(uint8_t *to_a, uint8_t *to_b)
+    {
+        a.fetch(to_a);
+        b.fetch(to_b);
     }
 
     __device__ __forceinline__ void put(uint8_t *)
@@ -157,7 +169,7 @@ __global__ void __launch_bounds__(C::THREADS *PARTS)
     const MuonProduct &p = find_tile<C>(list, &row, &column);
     const int steps = tiles_of(p.terms, C::K * PARTS);
     float value[C::ROWS][C::COLUMNS] = {};
-    MatrixLoader<C> loader = {&p, row, column, slice * steps * C::K};
+    MatrixLoader<C> loader(p, row, column, slice * steps * C::K);
     multiply_tiles(value, loader, shared + slice * C::SHARED_BYTES, steps);
 
     float2 *const sums = (float2 *)shared; // (PARTS,PAIRS,C::THREADS)
