@@ -232,8 +232,8 @@ template <class T> static void update_list(const Param *p, int count, Muon c)
     carve(NULL, &used, (size_t)(2 * list.blocks) * sizeof(float));
     unsigned char *const scratch = (unsigned char *)cuda_scratch(used);
     if (!scratch) return;
-    float *const factors = (float *)(scratch + at_factors), *const sums =
-                                                                (float *)(scratch + at_sums);
+    float *const factors = (float *)(scratch + at_factors);
+    float *const sums = (float *)(scratch + at_sums);
     const unsigned blocks = (unsigned)list.blocks;
     matrices_of<T>(&list, p, scratch);
     nn_launch(momentum_kernel, blocks, THREADS, 0, cuda_stream, sums, c.momentum, list);

@@ -156,13 +156,44 @@ __device__ __forceinline__ void store_pair(const MuonProduct &p, float scale, fl
     }
 }
 
+// Puts a slice's sums to those of the others: sums (PARTS,PAIRS,C::THREADS), PAIRS of a thread.
+template <class C>
+__device__ __forceinline__ void share_sums(float2 *sums, const float (&value)[C::ROWS][C::COLUMNS],
+                                           int slice)
+{
+    constexpr int PAIRS = C::ROWS * C::COLUMNS / 2;
+    __syncthreads(); // the stages, which lie there too, have been read
+#pragma unroll
+    for (int pair = 0; pair < PAIRS; pair++) {
+        const int i = pair * 2 / C::COLUMNS, j = pair * 2 % C::COLUMNS;
+        sums[(slice * PAIRS + pair) * C::THREADS + (int)threadIdx.x] =
+            make_float2(value[i][j], value[i][j + 1]);
+    }
+    __syncthreads();
+}
+
+// The slices' sums of a pair, added in their order.
+template <class C, int PARTS>
+__device__ __forceinline__ float2 add_slices(const float2 *sums, int pair)
+{
+    constexpr int PAIRS = C::ROWS * C::COLUMNS / 2;
+    float2 sum = sums[pair * C::THREADS + (int)threadIdx.x];
+#pragma unroll
+    for (int slice = 1; slice < PARTS; slice++) {
+        const float2 other = sums[(slice * PAIRS + pair) * C::THREADS + (int)threadIdx.x];
+        sum.x += other.x;
+        sum.y += other.y;
+    }
+    return sum;
+}
+
 // block: (C::THREADS,PARTS), where slice y sums the y-th part of the terms
 template <class C, int PARTS>
-__global__ void __launch_bounds__(C::THREADS *PARTS)
+__global__ void __launch_bounds__(PARTS *C::THREADS)
     muon_product_kernel(float scale, float factor, const __grid_constant__ MuonProducts list)
 {
     NN_SHARED_DYN(uint8_t, shared);
-    constexpr int PAIRS = C::ROWS * C::COLUMNS / 2;
+    constexpr int PAIRS = C::ROWS * C::COLUMNS / 2; // of neighbouring columns
     static_assert(PAIRS % PARTS == 0 && PAIRS * C::THREADS * 8 <= C::SHARED_BYTES, "sums fit");
     const int slice = PARTS > 1 ? (int)threadIdx.y : 0;
     int row, column;
@@ -171,33 +202,15 @@ __global__ void __launch_bounds__(C::THREADS *PARTS)
     float value[C::ROWS][C::COLUMNS] = {};
     MatrixLoader<C> loader(p, row, column, slice * steps * C::K);
     multiply_tiles(value, loader, shared + slice * C::SHARED_BYTES, steps);
-
-    float2 *const sums = (float2 *)shared; // (PARTS,PAIRS,C::THREADS)
-    if constexpr (PARTS > 1) {
-        __syncthreads(); // the stages, which lie there too, have been read
-#pragma unroll
-        for (int i = 0; i < PAIRS; i++)
-            sums[(slice * PAIRS + i) * C::THREADS + (int)threadIdx.x] =
-                make_float2(value[i * 2 / C::COLUMNS][i * 2 % C::COLUMNS],
-                            value[i * 2 / C::COLUMNS][i * 2 % C::COLUMNS + 1]);
-        __syncthreads();
-    }
+    if constexpr (PARTS > 1) share_sums<C>((float2 *)shared, value, slice);
 #pragma unroll
     for (int first = 0; first < PAIRS; first += PARTS) {
-        const int i = (first + slice) * 2 / C::COLUMNS, j = (first + slice) * 2 % C::COLUMNS;
+        const int pair = first + slice, i = pair * 2 / C::COLUMNS, j = pair * 2 % C::COLUMNS;
         float2 sum;
-        if constexpr (PARTS > 1) {
-            sum = sums[(first + slice) * C::THREADS + (int)threadIdx.x];
-#pragma unroll
-            for (int part = 1; part < PARTS; part++) {
-                const float2 other =
-                    sums[(part * PAIRS + first + slice) * C::THREADS + (int)threadIdx.x];
-                sum.x += other.x;
-                sum.y += other.y;
-            }
-        } else {
+        if constexpr (PARTS > 1)
+            sum = add_slices<C, PARTS>((const float2 *)shared, pair);
+        else
             sum = make_float2(value[i][j], value[i][j + 1]);
-        }
         store_pair<C>(p, scale, factor, row + C::row(i, false), column + C::pair(j), sum.x, sum.y);
     }
 }
