@@ -24,6 +24,7 @@ users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
        gemm_wgmma.cuh   conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
+       muon_product.cu  muon_product.cu  muon_update            bf16
        gather.cu        gather.cu        gather                 bf16
        norm.cu          norm.cu          norm                   bf16
        map.cuh          norm.cu          norm                   bf16
@@ -46,6 +47,9 @@ guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
         conv2d_tensor.cu conv2d_tensor.cu conv2d_forward         bf16 const bool inside = k < terms
         conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (i < live
         conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (j < count) to[j] = place
+        muon.cu          muon.cu          muon_update            bf16 if (j < four.count)
+        muon_product.cu  muon_product.cu  muon_update            bf16 line + i < lines
+        muon_product.cu  muon_product.cu  muon_update            bf16 mirror < p.rows
         elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
 
 # Layouts that become wrong: the same, with sed's command before the part of the line.

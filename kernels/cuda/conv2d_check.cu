@@ -1,11 +1,13 @@
 // The check at start: each tensor-core kernel against the plain one on small ragged maps of small
 // integers, whose products and sums both hold exactly, so that the results are equal bit for bit.
 // A kernel that differs is switched off for the run: a wrong instruction, compiler or driver then
-// does not train a wrong network. Channel statistics are left to --selftest.
+// does not train a wrong network. Channel statistics are left to --selftest. Muon's products have a
+// check of their own (muon_product.cu).
 #include <math.h>
 #include <stdio.h>
 
 #include "kernels/cuda/conv2d.cuh"
+#include "kernels/cuda/muon.cuh"
 
 bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true, true, true};
 int conv_tensor_width;
@@ -122,13 +124,14 @@ static void check_widths(const Kernels *k, const CheckTensors &t)
     cuda_device.wgmma = wgmma;
 }
 
-static void report(char line[256])
+static void report(char line[256], bool muon_ok)
 {
     int length = 0;
-    for (int i = 0; i < CONV_TENSOR_KERNELS; i++)
-        if (!conv_tensor_ok[i])
+    for (int i = 0; i <= CONV_TENSOR_KERNELS; i++)
+        if (i < CONV_TENSOR_KERNELS ? !conv_tensor_ok[i] : !muon_ok)
             length += snprintf(line + length, (size_t)(256 - length), "%s%s",
-                               length ? ", " : "wrong on this GPU's tensor cores: ", names[i]);
+                               length ? ", " : "wrong on this GPU's tensor cores: ",
+                               i < CONV_TENSOR_KERNELS ? names[i] : "Muon's products");
     if (length)
         snprintf(line + length, (size_t)(256 - length),
                  "; plain kernels do it in this run (please report GPU and driver)");
@@ -147,5 +150,5 @@ void cuda_matmul_self_check(const Kernels *k, char line[256])
     if (enough) check_widths(k, t);
     for (void **tensor : all)
         if (*tensor) k->release(*tensor);
-    report(line);
+    report(line, muon_products_check(k));
 }
