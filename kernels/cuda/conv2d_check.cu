@@ -1,13 +1,15 @@
 // The check at start: each tensor-core kernel against the plain one on small ragged maps of small
 // integers, whose products and sums both hold exactly, so that the results are equal bit for bit.
 // A kernel that differs is switched off for the run: a wrong instruction, compiler or driver then
-// does not train a wrong network. Channel statistics are left to --selftest.
+// does not train a wrong network. Channel statistics are left to --selftest. Muon's products have a
+// check of their own (muon_product.cu).
 #include <math.h>
 #include <stdio.h>
 
 #include "kernels/cuda/conv2d.cuh"
+#include "kernels/cuda/muon.cuh"
 
-bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true, true};
+bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true, true, true};
 int conv_tensor_width;
 
 // More steps of every product than stages, of 32 values of k and with wgmma of 64, and nothing a
@@ -32,17 +34,18 @@ typedef enum {
     POOL_WEIGHT,
     OPERATIONS
 } Operation;
-// By tensor cores, and by wgmma: CONV_TENSOR_KERNELS where there is none.
+// By mma.sync, and by wgmma.
 static const ConvTensorKernel kernel_of[OPERATIONS][2] = {
     {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_WINDOWS, CONV_WGMMA},
-    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_TENSOR_KERNELS},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
     {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_WINDOWS, CONV_WGMMA},
-    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_TENSOR_KERNELS},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
     {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT}, {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT},
 };
-static const char *const names[] = {"the convolution", "the gradient of a pooled convolution",
-                                    "the weight gradient", "the wgmma convolution",
-                                    "the wgmma weight gradient"};
+static const char *const names[] = {
+    "the convolution",           "the gradient of a pooled convolution",
+    "the weight gradient",       "the wgmma convolution",
+    "the wgmma spread gradient", "the wgmma weight gradient"};
 
 struct CheckTensors {
     void *x, *w, *dy; // element
@@ -122,12 +125,12 @@ static void check_shape(const Kernels *k, const CheckTensors &t, bool wgmma, Con
     shape = dims;
     for (int i = first; i < OPERATIONS; i++) {
         const ConvTensorKernel kernel = kernel_of[i][wgmma];
-        if (kernel == CONV_TENSOR_KERNELS) continue;
+        const int widest = kernel == CONV_WGMMA_SPREAD ? WIDEST : WIDE;
         cuda_device.tensor_cores_ok = false;
         result_of(k, t, (Operation)i, &plain);
         cuda_device.tensor_cores_ok = true;
         cuda_device.wgmma = wgmma;
-        for (int width = wgmma ? MIDDLE : NARROW; width <= WIDE; width *= 2) {
+        for (int width = wgmma ? MIDDLE : NARROW; width <= widest; width *= 2) {
             conv_tensor_width = width;
             result_of(k, t, (Operation)i, &tensor);
             if (memcmp(&plain, &tensor, sizeof plain) != 0) conv_tensor_ok[kernel] = false;
@@ -154,13 +157,14 @@ static void check_shapes(const Kernels *k, const CheckTensors &t)
     cuda_device.wgmma = wgmma;
 }
 
-static void report(char line[256])
+static void report(char line[256], bool muon_ok)
 {
     int length = 0;
-    for (int i = 0; i < CONV_TENSOR_KERNELS; i++)
-        if (!conv_tensor_ok[i])
+    for (int i = 0; i <= CONV_TENSOR_KERNELS; i++)
+        if (i < CONV_TENSOR_KERNELS ? !conv_tensor_ok[i] : !muon_ok)
             length += snprintf(line + length, (size_t)(256 - length), "%s%s",
-                               length ? ", " : "wrong on this GPU's tensor cores: ", names[i]);
+                               length ? ", " : "wrong on this GPU's tensor cores: ",
+                               i < CONV_TENSOR_KERNELS ? names[i] : "Muon's products");
     if (length)
         snprintf(line + length, (size_t)(256 - length),
                  "; plain kernels do it in this run (please report GPU and driver)");
@@ -186,5 +190,5 @@ void cuda_matmul_self_check(const Kernels *k, char line[256])
     if (enough) check_shapes(k, t);
     for (void **tensor : all)
         if (*tensor) k->release(*tensor);
-    report(line);
+    report(line, muon_products_check(k));
 }
