@@ -18,10 +18,10 @@ static NormTensors begin(Case *c, int i, ConvDims d, MapDims map)
 }
 
 // Of all shapes every other one is enough: how windows are found has checks of its own.
-static void check_shapes(Case *c, void (*check)(Case *c, int i, bool pool), bool pool)
+static void check_shapes(Case *c, void (*run)(Case *c, int i, bool pool), bool pool)
 {
     for (int i = c->full && pool; i < conv_shape_count(c); i += 1 + c->full)
-        if (!pool || conv_pooled_outputs(conv_shape(i)) > 0) check(c, i, pool);
+        if (!pool || conv_pooled_outputs(conv_shape(i)) > 0) run(c, i, pool);
 }
 
 // ---- backward ----------------------------------------------------------------------------------
