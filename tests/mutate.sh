@@ -18,7 +18,7 @@ ulimit -c 0
 # Where the faults of a file show: the file to compile, operations that use it, a type that it
 # serves.
 users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
-       conv2d.cuh       conv2d_tensor.cu conv2d_forward,conv2d_norm_backward_data bf16
+       conv2d.cuh       conv2d.cu        conv2d_forward,conv2d_norm_backward_data fp32
        conv2d_weight.cu conv2d_weight.cu conv2d_backward_weight fp32
        conv2d_wgmma.cu  conv2d_wgmma.cu  conv2d_forward         bf16
        gemm_wgmma.cuh   conv2d_weight_wgmma.cu conv2d_backward_weight bf16
