@@ -586,7 +586,7 @@ int conv_tensor_rows(const Windows &s, int channels);
 
 // conv2d_wgmma.cu: the same, and the rule for what of it this kernel does.
 void conv_wgmma(const Windows &s, const void *w, const ConvOutput &o);
-int conv_wgmma_rows();
+int conv_wgmma_rows(const Windows &s, int channels);
 bool conv_wgmma_takes(const Windows &s, int channels);
 
 // What is multiplied for a weight gradient: pixels are those of `x`'s windows.

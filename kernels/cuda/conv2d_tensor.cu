@@ -146,7 +146,7 @@ static int width_of(const Windows &s, int channels)
 
 int conv_tensor_rows(const Windows &s, int channels)
 {
-    if (conv_wgmma_takes(s, channels)) return conv_wgmma_rows();
+    if (conv_wgmma_takes(s, channels)) return conv_wgmma_rows(s, channels);
     return rows_of(s, width_of(s, channels));
 }
 

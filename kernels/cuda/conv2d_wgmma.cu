@@ -241,9 +241,9 @@ static int rows_of(int width)
     return width == WIDEST ? 128 : 256;
 }
 
-int conv_wgmma_rows()
+int conv_wgmma_rows(const Windows &s, int channels)
 {
-    return rows_of(WIDE);
+    return rows_of(width_of(s, channels));
 }
 
 // Where the channels of the result fill a tile and the tiles half of the multiprocessors (the check
