@@ -39,7 +39,7 @@ template <class Element, int M_, int N_, bool TRANSPOSED_, bool SPREAD_> struct 
     static constexpr int BLOCKS = SHARED_BYTES > 48 * 1024 ? 2 : 3; // that registers shall allow
     // What a thread has: rows g and g + 8 of each 16, two columns of each 8 (g, t: common.cuh).
     static constexpr int ROWS = WARP_M / 8, COLUMNS = WARP_N / 4, GROUP = 8;
-    static constexpr int ROW_LANES = 4; // lanes l and l + 4 have the same columns
+    static constexpr int ROW_LANES = 4;  // lanes l and l + 4 have the same columns
     static constexpr bool PLAIN = false; // multiply-adds, not tensor cores
 
     static __device__ __forceinline__ int lane()
