@@ -258,10 +258,11 @@ void feed_load(Session *s, Split split, const Batch *b)
     const size_t stride = (size_t)s->data.h * (size_t)s->data.w * (size_t)s->data.c;
     s->feed.n = b->n;
     s->feed.set = b->images ? NULL : &s->sets[split];
-    k->upload(s->feed.ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));
-    if (!b->images) return;
-    k->upload(s->feed.images->value, b->images, (size_t)b->n * stride);
-    k->upload(s->feed.labels->value, b->labels, (size_t)b->n * sizeof(int32_t));
+    if (b->images) {
+        k->upload(s->feed.images->value, b->images, (size_t)b->n * stride);
+        k->step_upload(s->feed.labels->value, b->labels, (size_t)b->n * sizeof(int32_t));
+    }
+    k->step_upload(s->feed.ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));
 }
 
 static Loader *open_loader(Session *s, LoaderConfig c)
