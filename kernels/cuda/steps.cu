@@ -73,10 +73,12 @@ static void launch_unpack()
     nn_launch(unpack_kernel, 1u, THREADS, 0, cuda_streams.present, queue.device);
 }
 
-static uint32_t aligned(size_t bytes)
+constexpr uint32_t align_up(size_t bytes)
 {
     return (uint32_t)((bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 }
+// Of a group: its offset; of a slot: with a step's values alone.
+constexpr uint32_t HEAD = ALIGNMENT, LEAST = align_up(sizeof(Slot)) + align_up(sizeof(StepValues));
 
 static unsigned char *group_memory()
 {
@@ -85,14 +87,15 @@ static unsigned char *group_memory()
 
 static void begin_slot()
 {
+    if (queue.used + LEAST > CUDA_GROUP_BYTES) cuda_run_waiting();
     if (queue.used == 0) {
         cuda_wait_event(queue.sent[queue.group % CUDA_GROUPS]);
-        queue.used = ALIGNMENT;
+        queue.used = HEAD;
         memcpy(group_memory(), &queue.used, sizeof queue.used);
     }
     queue.slot = (Slot *)(group_memory() + queue.used);
     queue.slot->parts = 0;
-    queue.used += aligned(sizeof(Slot));
+    queue.used += align_up(sizeof(Slot));
     queue.slot->next = queue.used;
     cuda_streams.waiting = true;
 }
@@ -102,20 +105,20 @@ static void add_part(void *to, const void *from, size_t bytes)
     assert(queue.slot->parts < PARTS && bytes % 4 == 0);
     queue.slot->part[queue.slot->parts++] = {to, queue.used, (uint32_t)bytes};
     memcpy(group_memory() + queue.used, from, bytes);
-    queue.used += aligned(bytes);
+    queue.used += align_up(bytes);
     queue.slot->next = queue.used;
 }
 
 // Room is left for a step's values.
 static void step_upload(void *device_dst, const void *host_src, size_t bytes)
 {
-    const size_t least = ALIGNMENT + aligned(sizeof(Slot)) + aligned(sizeof(StepValues));
-    if (bytes % 4 != 0 || least + aligned(bytes) > CUDA_GROUP_BYTES) {
+    const size_t room = LEAST + align_up(bytes);
+    if (bytes % 4 != 0 || HEAD + room > CUDA_GROUP_BYTES) {
         cuda_upload(device_dst, host_src, bytes);
         return;
     }
     const bool full = queue.slot && queue.slot->parts == PARTS - 1;
-    if (full || queue.used + least + aligned(bytes) > CUDA_GROUP_BYTES) cuda_run_waiting();
+    if (full || queue.used + room > CUDA_GROUP_BYTES) cuda_run_waiting();
     if (!queue.slot) begin_slot();
     add_part(device_dst, host_src, bytes);
 }
@@ -125,7 +128,7 @@ static void step_upload(void *device_dst, const void *host_src, size_t bytes)
 // `steps` of the same in a row, as a graph to be destroyed.
 static cudaError_t chain(cudaGraph_t *graph, cudaGraph_t step, int steps)
 {
-    cudaGraphNode_t node, before;
+    cudaGraphNode_t node, before = NULL;
     cudaError_t code = cudaGraphCreate(graph, 0);
     for (int i = 0; i < steps && !code; i++, before = node)
         code = cudaGraphAddChildGraphNode(&node, *graph, &before, i > 0, step);
