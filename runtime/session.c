@@ -218,7 +218,9 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
     if (s->options->ema) {
         s->ema = s->kernels->alloc(s->tensors.parameter_bytes);
         s->ema_backup = s->kernels->alloc(s->tensors.parameter_bytes);
-        if (!s->ema || !s->ema_backup) die(STATUS_IO, "out of memory for --ema");
+        if (!s->ema || !s->ema_backup)
+            die(s->kernels->own_memory ? STATUS_DEVICE : STATUS_IO, "%s: out of memory for --ema",
+                s->kernels->device);
     }
     tensors_fill_buffers(&s->tensors, s->kernels);
     if (ranks == 1) return;
