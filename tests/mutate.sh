@@ -138,7 +138,7 @@ if [ -z "$only" ] || [ "$only" = steps.cu ]; then
     fi
 fi
 
-echo '| where | deleted, < made <=, or a wrong layout | noticed by |'
+echo '| where | deleted, < made <=, or a wrong layout or order | noticed by |'
 echo '| --- | --- | --- |'
 while read -r file use; do
     [[ $file == *"$only"* ]] || continue
