@@ -33,7 +33,7 @@ typedef struct Tensor {
     bool expected; // an output that was compared
 } Tensor;
 
-enum { CASE_TENSORS = 64 };
+enum { CASE_TENSORS = 160 };
 typedef struct Case {
     const Kernels *k;
     bool full;

@@ -204,6 +204,10 @@ static const ConvDims convs[] = {
     {12, 10, 9, 16, 72, 3, 1, 1},
     {9, 6, 7, 24, 72, 5, 1, 2},
     {4, 9, 10, 72, 136, 2, 1, 0},
+    // Data gradients by wgmma: tiles of 64 and 256 channels, spread from pooled maps, in stages of
+    // one tap.
+    {1, 7, 6, 40, 16, 5, 1, 2},
+    {2, 5, 7, 136, 128, 3, 1, 1},
 };
 
 static int64_t outputs(ConvDims d)

@@ -7,16 +7,17 @@
 
 #define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
 
-enum { PARAMS = 5 };
+enum { PARAMS = 5, PARAMS_MAX = 38 }; // the most, for muon_update alone
 static const int64_t param_rows[PARAMS] = {3, 24, 1, 64, 10};
 static const int64_t param_columns[PARAMS] = {7, 12, 1, 575, 431};
 
 // A list of parameters on both sides: every second has a working copy.
 typedef struct ParamList {
     int count;
-    Tensor *value[PARAMS], *master[PARAMS], *grad[PARAMS], *state1[PARAMS], *state2[PARAMS];
-    Param device[PARAMS];
-    RefParam host[PARAMS];
+    Tensor *value[PARAMS_MAX], *master[PARAMS_MAX], *grad[PARAMS_MAX];
+    Tensor *state1[PARAMS_MAX], *state2[PARAMS_MAX];
+    Param device[PARAMS_MAX];
+    RefParam host[PARAMS_MAX];
 } ParamList;
 
 static void add_param(Case *c, ParamList *l, int64_t rows, int64_t columns, bool second)
@@ -163,34 +164,36 @@ static double muon_tolerance(const Case *c, Muon m, int64_t rows, int64_t column
     return growth * (sum_error(larger, 1) + 4 * (unit - U32)) * typical;
 }
 
-// Doubles the gradients of all parameters but the first on the device, and says that each is
-// complete: their updates may begin before muon_update() is called, but not before this.
-static void complete_gradients(const Case *c, ParamList *l)
+// Doubles the gradients of all parameters but the first on the device, and, if `each`, says that
+// each is complete: their updates may begin before muon_update() is called, but not before this.
+static void complete_gradients(const Case *c, ParamList *l, bool each)
 {
     for (int p = 1; p < l->count; p++) {
         c->k->scale(l->device[p].grad, 2, HYPER_ONE, l->device[p].grad, l->host[p].n);
-        c->k->update_may_begin(l->device[p].grad);
+        if (each) c->k->update_may_begin(l->device[p].grad);
         for (int64_t j = 0; j < l->host[p].n; j++) l->host[p].grad[j] *= 2;
     }
 }
 
 void check_muon_update(Case *c)
 {
-    static const int64_t sizes[][2] = {{24, 12}, {16, 72}, {64, 577}, {10, 431},
-                                       {70, 9},  {1, 5},   {6, 1}};
-    for (int i = 0; i < (c->full ? 16 : 3); i++) {
+    static const int64_t sizes[][2] = {{24, 12}, {16, 72}, {64, 577},  {10, 431}, {70, 9},
+                                       {1, 5},   {6, 1},   {131, 140}, {97, 33}};
+    for (int i = 0; i < (c->full ? 18 : 3); i++) {
         const Muon muon = {
             i % 5 ? 0.6f : 0, (const int[]){1, 3, 5}[i % 3], 3.4445f, -4.7750f, 2.0315f, i % 2};
         const StepValues values = step_values(7);
-        const int count = c->full ? 1 + i % 4 : 1 + i % 2;
-        case_begin(c, "%d tensors, %d iterations%s", count, muon.iterations,
-                   muon.renormalize ? ", renormalize" : "");
+        const bool many = i == 17, together = i % 8 > 3; // many: more than one launch takes
+        const int count = many ? PARAMS_MAX : c->full ? 1 + i % 4 : 1 + i % 2;
+        case_begin(c, "%d tensors%s, %d iterations%s", count, together ? " together" : "",
+                   muon.iterations, muon.renormalize ? ", renormalize" : "");
         ParamList l = {0};
-        for (int p = 0; p < count; p++)
-            add_param(c, &l, sizes[(i + p) % COUNT(sizes)][0], sizes[(i + p) % COUNT(sizes)][1],
-                      false);
+        for (int p = 0; p < count; p++) {
+            const int64_t *const size = sizes[(i + p) % COUNT(sizes)];
+            add_param(c, &l, many ? 1 + p % 5 : size[0], many ? 1 + p % 9 : size[1], false);
+        }
         case_step(c, &values);
-        complete_gradients(c, &l);
+        complete_gradients(c, &l, !together && !many);
         c->k->muon_update(l.device, l.count, muon);
         for (int p = 1; p < l.count; p++) case_expect(c, l.grad[p], "grad");
         for (int p = 0; p < l.count; p++)

@@ -24,6 +24,7 @@ users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
        gemm_wgmma.cuh   conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
+       muon_product.cu  muon_product.cu  muon_update            bf16
        gather.cu        gather.cu        gather                 bf16
        norm.cu          norm.cu          norm                   bf16
        map.cuh          norm.cu          norm                   bf16
@@ -41,9 +42,15 @@ guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_pool_backward_weight bf16 p < end / 4
         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 p < end && channel
         conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 8 * h < live
+        conv2d_wgmma.cu  conv2d_wgmma.cu  conv2d_pool_backward_data bf16 if (i + AHEAD < OWN_ROWS)
+        conv2d_wgmma.cu  conv2d_wgmma.cu  conv2d_backward_data   bf16 return p.first < s.c
+        conv2d_wgmma.cu  conv2d_wgmma.cu  conv2d_backward_data   bf16 channel_of_row(16 * i) < channels
         conv2d_tensor.cu conv2d_tensor.cu conv2d_forward         bf16 const bool inside = k < terms
         conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (i < live
         conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (j < count) to[j] = place
+        muon.cu          muon.cu          muon_update            bf16 if (j < four.count)
+        muon_product.cu  muon_product.cu  muon_update            bf16 line + i < lines
+        muon_product.cu  muon_product.cu  muon_update            bf16 mirror < p.rows
         elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
 
 # Layouts and orders that become wrong: the same, with sed's command before the part of the line.
@@ -54,6 +61,11 @@ layouts='wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/1024.>>.
          conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/128/64/ nn_wgmma_columns(a +
          conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_pool_backward_weight bf16 s/4/8/ warp_row + 4 * row + i
          conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/%.8/%4/ stage + r * 128
+         conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/.>>.1// place_of_window >> 1
+         conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/\^/|/ place_of_window ^ place_of_tap
+         conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/NO_PLACE/0/ : NO_PLACE
+         gemm_wgmma.cuh conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/h.<<.POOLED/h*2+1/ s.h << POOLED
+         gemm_wgmma.cuh conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/top.>>.POOLED/top\/2/ top >> POOLED
          gemm_wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/before.<<.before/before/ >> before << before
          cuda.h cuda.cu steps bf16 s/if.*// if (cuda_streams.waiting)
          steps.cu steps.cu steps bf16 s/i.>.0/0/ &before, i > 0'

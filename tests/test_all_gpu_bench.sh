@@ -32,6 +32,13 @@ if [ "$python" != none ]; then
     row steps "step MLP B=128" "PyTorch eager .*"
     row speedrun "speedrun" "PyTorch eager .*"
     ok "accuracies" grep -q "^PyTorch eager: mean accuracy .* of 2 seeds" "$work/speedrun"
+    curves() {
+        PYTHON=$python bench/curves.py --data "$work/colour" --width 0.125 --batch 50 --steps 10 \
+            --seeds 2 >"$work/curves"
+    }
+    ok "curves" curves
+    row curves "loss, tenth 10" ".*"
+    row curves "test accuracy" ".*"
     ok "nothing else was skipped" test "$(cat "$work/steps" "$work/speedrun" | grep -c ^skipped)" -eq 1
 fi
 finish

@@ -35,6 +35,7 @@ for operation in conv2d_forward norm_stats softmax; do agrees tsan random bf16 q
 export NN_WGMMA=1 NN_EMU_CAPABILITY=90
 agrees asan random bf16 full conv2d_forward
 agrees asan reverse bf16 full conv2d_backward_data
+agrees asan random bf16 full conv2d_pool_backward_data
 agrees asan forward bf16 quick conv2d_pool_forward
 agrees asan random bf16 full conv2d_backward_weight
 agrees asan reverse bf16 full conv2d_pool_backward_weight

@@ -3,8 +3,8 @@
 The peer of `./train_cnn --speedrun`: recipe B of the CIFAR network (train_cnn.c) in PyTorch, from the
 same shards, in fp16 on a GPU as its authors have it. The first run is the cold start, timed from the
 start of the process; the others are timed as docs/runs.md says of the warm clock, with the data on
-the device. Prints a JSON object: "cold" and "runs" with seed, test_accuracy, seconds, and
-"cold_seconds".
+the device. Prints a JSON object: "cold" and "runs" with seed, test_accuracy, seconds and losses (an
+image's in the mean, of each step), and "cold_seconds".
 """
 import argparse
 import json
@@ -151,7 +151,7 @@ def train(o, model, forward, images, labels):
     per_epoch = len(images) // o.batch
     steps = o.steps or o.epochs * per_epoch
     whitening = min(steps, WHITENING_EPOCHS * per_epoch)
-    both = optimizers(model)
+    both, losses = optimizers(model), []
     rates = [(g, g["lr"]) for opt in both for g in opt.param_groups]
     flipped = torch.rand(len(images), device=o.device) < 0.5
     once = pad(torch.where(flipped[:, None, None, None], images.flip(2), images), 2)
@@ -168,10 +168,13 @@ def train(o, model, forward, images, labels):
         model.whiten.bias.requires_grad_(step < whitening)
         at = order[place * o.batch:(place + 1) * o.batch]
         logits = forward(x[at].contiguous(memory_format=torch.channels_last))
-        F.cross_entropy(logits.float(), labels[at], label_smoothing=SMOOTHING, reduction="sum").backward()
+        loss = F.cross_entropy(logits.float(), labels[at], label_smoothing=SMOOTHING, reduction="sum")
+        loss.backward()
+        losses.append(loss.detach() / o.batch)
         for opt in both:
             opt.step()
         model.zero_grad(set_to_none=True)
+    return losses
 
 
 @torch.no_grad()
@@ -199,9 +202,11 @@ def run(o, seed, data, model, forward):
     torch.manual_seed(seed)
     began = synchronised()
     reset(model, data.train[0])
-    train(o, model, forward, *data.train)
+    losses = train(o, model, forward, *data.train)
     result = accuracy(o, model, forward, *data.test)
-    return {"seed": seed, "test_accuracy": result, "seconds": synchronised() - began}
+    seconds = synchronised() - began
+    return {"seed": seed, "test_accuracy": result, "seconds": seconds,
+            "losses": [round(float(x), 6) for x in losses]}
 
 
 def process_seconds():
@@ -215,7 +220,8 @@ def main():
     p.add_argument("--data", required=True)
     p.add_argument("--device", default="cuda")
     p.add_argument("--mode", choices=("eager", "compile"), default="eager")
-    p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--seeds", type=int, default=3, help="warm runs")
+    p.add_argument("--seed", type=int, default=1, help="of the cold run and the first warm one")
     p.add_argument("--epochs", type=int, default=8)
     p.add_argument("--steps", type=int, default=0)
     p.add_argument("--batch", type=int, default=2000)
@@ -226,9 +232,9 @@ def main():
     data = Data(o.data, o.device, dtype)
     model = new_model(o, data.train[0].shape[1:], dtype)
     forward = torch.compile(model) if o.mode == "compile" else model
-    out = {"cold": run(o, 1, data, model, forward)}
+    out = {"cold": run(o, o.seed, data, model, forward)}
     out["cold_seconds"] = process_seconds()
-    out["runs"] = [run(o, 1 + i, data, model, forward) for i in range(o.seeds)]
+    out["runs"] = [run(o, o.seed + i, data, model, forward) for i in range(o.seeds)]
     print(json.dumps(out))
 
 

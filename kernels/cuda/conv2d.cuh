@@ -364,6 +364,7 @@ typedef enum {
     CONV_TENSOR_SPREAD,  // data gradient of a pooled map
     CONV_TENSOR_WEIGHT,
     CONV_WGMMA, // forward and data gradient
+    CONV_WGMMA_SPREAD,
     CONV_WGMMA_WEIGHT,
     CONV_TENSOR_KERNELS
 } ConvTensorKernel;
@@ -405,7 +406,7 @@ bool conv_wgmma_weight_takes(const WeightWork &work);
 
 // Columns of the tiles of all tensor-core kernels: 0 where a rule chooses, else what the check at
 // start is trying.
-enum { WIDE = 128, MIDDLE = 64, NARROW = 32 };
+enum { WIDEST = 256, WIDE = 128, MIDDLE = 64, NARROW = 32 };
 extern int conv_tensor_width;
 
 // conv2d.cu and conv2d_weight.cu: the operations, for linear layers as well.

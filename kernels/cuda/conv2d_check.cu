@@ -1,13 +1,15 @@
 // The check at start: each tensor-core kernel against the plain one on small ragged maps of small
 // integers, whose products and sums both hold exactly, so that the results are equal bit for bit.
 // A kernel that differs is switched off for the run: a wrong instruction, compiler or driver then
-// does not train a wrong network. Channel statistics are left to --selftest.
+// does not train a wrong network. Channel statistics are left to --selftest. Muon's products have a
+// check of their own (muon_product.cu).
 #include <math.h>
 #include <stdio.h>
 
 #include "kernels/cuda/conv2d.cuh"
+#include "kernels/cuda/muon.cuh"
 
-bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true, true};
+bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true, true, true};
 int conv_tensor_width;
 
 // More steps of every product than stages, of 32 values of k and with wgmma of 64, and nothing a
@@ -23,11 +25,11 @@ static const ConvTensorKernel kernel_of[OPERATIONS] = {CONV_TENSOR_WINDOWS, CONV
                                                        CONV_TENSOR_WINDOWS, CONV_TENSOR_SPREAD,
                                                        CONV_TENSOR_WEIGHT,  CONV_TENSOR_WEIGHT};
 static const ConvTensorKernel wgmma_of[OPERATIONS] = {
-    CONV_WGMMA,          CONV_WGMMA,        CONV_WGMMA,
-    CONV_TENSOR_KERNELS, CONV_WGMMA_WEIGHT, CONV_WGMMA_WEIGHT}; // the fourth has none
-static const char *const names[] = {"the convolution", "the gradient of a pooled convolution",
-                                    "the weight gradient", "the wgmma convolution",
-                                    "the wgmma weight gradient"};
+    CONV_WGMMA, CONV_WGMMA, CONV_WGMMA, CONV_WGMMA_SPREAD, CONV_WGMMA_WEIGHT, CONV_WGMMA_WEIGHT};
+static const char *const names[] = {
+    "the convolution",           "the gradient of a pooled convolution",
+    "the weight gradient",       "the wgmma convolution",
+    "the wgmma spread gradient", "the wgmma weight gradient"};
 
 struct CheckTensors {
     void *x, *w, *dy; // element
@@ -85,15 +87,14 @@ static void result_of(const Kernels *k, const CheckTensors &t, Operation operati
     k->download(result->argmax, t.out_argmax, sizeof result->argmax);
 }
 
-// The operations from `first` on.
+// The operations from `first` to `last`.
 static void check_width(const Kernels *k, const CheckTensors &t, int width, bool wgmma,
-                        ConvDims dims, Operation first)
+                        ConvDims dims, Operation first, Operation last)
 {
     static Result plain, tensor;
     shape = dims;
-    for (int i = first; i < OPERATIONS; i++) {
+    for (int i = first; i <= last; i++) {
         const ConvTensorKernel kernel = wgmma ? wgmma_of[i] : kernel_of[i];
-        if (kernel == CONV_TENSOR_KERNELS) continue;
         cuda_device.tensor_cores_ok = false;
         result_of(k, t, (Operation)i, &plain);
         cuda_device.tensor_cores_ok = true;
@@ -112,22 +113,25 @@ static void check_widths(const Kernels *k, const CheckTensors &t)
     for (void *tensor : {t.x, t.w, t.dy}) fill(k, t, tensor);
     k->upload(t.argmax, places, sizeof places);
     const bool wgmma = cuda_device.wgmma;
-    for (int width : {NARROW, MIDDLE, WIDE}) check_width(k, t, width, false, mma_shape, FORWARD);
+    for (int width : {NARROW, MIDDLE, WIDE})
+        check_width(k, t, width, false, mma_shape, FORWARD, POOL_WEIGHT);
     for (int width : {MIDDLE, WIDE}) {
         if (!wgmma) break;
-        check_width(k, t, width, true, wgmma_shape, FORWARD);
-        check_width(k, t, width, true, wide_shape, WEIGHT);
+        check_width(k, t, width, true, wgmma_shape, FORWARD, POOL_WEIGHT);
+        check_width(k, t, width, true, wide_shape, WEIGHT, POOL_WEIGHT);
     }
+    if (wgmma) check_width(k, t, WIDEST, true, wgmma_shape, POOL_DATA, POOL_DATA);
     cuda_device.wgmma = wgmma;
 }
 
-static void report(char line[256])
+static void report(char line[256], bool muon_ok)
 {
     int length = 0;
-    for (int i = 0; i < CONV_TENSOR_KERNELS; i++)
-        if (!conv_tensor_ok[i])
+    for (int i = 0; i <= CONV_TENSOR_KERNELS; i++)
+        if (i < CONV_TENSOR_KERNELS ? !conv_tensor_ok[i] : !muon_ok)
             length += snprintf(line + length, (size_t)(256 - length), "%s%s",
-                               length ? ", " : "wrong on this GPU's tensor cores: ", names[i]);
+                               length ? ", " : "wrong on this GPU's tensor cores: ",
+                               i < CONV_TENSOR_KERNELS ? names[i] : "Muon's products");
     if (length)
         snprintf(line + length, (size_t)(256 - length),
                  "; plain kernels do it in this run (please report GPU and driver)");
@@ -146,5 +150,5 @@ void cuda_matmul_self_check(const Kernels *k, char line[256])
     if (enough) check_widths(k, t);
     for (void **tensor : all)
         if (*tensor) k->release(*tensor);
-    report(line);
+    report(line, muon_products_check(k));
 }

@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(C::THREADS, 2) weight_tensor_kernel(const Weig
         const int channel = first_channel + C::row(i, false);
 #pragma unroll
         for (int j = 0; j < C::COLUMNS; j += 2) {
-            const int k = first_place + C::warp_n() * C::WARP_N + j * 4 + C::lane() % 4 * 2;
+            const int k = first_place + C::pair(j);
             if (channel < work.cout && k < work.terms) // an even number of terms
                 *reinterpret_cast<float2 *>(sums + (int64_t)channel * work.terms + k) =
                     make_float2(value[i][j], value[i][j + 1]);

@@ -15,8 +15,8 @@
 //   64 channels    each has all of the tile and half of a stage's pixels; both sums are added in
 //                  shared memory
 //
-// dy of a pooled map goes through registers of the group that fetches: a thread loads 16 bytes of it
-// and their argmax once, and stores the rows of the four pixels they spread over.
+// dy of a pooled map goes through registers of the group that fetches: a thread loads 16 bytes of
+// it and their argmax once, and stores the rows of the four pixels they spread over.
 //
 // Floor: 2 pixels cout k FLOP over the tensor cores' rate. Predictions: docs/cuda-kernels.md.
 #include "kernels/cuda/conv2d.cuh"
@@ -65,28 +65,8 @@ __device__ __forceinline__ Piece piece_at(const Windows &s, int place)
     return Piece{tap * s.c + p.channel, values * 2, 1u << tap};
 }
 
-// Eight values of a pooled map's gradient.
-struct Pooled {
-    uint4 values;
-    uint2 argmax; // bytes, 0 .. 3
-};
-
-// Those whose argmax is the place, the others 0.
-__device__ __forceinline__ uint4 spread_to(const Pooled &p, int place)
-{
-    uint32_t same[2] = {p.argmax.x, p.argmax.y}; // bytes of ones
-    for (uint32_t &bits : same) {
-        const uint32_t low = place & 1 ? bits : ~bits, high = place & 2 ? bits >> 1 : ~(bits >> 1);
-        bits = (low & high & 0x01010101u) * 0xff;
-    }
-    const uint32_t first = 0x1100, second = 0x3322; // two bytes, each twice
-    return make_uint4(
-        p.values.x & __byte_perm(same[0], 0, first), p.values.y & __byte_perm(same[0], 0, second),
-        p.values.z & __byte_perm(same[1], 0, first), p.values.w & __byte_perm(same[1], 0, second));
-}
-
-// Stages of dy (A) and windows (B). A warp has 16 pixels of each: for every 64 channels (places),
-// a thread copies piece lane % 8 of the four pixels lane / 8 + 4 i, or of the pixels 4 (lane / 8) + i
+// Stages of dy (A) and windows (B). A warp has 16 pixels of each: for every 64 channels (places), a
+// thread copies piece lane % 8 of the four pixels lane / 8 + 4 i, or of the pixels 4 (lane / 8) + i
 // which its piece of a pooled map spreads over. What is known of a pixel's window, lanes find out
 // for two stages at once.
 template <class C> struct ColumnLoader {
@@ -144,7 +124,7 @@ template <class C> struct ColumnLoader {
             for (int j = 0; j < C::A_COLUMNS; j++)
                 *reinterpret_cast<uint4 *>(
                     place_of(stage + j * C::COLUMN_BYTES, warp_row + 4 * row + i, piece)) =
-                    spread_to(pooled[j], i);
+                    spread_to(pooled[j], (uint32_t)i * 0x01010101u);
     }
 
     // Of pixel 4 i + row of the warp's. Addresses of what is not valid may lie anywhere.
@@ -162,7 +142,7 @@ template <class C> struct ColumnLoader {
     {
         const int lane = (int)threadIdx.x % WARP;
         if (!second)
-            window = tap_row(work.x, pixel + (uint32_t)(lane / 16 * C::K + lane % 16), end);
+            window = tap_row<false>(work.x, pixel + (uint32_t)(lane / 16 * C::K + lane % 16), end);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int source = second * 16 + 4 * i + row;
@@ -275,7 +255,8 @@ static int64_t tiles_of_work(const WeightWork &work)
     return tiles_of(work.terms, tile.places) * tiles_of(work.cout, tile.channels);
 }
 
-// As many blocks as multiprocessors, or a few times as many where that leaves 5% fewer of them idle.
+// As many blocks as multiprocessors, or a few times as many where that leaves 5% fewer of them
+// idle.
 int64_t conv_wgmma_weight_parts(const WeightWork &work)
 {
     const int64_t tiles = tiles_of_work(work), most = work.x.count / FEWEST_PIXELS;

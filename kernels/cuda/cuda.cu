@@ -238,14 +238,14 @@ static bool capture_works()
 
 // ---- scratch memory ----------------------------------------------------------------------------
 
-// [1] serves the operations that an operation calls, [2] and [3] the same on the branch.
-enum { BRANCH_SCRATCH = 2, SCRATCHES = 4 };
+// [1] is the branch's.
+enum { SCRATCHES = 2 };
 static struct {
     void *memory;
     size_t size, wanted;
     bool planned; // some plan wanted it
 } scratch[SCRATCHES];
-static int level;
+static int current; // of the two
 static bool planning;
 
 static bool grow_scratch(int i, size_t bytes)
@@ -272,26 +272,20 @@ bool cuda_planning()
 void *cuda_scratch(size_t bytes)
 {
     if (planning) {
-        if (bytes > scratch[level].wanted) scratch[level].wanted = bytes;
-        scratch[level].planned = true;
+        if (bytes > scratch[current].wanted) scratch[current].wanted = bytes;
+        scratch[current].planned = true;
         return NULL;
     }
-    if (!grow_scratch(level, bytes ? bytes : 1))
+    if (!grow_scratch(current, bytes ? bytes : 1))
         die(STATUS_DEVICE, "no %zu bytes of scratch memory on the GPU: use a smaller --batch-size",
             bytes);
-    return scratch[level].memory;
-}
-
-void cuda_nested(bool on)
-{
-    assert(level % BRANCH_SCRATCH == !on);
-    level += on ? 1 : -1;
+    return scratch[current].memory;
 }
 
 void cuda_use_branch_scratch(bool on)
 {
-    assert(level == (on ? 0 : BRANCH_SCRATCH));
-    level = on ? BRANCH_SCRATCH : 0;
+    assert(current == !on);
+    current = on;
 }
 
 static int set_planning(bool on, Error *e)

@@ -55,10 +55,6 @@ void *cuda_scratch(size_t bytes);
 // For an operation that needs none: true while the device is being planned, when it must return.
 bool cuda_planning(void);
 
-// Between cuda_nested(true) and cuda_nested(false), the operations that an operation calls have
-// scratch memory of their own. Not nested further.
-void cuda_nested(bool on);
-
 // A second stream for operations that need not wait for all that was called before them
 // (branch.cu). Between begin and end, cuda_stream is that one, and scratch memory is its own. What
 // is called after end comes after both.

@@ -24,7 +24,7 @@
 #ifndef KERNELS_CUDA_GEMM_TENSOR_CUH
 #define KERNELS_CUDA_GEMM_TENSOR_CUH
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/elements.cuh"
 
 // The sizes of a tile. SPREAD: A is a pooled map's gradient.
 template <class Element, int M_, int N_, bool TRANSPOSED_, bool SPREAD_> struct TensorTile {
@@ -40,6 +40,7 @@ template <class Element, int M_, int N_, bool TRANSPOSED_, bool SPREAD_> struct 
     static constexpr int ROWS = WARP_M / 8, COLUMNS = WARP_N / 4, GROUP = 8;
     static constexpr int ROW_LANES = 4; // lanes l and l + 4 have the same columns
     static constexpr bool ALL_ACTIVATIONS = false;
+    static constexpr bool PLAIN = false; // multiply-adds, not tensor cores
 
     static __device__ __forceinline__ int lane()
     {
@@ -62,6 +63,11 @@ template <class Element, int M_, int N_, bool TRANSPOSED_, bool SPREAD_> struct 
     static __device__ __forceinline__ int column(int j)
     {
         return warp_n() * WARP_N + j / 8 * 32 + lane() % 4 * 8 + j % 8;
+    }
+    // The same where columns are not exchanged; j + 1 is beside an even j.
+    static __device__ __forceinline__ int pair(int j)
+    {
+        return warp_n() * WARP_N + j / 2 * 8 + lane() % 4 * 2 + j % 2;
     }
     static __device__ __forceinline__ void sync()
     {
@@ -207,6 +213,35 @@ __device__ __forceinline__ void multiply_stage(float (&value)[C::ROWS][C::COLUMN
     }
 }
 
+// Value of term k, in row or column `line` of a stage of `width`.
+template <class C>
+__device__ __forceinline__ float stage_value(const uint8_t *stage, int k, int line, int width)
+{
+    typedef typename C::T T;
+    const int column = C::TRANSPOSED ? line : k, piece = column / C::PIECE;
+    const int at = C::TRANSPOSED ? piece_of_column<C>(k, piece, width) : piece_of_row(line, piece);
+    return from_element(((const T *)(stage + at))[column % C::PIECE]);
+}
+
+// The same as multiply_stage() with plain multiply-adds. Columns are not exchanged.
+template <class C>
+__device__ __forceinline__ void multiply_add_stage(float (&value)[C::ROWS][C::COLUMNS],
+                                                   const uint8_t *a, const uint8_t *b)
+{
+#pragma unroll 4
+    for (int k = 0; k < C::K; k++) {
+        float x[C::ROWS], y[C::COLUMNS];
+#pragma unroll
+        for (int i = 0; i < C::ROWS; i++) x[i] = stage_value<C>(a, k, C::row(i, false), C::M);
+#pragma unroll
+        for (int j = 0; j < C::COLUMNS; j++) y[j] = stage_value<C>(b, k, C::pair(j), C::N);
+#pragma unroll
+        for (int i = 0; i < C::ROWS; i++)
+#pragma unroll
+            for (int j = 0; j < C::COLUMNS; j++) value[i][j] += x[i] * y[j];
+    }
+}
+
 // value += the product over `steps` stages. `shared`: C::SHARED_BYTES, free again for other use
 // after a __syncthreads().
 template <class Loader>
@@ -230,7 +265,10 @@ __device__ __forceinline__ void multiply_tiles(float (&value)[Loader::C::ROWS][L
         uint8_t *const next = shared + (step + C::STAGES - 1) % C::STAGES * C::STAGE_BYTES;
         const uint8_t *const a = shared + step % C::STAGES * C::STAGE_BYTES;
         if (more) loader.fetch(next, next + C::A_BYTES);
-        multiply_stage<C>(value, a, a + C::A_BYTES);
+        if constexpr (C::PLAIN)
+            multiply_add_stage<C>(value, a, a + C::A_BYTES);
+        else
+            multiply_stage<C>(value, a, a + C::A_BYTES);
         if (more) loader.put(next);
         nn_cp_async_commit();
     }

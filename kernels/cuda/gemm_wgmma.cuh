@@ -10,8 +10,8 @@
 //                                             products
 //
 // A kernel brings
-//   C       the sizes of a tile: STAGE_BYTES, a multiple of 1024, and multiply(value, stage, group),
-//           which issues the products of a stage, at an address of shared memory
+//   C       the sizes of a tile: STAGE_BYTES, a multiple of 1024; multiply(value, stage, group)
+//           issues the products of a stage, at an address of shared memory
 //   Loader  of a thread: fetch(stage), called for one stage after the other, and look_ahead() to
 //           load what the next of them needs, where no fence waits for it
 #ifndef KERNELS_CUDA_GEMM_WGMMA_CUH
@@ -87,6 +87,8 @@ __device__ __forceinline__ void multiply_stages(Value &value, const uint8_t *sta
 // ---- windows -----------------------------------------------------------------------------------
 
 // A window: where its tap (0,0) is, in pixels of the map, and which taps, row by row, have a value.
+// Of a pooled map the pixel that holds tap (0,0), and in the two highest bits of `taps` its place
+// there.
 struct TapRow {
     int pixel;
     uint32_t taps;
@@ -101,20 +103,40 @@ __device__ __forceinline__ uint32_t inside(int from, int size, int kernel)
     return ((1u << (left < kernel ? left : kernel)) - 1) >> before << before;
 }
 
-// Of window `index`, or one without values from `end` on. The map has no zeros between its values
-// and is not pooled, and the taps fit into 32 bits.
+// Of window `index`, or one without values from `end` on. The map has no zeros between its values,
+// and the taps fit into 30 bits.
+template <bool POOLED>
 __device__ __forceinline__ TapRow tap_row(const Windows &s, uint32_t index, uint32_t end)
 {
     TapRow row = {0, 0};
     if (index >= end) return row;
     const Window window = window_at(s, index);
     const int left = (int)(int16_t)(window.corner & 0xffff), top = (window.corner - left) >> 16;
-    const uint32_t rows = inside(top, s.h, s.kernel), columns = inside(left, s.w, s.kernel);
-    row.pixel = window.image + top * s.w + left;
+    const uint32_t rows = inside(top, s.h << POOLED, s.kernel),
+                   columns = inside(left, s.w << POOLED, s.kernel);
+    row.pixel = window.image + (top >> POOLED) * s.w + (left >> POOLED);
+    if constexpr (POOLED) row.taps = (uint32_t)((top & 1) << 1 | (left & 1)) << 30;
 #pragma unroll
     for (int y = 0; y < 5; y++)
         if (rows >> y & 1) row.taps |= columns << y * s.kernel;
     return row;
+}
+
+// Eight values of a pooled map's gradient.
+struct Pooled {
+    uint4 values;
+    uint2 argmax; // bytes, 0 .. 3
+};
+
+constexpr uint32_t NO_PLACE = 0x40404040; // is no argmax
+
+// Those whose argmax is the place, the others 0. place: in each of four bytes.
+__device__ __forceinline__ uint4 spread_to(const Pooled &p, uint32_t place)
+{
+    // bytes whose highest bit is set where they differ
+    const uint32_t x = (p.argmax.x ^ place) + 0x7f7f7f7fu, y = (p.argmax.y ^ place) + 0x7f7f7f7fu;
+    return make_uint4(p.values.x & ~nn_sign_pairs<0>(x), p.values.y & ~nn_sign_pairs<2>(x),
+                      p.values.z & ~nn_sign_pairs<0>(y), p.values.w & ~nn_sign_pairs<2>(y));
 }
 
 // A place in a window, in an order in which all taps of 64 channels come before the next 64: they

@@ -1,47 +1,51 @@
-// Muon. Floor: 4 r^2 (n/r) + 2 r^3 FLOP an iteration, r the shorter side, at the rate of the tensor
+// Muon. Floor: 3 r^2 (n/r) + r^3 FLOP an iteration, r the shorter side, at the rate of the tensor
 // cores. Not measured yet.
 //
 // The matrices are held in the element type, as the recipe does, with r rows: where a weight is
-// tall, its transpose. What is element-wise takes one launch for all tensors; the three products of
-// an iteration are linear.cu's.
-#include "kernels/cuda/cuda.h"
-#include "kernels/cuda/elements.cuh"
+// tall, its transpose. A list of tensors takes three launches, then three for each iteration
+// (muon_product.cu), then one.
+#include "kernels/cuda/muon.cuh"
 
-// A list of tensors as a kernel's argument, which is at most 4 KB. A block has RUN elements of one.
-enum { RUN = 2048, LIST = 36 };
+enum { RUN = 2048 }; // elements of one tensor that a block has
 
 struct Matrix {
     void *value;
     float *master, *grad, *state1;
-    void *x, *next; // (r,n/r) element
-    void *a, *aa;   // (r,r) element: A = XX' and bA + cAA
+    void *x, *next; // (r,width) element
+    void *a, *aa;   // (r,padded r) element: A = XX' and bA + cAA
     int64_t n;
     int rows, columns; // of the weight
+    int width;         // padded n/r
     int lr;
     float decay;
-    int first_block, first_square; // of all elements, and of the squares a
+    int first_block; // of the runs of x
 };
 
 struct Matrices {
-    int count, blocks, squares;
-    Matrix entry[LIST];
+    int count, blocks;
+    Matrix entry[MUON_LIST];
 };
-
-static const Kernels *table; // for the products
 
 __host__ __device__ static inline int shorter_side(const Matrix &m)
 {
     return m.rows < m.columns ? m.rows : m.columns;
 }
 
+__host__ __device__ static inline int64_t padded_size(const Matrix &m)
+{
+    return (int64_t)shorter_side(m) * m.width;
+}
+
+// The block's elements of x; the weight, whose padding is not counted, has no more.
 __device__ __forceinline__ const Matrix &find_run(const Matrices &list, int64_t *first,
                                                   int64_t *last)
 {
     int i = 0;
     while (i + 1 < list.count && (int)blockIdx.x >= list.entry[i + 1].first_block) i++;
     const Matrix &m = list.entry[i];
+    const int64_t n = padded_size(m);
     *first = (int64_t)((int)blockIdx.x - m.first_block) * RUN;
-    *last = *first + RUN < m.n ? *first + RUN : m.n;
+    *last = *first + RUN < n ? *first + RUN : n;
     return m;
 }
 
@@ -54,7 +58,7 @@ static __global__ void __launch_bounds__(THREADS)
     int64_t first, last;
     const Matrix &m = find_run(list, &first, &last);
     float update = 0, weight = 0;
-    for (int64_t i = first + 4 * threadIdx.x; i < last; i += 4 * THREADS) {
+    for (int64_t i = first + 4 * threadIdx.x; i < last && i < m.n; i += 4 * THREADS) {
         float g[4], v[4], w[4];
         load_up_to<4>(g, m.grad, i, m.n);
         load_up_to<4>(v, m.state1, i, m.n);
@@ -82,7 +86,7 @@ static __global__ void __launch_bounds__(THREADS)
                    const __grid_constant__ Matrices list)
 {
     const Matrix &m = list.entry[blockIdx.x];
-    const int blocks = (int)((m.n + RUN - 1) / RUN);
+    const int blocks = (int)((padded_size(m) + RUN - 1) / RUN);
     float update = 0, weight = 0;
     for (int i = (int)threadIdx.x; i < blocks; i += THREADS) {
         update += sums[2 * (m.first_block + i)];
@@ -95,15 +99,22 @@ static __global__ void __launch_bounds__(THREADS)
     factors[2 * blockIdx.x + 1] = renormalize ? sqrtf((float)m.rows) / sqrtf(weight) : 1.0f;
 }
 
-// Where element i of the weight is in x.
-__device__ __forceinline__ int64_t place_in_x(const Matrix &m, int64_t i)
+// Four neighbouring elements of x: the first `count` are those of the weight from `at` on, `step`
+// apart; the others are padding.
+struct Four {
+    int64_t at;
+    int step, count;
+};
+
+// From i on, a multiple of four, as m.width is.
+__device__ __forceinline__ Four four_of_x(const Matrix &m, int64_t i)
 {
-    if (m.rows <= m.columns) return i;
-    const int64_t row = i / m.columns;
-    return (i - row * m.columns) * m.rows + row;
+    const int64_t row = i / m.width, column = i - row * m.width;
+    if (m.rows > m.columns) return {column * m.columns + row, m.columns, m.rows - (int)column};
+    return {row * m.columns + column, 1, m.columns - (int)column};
 }
 
-// x = (g + momentum * v) * factor
+// x = (g + momentum * v) * factor, and zeros in the padding
 template <class T>
 static __global__ void __launch_bounds__(THREADS)
     start_kernel(const float *factors, float momentum, const __grid_constant__ Matrices list)
@@ -111,8 +122,16 @@ static __global__ void __launch_bounds__(THREADS)
     int64_t first, last;
     const Matrix &m = find_run(list, &first, &last);
     const float factor = factors[2 * (&m - list.entry)];
-    for (int64_t i = first + threadIdx.x; i < last; i += THREADS)
-        ((T *)m.x)[place_in_x(m, i)] = to_element<T>((m.grad[i] + momentum * m.state1[i]) * factor);
+    for (int64_t i = first + 4 * threadIdx.x; i < last; i += 4 * THREADS) {
+        const Four four = four_of_x(m, i);
+        float x[4] = {};
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int64_t at = four.at + (int64_t)j * four.step;
+            if (j < four.count) x[j] = (m.grad[at] + momentum * m.state1[at]) * factor;
+        }
+        store_up_to<4>((T *)m.x, x, i, last);
+    }
 }
 
 // w = scale * w; w -= lr * (x + decay * w)
@@ -124,86 +143,42 @@ static __global__ void __launch_bounds__(THREADS)
     int64_t first, last;
     const Matrix &m = find_run(list, &first, &last);
     const float scale = factors[2 * (&m - list.entry) + 1], lr = step->hyper[m.lr];
-    for (int64_t i = first + threadIdx.x; i < last; i += THREADS) {
-        const float scaled = scale * m.master[i];
-        const float x = from_element(((const T *)m.x)[place_in_x(m, i)]);
-        const float w = scaled - lr * (x + m.decay * scaled);
-        m.master[i] = w;
-        if (m.value) ((T *)m.value)[i] = to_element<T>(w);
+    for (int64_t i = first + 4 * threadIdx.x; i < last; i += 4 * THREADS) {
+        const Four four = four_of_x(m, i);
+        float x[4];
+        load_up_to<4>(x, (const T *)m.x, i, last);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int64_t at = four.at + (int64_t)j * four.step;
+            if (j >= four.count) break;
+            const float scaled = scale * m.master[at];
+            const float w = scaled - lr * (x[j] + m.decay * scaled);
+            m.master[at] = w;
+            if (m.value) ((T *)m.value)[at] = to_element<T>(w);
+        }
     }
 }
 
 // ---- iterations --------------------------------------------------------------------------------
 
-// aa = b * a + c * aa
-template <class T>
-static __global__ void __launch_bounds__(THREADS)
-    polynomial_kernel(float b, float c, const __grid_constant__ Matrices list)
-{
-    int k = 0;
-    while (k + 1 < list.count && (int)blockIdx.x >= list.entry[k + 1].first_square) k++;
-    const Matrix &m = list.entry[k];
-    const int r = shorter_side(m);
-    const int64_t n = (int64_t)r * r, first = (int64_t)((int)blockIdx.x - m.first_square) * RUN;
-    const int64_t last = first + RUN < n ? first + RUN : n;
-    for (int64_t i = first + 4 * threadIdx.x; i < last; i += 4 * THREADS) {
-        float a[4], aa[4];
-        load_up_to<4>(a, (const T *)m.a, i, n);
-        load_up_to<4>(aa, (const T *)m.aa, i, n);
-#pragma unroll
-        for (int j = 0; j < 4; j++) aa[j] = b * a[j] + c * aa[j];
-        store_up_to<4>((T *)m.aa, aa, i, n);
-    }
-}
-
-// next += a * x
-template <class T>
-static __global__ void __launch_bounds__(THREADS)
-    add_kernel(float a, const __grid_constant__ Matrices list)
-{
-    int64_t first, last;
-    const Matrix &m = find_run(list, &first, &last);
-    for (int64_t i = first + 4 * threadIdx.x; i < last; i += 4 * THREADS) {
-        float x[4], next[4];
-        load_up_to<4>(x, (const T *)m.x, i, m.n);
-        load_up_to<4>(next, (const T *)m.next, i, m.n);
-#pragma unroll
-        for (int j = 0; j < 4; j++) next[j] += a * x[j];
-        store_up_to<4>((T *)m.next, next, i, m.n);
-    }
-}
-
-static LinearDims product_dims(const Matrix &m, bool square)
-{
-    const int64_t r = shorter_side(m);
-    return {r, square ? r : m.n / r, r};
-}
-
 // X = aX + (bA + cAA)X, A = XX', of every matrix.
-static void iterate(Matrices *list, Muon c)
+template <class T> static void iterate(Matrices *list, Muon c)
 {
-    for (int i = 0; i < list->count; i++) {
-        const Matrix &m = list->entry[i];
-        table->linear_forward(m.a, NULL, m.x, m.x, NULL, ACT_NONE, product_dims(m, false));
-        table->linear_forward(m.aa, NULL, m.a, m.a, NULL, ACT_NONE,
-                              product_dims(m, true)); // A = A'
-    }
-    if (!cuda_planning())
-        BY_ELEMENT(nn_launch(polynomial_kernel<T>, (unsigned)list->squares, THREADS, 0, cuda_stream,
-                             c.b, c.c, *list));
-    for (int i = 0; i < list->count; i++) {
-        const Matrix &m = list->entry[i];
-        table->linear_backward_data(m.next, m.aa, m.x, NULL, ACT_NONE, product_dims(m, false));
-    }
-    if (cuda_planning()) return;
-    BY_ELEMENT(
-        nn_launch(add_kernel<T>, (unsigned)list->blocks, THREADS, 0, cuda_stream, c.a, *list));
+    MuonProducts gram, polynomial, next;
+    gram.count = polynomial.count = next.count = list->count;
     for (int i = 0; i < list->count; i++) {
         Matrix *m = &list->entry[i];
+        const int r = shorter_side(*m), side = padded_width<T>(r);
+        gram.entry[i] = {m->x, m->x, NULL, m->a, r, side, m->width, 0};
+        polynomial.entry[i] = {m->a, m->a, m->a, m->aa, r, side, side, 0};
+        next.entry[i] = {m->aa, m->x, m->x, m->next, r, m->width, r, 0};
         void *const x = m->x;
         m->x = m->next;
         m->next = x;
     }
+    muon_products(&gram, true, 0, 1);
+    muon_products(&polynomial, true, c.b, c.c);
+    muon_products(&next, false, c.a, 1);
 }
 
 // ---- the update --------------------------------------------------------------------------------
@@ -217,11 +192,10 @@ static unsigned char *carve(unsigned char *scratch, size_t *used, size_t bytes)
 }
 
 // The list and where its matrices lie in the scratch memory, if there is any yet; returns its size.
-static size_t matrices_of(Matrices *list, const Param *p, unsigned char *scratch)
+template <class T> static size_t matrices_of(Matrices *list, const Param *p, unsigned char *scratch)
 {
-    const size_t each = cuda_device.element == BF16 ? sizeof(bf16) : sizeof(float);
     size_t used = 0;
-    list->blocks = list->squares = 0;
+    list->blocks = 0;
     for (int i = 0; i < list->count; i++) {
         Matrix *m = &list->entry[i];
         m->value = p[i].value;
@@ -234,44 +208,40 @@ static size_t matrices_of(Matrices *list, const Param *p, unsigned char *scratch
         m->lr = p[i].lr;
         m->decay = p[i].decay;
         m->first_block = list->blocks;
-        m->first_square = list->squares;
-        const int64_t square = (int64_t)shorter_side(*m) * shorter_side(*m);
-        list->blocks += (int)((m->n + RUN - 1) / RUN);
-        list->squares += (int)((square + RUN - 1) / RUN);
-        m->x = carve(scratch, &used, (size_t)m->n * each);
-        m->next = carve(scratch, &used, (size_t)m->n * each);
-        m->a = carve(scratch, &used, (size_t)square * each);
-        m->aa = carve(scratch, &used, (size_t)square * each);
+        const int r = shorter_side(*m);
+        m->width = padded_width<T>((int)(m->n / r));
+        list->blocks += (int)((padded_size(*m) + RUN - 1) / RUN);
+        const size_t x = (size_t)padded_size(*m) * sizeof(T),
+                     square = (size_t)r * (size_t)padded_width<T>(r) * sizeof(T);
+        m->x = carve(scratch, &used, x);
+        m->next = carve(scratch, &used, x);
+        m->a = carve(scratch, &used, square);
+        m->aa = carve(scratch, &used, square);
     }
     return used;
 }
 
-static void update_list(const Param *p, int count, Muon c)
+template <class T> static void update_list(const Param *p, int count, Muon c)
 {
     Matrices list;
     list.count = count;
-    size_t used = matrices_of(&list, p, NULL);
+    size_t used = matrices_of<T>(&list, p, NULL);
     const size_t at_factors = used;
     carve(NULL, &used, (size_t)(2 * list.count) * sizeof(float));
     const size_t at_sums = used;
     carve(NULL, &used, (size_t)(2 * list.blocks) * sizeof(float));
-    unsigned char *scratch = (unsigned char *)cuda_scratch(used);
-    if (scratch) {
-        float *factors = (float *)(scratch + at_factors), *sums = (float *)(scratch + at_sums);
-        const unsigned blocks = (unsigned)list.blocks;
-        matrices_of(&list, p, scratch);
-        nn_launch(momentum_kernel, blocks, THREADS, 0, cuda_stream, sums, c.momentum, list);
-        nn_launch(factors_kernel, (unsigned)count, THREADS, 0, cuda_stream, factors, sums,
-                  c.renormalize, list);
-        BY_ELEMENT(
-            nn_launch(start_kernel<T>, blocks, THREADS, 0, cuda_stream, factors, c.momentum, list));
-    }
-    cuda_nested(true);
-    for (int i = 0; i < c.iterations; i++) iterate(&list, c);
-    cuda_nested(false);
-    if (scratch)
-        BY_ELEMENT(nn_launch(apply_kernel<T>, (unsigned)list.blocks, THREADS, 0, cuda_stream,
-                             (float *)(scratch + at_factors), cuda_step, list));
+    unsigned char *const scratch = (unsigned char *)cuda_scratch(used);
+    if (!scratch) return;
+    float *const factors = (float *)(scratch + at_factors);
+    float *const sums = (float *)(scratch + at_sums);
+    const unsigned blocks = (unsigned)list.blocks;
+    matrices_of<T>(&list, p, scratch);
+    nn_launch(momentum_kernel, blocks, THREADS, 0, cuda_stream, sums, c.momentum, list);
+    nn_launch(factors_kernel, (unsigned)count, THREADS, 0, cuda_stream, factors, sums,
+              c.renormalize, list);
+    nn_launch(start_kernel<T>, blocks, THREADS, 0, cuda_stream, factors, c.momentum, list);
+    for (int i = 0; i < c.iterations; i++) iterate<T>(&list, c);
+    nn_launch(apply_kernel<T>, blocks, THREADS, 0, cuda_stream, factors, cuda_step, list);
 }
 
 // On the branch, from the end of the list, where the backward pass begins: each tensor whose update
@@ -282,16 +252,15 @@ static void muon_update(const Param *p, int count, Muon c)
     for (int last = count, first; last > 0; last = first) {
         first = last - 1;
         if (!cuda_branch_knows(p[first].grad))
-            while (first > 0 && last - first < LIST && !cuda_branch_knows(p[first - 1].grad))
+            while (first > 0 && last - first < MUON_LIST && !cuda_branch_knows(p[first - 1].grad))
                 first--;
         cuda_branch_wait(p[first].grad);
-        update_list(p + first, last - first, c);
+        BY_ELEMENT(update_list<T>(p + first, last - first, c));
     }
     cuda_branch_end();
 }
 
 void cuda_muon_ops(Kernels *k)
 {
-    table = k;
     k->muon_update = muon_update;
 }

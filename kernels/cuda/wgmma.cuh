@@ -80,6 +80,22 @@ __device__ __forceinline__ void nn_fence_async_proxy()
 #endif
 }
 
+// ---- bytes -------------------------------------------------------------------------------------
+
+// Of bytes FIRST and FIRST + 1 of x, the first in the low half: 0xffff where the highest bit is
+// set.
+template <int FIRST> __device__ __forceinline__ uint32_t nn_sign_pairs(uint32_t x)
+{
+#ifdef NN_EMU
+    const uint32_t bytes = x >> 8 * FIRST;
+    return ((bytes >> 7 & 1) | (bytes >> 15 & 1) << 16) * 0xffff;
+#else
+    uint32_t pairs; // 8 + i: the sign of byte i eight times
+    asm("prmt.b32 %0, %1, 0, %2;\n" : "=r"(pairs) : "r"(x), "n"(0x9988 + 0x1111 * FIRST));
+    return pairs;
+#endif
+}
+
 // ---- registers ---------------------------------------------------------------------------------
 
 // The registers of each thread of the warpgroup become N (24 .. 256, a multiple of 8): fewer, or
@@ -130,9 +146,9 @@ template <int N> __device__ __forceinline__ void nn_wgmma_wait()
 #endif
 }
 
-// A factor in shared memory, in rows of 128 bytes, eight of them 1024 bytes: the 16-byte piece at an
-// address a lies where bits 4 to 6 of a are exchanged for those xor bits 7 to 9 ("128-byte swizzle"),
-// so the first row is 1024-byte aligned.
+// A factor in shared memory, in rows of 128 bytes, eight of them 1024 bytes: the 16-byte piece at
+// an address a lies where bits 4 to 6 of a are exchanged for those xor bits 7 to 9 ("128-byte
+// swizzle"), so the first row is 1024-byte aligned.
 __device__ __forceinline__ uint64_t nn_wgmma_descriptor(uint32_t address, uint32_t leading)
 {
     const uint64_t start = (address & 0x3ffff) >> 4, eight_rows = 1024 >> 4, swizzle_128 = 1;
@@ -189,7 +205,7 @@ __device__ __forceinline__ void nn_wgmma_bf16(float (*d)[32], uint64_t a, uint64
 #endif
 }
 
-// Factors of nn_wgmma_columns(); N is 192 or 256.
+// Factors of nn_wgmma_columns(); N is 192.
 __device__ __forceinline__ void nn_wgmma_bf16_columns(float (*d)[48], uint64_t a, uint64_t b)
 {
 #ifdef NN_EMU
@@ -208,10 +224,12 @@ __device__ __forceinline__ void nn_wgmma_bf16_columns(float (*d)[48], uint64_t a
 #endif
 }
 
-__device__ __forceinline__ void nn_wgmma_bf16_columns(float (*d)[64], uint64_t a, uint64_t b)
+// N is 256, factors of either.
+template <bool COLUMNS>
+__device__ __forceinline__ void nn_wgmma_bf16_256(float (*d)[64], uint64_t a, uint64_t b)
 {
 #ifdef NN_EMU
-    emu::wgmma_bf16(d[0], 256, a, b, true);
+    emu::wgmma_bf16(d[0], 256, a, b, COLUMNS);
 #else
     asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
                  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
@@ -223,11 +241,21 @@ __device__ __forceinline__ void nn_wgmma_bf16_columns(float (*d)[64], uint64_t a
                  "%97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, "
                  "%110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, "
                  "%123, %124, %125, %126, %127}, "
-                 "%128, %129, 1, 1, 1, 1, 1;\n"
+                 "%128, %129, 1, 1, 1, %130, %130;\n"
                  : NN_16(d, 0), NN_16(d, 8), NN_16(d, 16), NN_16(d, 24), NN_16(d, 32), NN_16(d, 40),
                    NN_16(d, 48), NN_16(d, 56)
-                 : "l"(a), "l"(b));
+                 : "l"(a), "l"(b), "n"(COLUMNS ? 1 : 0));
 #endif
+}
+
+__device__ __forceinline__ void nn_wgmma_bf16(float (*d)[64], uint64_t a, uint64_t b)
+{
+    nn_wgmma_bf16_256<false>(d, a, b);
+}
+
+__device__ __forceinline__ void nn_wgmma_bf16_columns(float (*d)[64], uint64_t a, uint64_t b)
+{
+    nn_wgmma_bf16_256<true>(d, a, b);
 }
 #undef NN_16
 #undef NN_4

@@ -201,8 +201,8 @@ static void test_warpgroup()
 
 static constexpr int COLUMNS = 192;
 
-// d (64,192) = a (64,64)^T b (64,192): 64 columns of a factor lie in rows of 128 bytes, one for each
-// row of the factor.
+// d (64,192) = a (64,64)^T b (64,192): 64 columns of a factor lie in rows of 128 bytes, one for
+// each row of the factor.
 static __global__ void product_columns(float *d, const float *a, const float *b)
 {
     NN_SHARED_DYN(uint8_t, dynamic);
