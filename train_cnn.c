@@ -310,14 +310,9 @@ static StepValues schedule(Model *m)
 
 typedef enum { TRAIN, INFER } Mode;
 
-static void norm_gelu(const Model *m, const Tensor *y, const NormTensors *norm, const Tensor *x,
-                      MapDims d, Mode mode)
+static Norm batch_norm(const Model *m, const NormTensors *norm)
 {
-    const Norm n = norm_of(norm, m->norm_eps, NORM_MOMENTUM);
-    if (mode == TRAIN)
-        k->norm_act_forward(y->value, &n, x->value, ACT_GELU, d);
-    else
-        k->norm_act_inference(y->value, &n, x->value, ACT_GELU, d);
+    return norm_of(norm, m->norm_eps, NORM_MOMENTUM);
 }
 
 static ConvDims conv1_dims(const Block *b, int64_t n)
@@ -337,16 +332,21 @@ static MapDims map_dims(const Block *b, int64_t n)
 
 static void block_forward(const Model *m, const Block *b, const Tensor *x, int64_t n, Mode mode)
 {
-    const MapDims map = map_dims(b, n);
-    float *const stats1 = mode == TRAIN ? b->norm1.stats->value : NULL;
-    float *const stats2 = mode == TRAIN ? b->norm2.stats->value : NULL;
+    const Norm norm1 = batch_norm(m, &b->norm1), norm2 = batch_norm(m, &b->norm2);
+    if (mode == INFER) {
+        k->conv2d_pool_norm_inference(b->act1->value, &norm1, x->value, b->conv1->value, ACT_GELU,
+                                      conv1_dims(b, n));
+        k->conv2d_norm_inference(b->act2->value, &norm2, b->act1->value, b->conv2->value, ACT_GELU,
+                                 conv2_dims(b, n));
+        return;
+    }
     // conv1 stores only the pooled map
-    k->conv2d_pool_forward(b->pool->value, b->argmax->value, stats1, x->value, b->conv1->value,
+    k->conv2d_pool_forward(b->pool->value, b->argmax->value, norm1.stats, x->value, b->conv1->value,
                            NULL, ACT_NONE, conv1_dims(b, n));
-    norm_gelu(m, b->act1, &b->norm1, b->pool, map, mode);
-    k->conv2d_forward(b->conv->value, NULL, stats2, b->act1->value, b->conv2->value, NULL, ACT_NONE,
-                      conv2_dims(b, n));
-    norm_gelu(m, b->act2, &b->norm2, b->conv, map, mode);
+    k->norm_act_forward(b->act1->value, &norm1, b->pool->value, ACT_GELU, map_dims(b, n));
+    k->conv2d_forward(b->conv->value, NULL, norm2.stats, b->act1->value, b->conv2->value, NULL,
+                      ACT_NONE, conv2_dims(b, n));
+    k->norm_act_forward(b->act2->value, &norm2, b->conv->value, ACT_GELU, map_dims(b, n));
 }
 
 static ConvDims whiten_dims(const Model *m, int64_t n)
@@ -431,31 +431,46 @@ static void swap_gradients(Model *m)
     m->grad = written;
 }
 
-static void norm_gelu_backward(Model *m, const NormTensors *norm, const Tensor *x, MapDims d)
+// Finds the sums of norm2 set and in m->grad the gradient of the block's output, or that of norm2's
+// output where `act` is ACT_NONE. Leaves that of conv1's pooled map.
+static void block_backward(Model *m, const Block *b, Activation act, const Tensor *x, int64_t n)
 {
-    const Norm n = norm_of(norm, m->norm_eps, NORM_MOMENTUM);
-    k->norm_act_backward_sums(&n, m->grad->value, x->value, ACT_GELU, d);
-    k->norm_act_backward(m->grad->value, &n, m->grad->value, x->value, ACT_GELU, SET, d);
-}
-
-// `dx`: whether the gradient of x is wanted.
-static void block_backward(Model *m, const Block *b, const Tensor *x, bool dx, int64_t n)
-{
+    const Norm norm1 = batch_norm(m, &b->norm1), norm2 = batch_norm(m, &b->norm2);
     const MapDims map = map_dims(b, n);
-    norm_gelu_backward(m, &b->norm2, b->conv, map);
+    k->norm_act_backward(m->grad->value, &norm2, m->grad->value, b->conv->value, act, SET, map);
     k->conv2d_backward_weight(b->conv2->grad, m->grad->value, b->act1->value, SET,
                               conv2_dims(b, n));
-    k->conv2d_backward_data(m->spare->value, m->grad->value, b->conv2->value, conv2_dims(b, n));
+    k->conv2d_norm_backward_data(m->spare->value, &norm1, m->grad->value, b->conv2->value,
+                                 b->pool->value, ACT_GELU, conv2_dims(b, n));
     k->update_may_begin(b->conv2->grad);
     swap_gradients(m);
-    norm_gelu_backward(m, &b->norm1, b->pool, map);
+    k->norm_act_backward(m->grad->value, &norm1, m->grad->value, b->pool->value, ACT_NONE, SET,
+                         map);
     k->conv2d_pool_backward_weight(b->conv1->grad, m->grad->value, b->argmax->value, x->value, SET,
                                    conv1_dims(b, n));
-    if (!dx) return;
+}
+
+// From conv1 of `b` into `before`, the block that made its input: what block_backward() finds.
+static void between_blocks_backward(Model *m, const Block *b, const Block *before, int64_t n)
+{
+    const Norm norm2 = batch_norm(m, &before->norm2);
+    k->conv2d_pool_norm_backward_data(m->spare->value, &norm2, m->grad->value, b->argmax->value,
+                                      b->conv1->value, before->conv->value, ACT_GELU,
+                                      conv1_dims(b, n));
+    k->update_may_begin(b->conv1->grad);
+    swap_gradients(m);
+}
+
+static void whitening_backward(Model *m, const Block *b, int64_t n)
+{
+    const ConvDims d = whiten_dims(m, n);
+    const MapDims map = {n * (d.h - 1) * (d.w - 1), d.cout};
     k->conv2d_pool_backward_data(m->spare->value, m->grad->value, b->argmax->value, b->conv1->value,
                                  conv1_dims(b, n));
     k->update_may_begin(b->conv1->grad);
     swap_gradients(m);
+    k->bias_act_backward(NULL, m->whiten_bias->grad, m->grad->value, m->whiten_z->value, ACT_GELU,
+                         SET, map);
 }
 
 // `x` (n,fan_in): what the head read.
@@ -473,14 +488,15 @@ static void airbench_backward(Model *m, int64_t n)
     k->maxpool_backward(m->spare->value, m->grad->value, m->features_argmax->value,
                         features_dims(&m->block3, n));
     swap_gradients(m);
-    block_backward(m, &m->block3, m->block2.act2, true, n);
-    block_backward(m, &m->block2, m->block1.act2, true, n);
-    block_backward(m, &m->block1, m->whiten_act, m->train_whitening, n);
-    if (!m->train_whitening) return;
-    const ConvDims d = whiten_dims(m, n);
-    const MapDims map = {n * (d.h - 1) * (d.w - 1), d.cout};
-    k->bias_act_backward(NULL, m->whiten_bias->grad, m->grad->value, m->whiten_z->value, ACT_GELU,
-                         SET, map);
+    const Norm last = batch_norm(m, &m->block3.norm2);
+    k->norm_act_backward_sums(&last, m->grad->value, m->block3.conv->value, ACT_GELU,
+                              map_dims(&m->block3, n));
+    block_backward(m, &m->block3, ACT_GELU, m->block2.act2, n);
+    between_blocks_backward(m, &m->block3, &m->block2, n);
+    block_backward(m, &m->block2, ACT_NONE, m->block1.act2, n);
+    between_blocks_backward(m, &m->block2, &m->block1, n);
+    block_backward(m, &m->block1, ACT_NONE, m->whiten_act, n);
+    if (m->train_whitening) whitening_backward(m, &m->block1, n);
 }
 
 static void stage_backward(Model *m, const Stage *s, const Tensor *x, bool dx, int64_t n)

@@ -54,7 +54,10 @@ class Operation:
         return 0
 
     def channels(self):
-        return int(re.search(r"x(\d+)", self.shape)[1])
+        return int(re.search(r"x(\d+)(->|,|$)", self.shape)[1])
+
+    def sums_norm(self):
+        return self.name.endswith(("norm_act_backward_sums", "norm_backward_data"))
 
 
 def read_profile(path):
@@ -143,7 +146,7 @@ def play(operations, seconds_of, outside, ranks, exchange, sync_norm, hides=True
         if ranks > 1 and sync_norm and o.name == "norm_act_forward":
             norm_waits(exchange(12 * o.channels(), ranks, gather=True))
         now += seconds_of(o)
-        if ranks > 1 and sync_norm and o.name == "norm_act_backward_sums":
+        if ranks > 1 and sync_norm and o.sums_norm():
             norm_waits(exchange(8 * o.channels(), ranks))
         if ranks > 1:
             bucket += o.gradient()

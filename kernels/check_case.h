@@ -104,6 +104,8 @@ CheckFunction check_linear_backward_weight;
 CheckFunction check_conv2d_forward, check_conv2d_pool_forward, check_conv2d_backward_data;
 CheckFunction check_conv2d_backward_weight, check_conv2d_pool_backward_data;
 CheckFunction check_conv2d_pool_backward_weight;
+CheckFunction check_conv2d_norm_backward_data, check_conv2d_pool_norm_backward_data;
+CheckFunction check_conv2d_norm_inference, check_conv2d_pool_norm_inference;
 CheckFunction check_sgd_update, check_adamw_update, check_muon_update, check_clip_gradients;
 CheckFunction check_ema_update, check_axpy, check_scale, check_multiply, check_sqrt_divide;
 CheckFunction check_dot;

@@ -3,8 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/check_case.h"
-#include "kernels/reference/reference.h"
+#include "kernels/check_parts.h"
 
 // The first QUICK of each list are those of the quick check.
 enum { QUICK = 3 };
@@ -210,29 +209,39 @@ static const ConvDims convs[] = {
     {2, 5, 7, 136, 128, 3, 1, 1},
 };
 
-static int64_t outputs(ConvDims d)
+int conv_shape_count(const Case *c)
+{
+    return shape_count(c, COUNT(convs));
+}
+
+ConvDims conv_shape(int i)
+{
+    return convs[i % COUNT(convs)];
+}
+
+int64_t conv_outputs(ConvDims d)
 {
     return d.n * conv_out(d.h, d.kernel, d.stride, d.pad) *
            conv_out(d.w, d.kernel, d.stride, d.pad) * d.cout;
 }
 
-static int64_t pooled_outputs(ConvDims d)
+int64_t conv_pooled_outputs(ConvDims d)
 {
     return d.n * (conv_out(d.h, d.kernel, d.stride, d.pad) / 2) *
            (conv_out(d.w, d.kernel, d.stride, d.pad) / 2) * d.cout;
 }
 
-static int64_t inputs(ConvDims d)
+int64_t conv_inputs(ConvDims d)
 {
     return d.n * d.h * d.w * d.cin;
 }
 
-static int64_t weights(ConvDims d)
+int64_t conv_weights(ConvDims d)
 {
     return (int64_t)d.cout * d.kernel * d.kernel * d.cin;
 }
 
-static void begin_conv(Case *c, ConvDims d, Activation act, const char *options)
+void begin_conv(Case *c, ConvDims d, Activation act, const char *options)
 {
     case_begin(c, "%d x %dx%d, %d > %d, kernel %d, stride %d, pad %d, %s%s", (int)d.n, d.h, d.w,
                d.cin, d.cout, d.kernel, d.stride, d.pad, act_name(act), options);
@@ -266,7 +275,7 @@ static bool may_be_winograd(ConvDims d)
            d.cout >= WINOGRAD_CHANNELS;
 }
 
-static void conv_error(double *tol, int64_t n, double terms, ConvDims d)
+void conv_error(double *tol, int64_t n, double terms, ConvDims d)
 {
     double largest = 0;
     for (int64_t j = 0; j < n; j++) largest = fmax(largest, tol[j]);
@@ -277,12 +286,13 @@ static void conv_error(double *tol, int64_t n, double terms, ConvDims d)
 
 void check_conv2d_forward(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(convs)) * (c->full ? 2 : 1); i++) {
+    for (int i = 0; i < conv_shape_count(c) * (c->full ? 2 : 1); i++) {
         const ConvDims d = convs[i % COUNT(convs)];
         const Activation act = (Activation)((i + 2 * (i / COUNT(convs))) % 4);
-        const int64_t n = outputs(d);
+        const int64_t n = conv_outputs(d);
         begin_conv(c, d, act, i % 3 == 1 ? "" : ", bias");
-        Tensor *x = case_random(c, ELEMENT, inputs(d)), *w = case_random(c, ELEMENT, weights(d));
+        Tensor *x = case_random(c, ELEMENT, conv_inputs(d)),
+               *w = case_random(c, ELEMENT, conv_weights(d));
         Tensor *bias = i % 3 == 1 ? NULL : conv_bias(c, d);
         Tensor *y = case_output(c, ELEMENT, n), *z = i % 2 ? case_output(c, ELEMENT, n) : NULL;
         Tensor *stats = i % 4 < 3 ? case_output(c, FLOAT, 3 * d.cout) : NULL;
@@ -333,28 +343,28 @@ static void expect_argmax(Case *c, Tensor *argmax, const double *full, const dou
 
 static void check_conv_pool(Case *c, int i, bool ties)
 {
-    const ConvDims d = convs[i % COUNT(convs)];
+    const ConvDims d = conv_shape(i);
     const Activation act = (Activation)((i + i / COUNT(convs)) % 4);
-    const int64_t n = pooled_outputs(d);
+    const int64_t n = conv_pooled_outputs(d);
     Tensor *(*make)(Case *, Kind, int64_t) = ties ? case_integer : case_random;
     begin_conv(c, d, act, ties ? ", integers" : i % 3 == 1 ? "" : ", bias");
-    Tensor *x = make(c, ELEMENT, inputs(d)), *w = make(c, ELEMENT, weights(d));
+    Tensor *x = make(c, ELEMENT, conv_inputs(d)), *w = make(c, ELEMENT, conv_weights(d));
     Tensor *bias = i % 3 == 1 ? NULL : conv_bias(c, d);
     Tensor *y = case_output(c, ELEMENT, n), *argmax = case_output(c, BYTE, n);
     Tensor *stats = i % 4 == 3 ? NULL : case_output(c, FLOAT, 3 * d.cout);
     c->k->conv2d_pool_forward(dev(y), dev(argmax), dev(stats), dev(x), dev(w), dev(bias), act, d);
 
     const double terms = d.cin * d.kernel * d.kernel;
-    double *full = case_array(c, outputs(d)), *full_off = case_array(c, outputs(d));
+    double *full = case_array(c, conv_outputs(d)), *full_off = case_array(c, conv_outputs(d));
     double *sum = case_array(c, n), *off = case_array(c, n);
     uint8_t *place = argmax->raw;
     ref_conv2d_forward(full, NULL, NULL, val(x), val(w), NULL, ACT_NONE, d);
     ref_conv2d_forward(full_off, NULL, NULL, case_abs(c, x), case_abs(c, w), NULL, ACT_NONE, d);
     ref_conv2d_pool_forward(sum, place, NULL, val(x), val(w), val(bias), ACT_NONE, d);
     ref_conv2d_pool_forward(val(y), place, val(stats), val(x), val(w), val(bias), act, d);
-    conv_error(full_off, outputs(d), terms, d);
+    conv_error(full_off, conv_outputs(d), terms, d);
     double largest = 0; // of the map's errors: the maximum of values is off by no more
-    for (int64_t j = 0; j < outputs(d); j++) {
+    for (int64_t j = 0; j < conv_outputs(d); j++) {
         full_off[j] += c->unit * fabs(full[j]);
         if (ties && !may_be_winograd(d)) full_off[j] = 0; // sums of integers are exact
         largest = fmax(largest, full_off[j]);
@@ -374,20 +384,21 @@ static void check_conv_pool(Case *c, int i, bool ties)
 
 void check_conv2d_pool_forward(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(convs)) * 2; i++)
-        if (pooled_outputs(convs[i / 2]) > 0) check_conv_pool(c, i / 2, i % 2);
+    for (int i = 0; i < conv_shape_count(c) * 2; i++)
+        if (conv_pooled_outputs(convs[i / 2]) > 0) check_conv_pool(c, i / 2, i % 2);
 }
 
-static Tensor *random_argmax(Case *c, ConvDims d)
+Tensor *random_argmax(Case *c, ConvDims d)
 {
-    return case_uniform(c, BYTE, pooled_outputs(d), 4);
+    return case_uniform(c, BYTE, conv_pooled_outputs(d), 4);
 }
 
 static void check_conv_data(Case *c, ConvDims d, bool pool)
 {
     begin_conv(c, d, ACT_NONE, "");
-    Tensor *dy = case_random(c, ELEMENT, pool ? pooled_outputs(d) : outputs(d));
-    Tensor *w = case_random(c, ELEMENT, weights(d)), *dx = case_output(c, ELEMENT, inputs(d));
+    Tensor *dy = case_random(c, ELEMENT, pool ? conv_pooled_outputs(d) : conv_outputs(d));
+    Tensor *w = case_random(c, ELEMENT, conv_weights(d)),
+           *dx = case_output(c, ELEMENT, conv_inputs(d));
     if (pool) {
         Tensor *argmax = random_argmax(c, d);
         c->k->conv2d_pool_backward_data(dev(dx), dev(dy), dev(argmax), dev(w), d);
@@ -406,20 +417,21 @@ static void check_conv_data(Case *c, ConvDims d, bool pool)
 
 void check_conv2d_backward_data(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(convs)); i++) check_conv_data(c, convs[i], false);
+    for (int i = 0; i < conv_shape_count(c); i++) check_conv_data(c, convs[i], false);
 }
 
 void check_conv2d_pool_backward_data(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(convs)); i++)
-        if (pooled_outputs(convs[i]) > 0) check_conv_data(c, convs[i], true);
+    for (int i = 0; i < conv_shape_count(c); i++)
+        if (conv_pooled_outputs(convs[i]) > 0) check_conv_data(c, convs[i], true);
 }
 
 static void check_conv_weight(Case *c, ConvDims d, bool pool, GradMode mode)
 {
     begin_conv(c, d, ACT_NONE, mode == ADD ? ", ADD twice" : ", SET");
-    Tensor *dy = case_random(c, ELEMENT, pool ? pooled_outputs(d) : outputs(d));
-    Tensor *x = case_random(c, ELEMENT, inputs(d)), *dw = new_gradient(c, weights(d), mode);
+    Tensor *dy = case_random(c, ELEMENT, pool ? conv_pooled_outputs(d) : conv_outputs(d));
+    Tensor *x = case_random(c, ELEMENT, conv_inputs(d)),
+           *dw = new_gradient(c, conv_weights(d), mode);
     Tensor *argmax = pool ? random_argmax(c, d) : NULL;
     double *abs_dy = case_abs(c, dy), *abs_x = case_abs(c, x);
     if (mode == ADD) memcpy(dw->tol, case_abs(c, dw), (size_t)dw->n * sizeof *dw->tol);
@@ -441,13 +453,13 @@ static void check_conv_weight(Case *c, ConvDims d, bool pool, GradMode mode)
 
 void check_conv2d_backward_weight(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(convs)) * 2; i++)
+    for (int i = 0; i < conv_shape_count(c) * 2; i++)
         check_conv_weight(c, convs[i / 2], false, i % 2 ? ADD : SET);
 }
 
 void check_conv2d_pool_backward_weight(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(convs)) * 2; i++)
-        if (pooled_outputs(convs[i / 2]) > 0)
+    for (int i = 0; i < conv_shape_count(c) * 2; i++)
+        if (conv_pooled_outputs(convs[i / 2]) > 0)
             check_conv_weight(c, convs[i / 2], true, i % 2 ? ADD : SET);
 }

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/check_case.h"
+#include "kernels/check_parts.h"
 #include "kernels/reference/reference.h"
 
 #define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
@@ -128,19 +128,12 @@ static Tensor *norm_input(Case *c, MapDims d)
     return x;
 }
 
-typedef struct NormTensors {
-    Tensor *x, *dy, *stats, *sums, *running_mean, *running_var, *weight, *bias, *dweight, *dbias;
-    Norm device;
-    RefNorm host;
-} NormTensors;
-
 static Tensor *new_gradient(Case *c, int64_t n, GradMode mode)
 {
     return mode == ADD ? case_random(c, FLOAT, n) : case_output(c, FLOAT, n);
 }
 
-// Everything of a norm: the statistics those of x, the sums those of a backward pass or any.
-static NormTensors norm_tensors(Case *c, MapDims d, bool weight, GradMode mode, double eps)
+NormTensors new_norm(Case *c, MapDims d, bool weight, GradMode mode, double eps)
 {
     const int ch = d.channels;
     NormTensors t = {.x = norm_input(c, d)};
@@ -166,15 +159,15 @@ static NormTensors norm_tensors(Case *c, MapDims d, bool weight, GradMode mode, 
     return t;
 }
 
-// z = (x - mean) / sigma * weight + bias and its error: four operations of U32 each way.
-static double norm_z(const RefNorm *n, double x, double mean, double var, int c, double *dz)
+// Four operations of U32 each way.
+double norm_z(const RefNorm *n, double x, double mean, double var, int c, double *dz)
 {
     const double part = (x - mean) / sqrt(var + n->eps) * (n->weight ? n->weight[c] : 1);
     *dz = 8 * U32 * (fabs(part) + fabs(n->bias[c]));
     return part + n->bias[c];
 }
 
-static double batch_z(const RefNorm *n, double x, int c, int channels, double *dz)
+double batch_z(const RefNorm *n, double x, int c, int channels, double *dz)
 {
     const double var = n->stats[2 * channels + c] / n->stats[c];
     return norm_z(n, x, n->stats[channels + c], var, c, dz);
@@ -255,7 +248,7 @@ static NormTensors begin_norm(Case *c, int i, MapDims *d, Activation *act, GradM
     const double eps = i % 2 ? 1e-12 : 1e-5;
     case_begin(c, "%d rows, %d channels, %s, %s%s, eps %g", (int)d->rows, d->channels,
                act_name(*act), weight ? "weight, " : "", *mode == ADD ? "ADD" : "SET", eps);
-    return norm_tensors(c, *d, weight, *mode, eps);
+    return new_norm(c, *d, weight, *mode, eps);
 }
 
 static void check_norm_forward(Case *c, int i, bool inference)
@@ -315,7 +308,7 @@ static double norm_dz_error(const NormTensors *t, int64_t i, Activation act, int
     return fabs(t->dy->value[i]) * (act_grad_error(act, z, off) + 2 * U32);
 }
 
-static double norm_xhat(const NormTensors *t, int64_t i, int channels, double *scale)
+double norm_xhat(const NormTensors *t, int64_t i, int channels, double *scale)
 {
     const int64_t ch = i % channels;
     const double *stats = t->stats->value;

@@ -48,6 +48,11 @@ static inline double conv_outputs(ConvDims d, bool pooled)
     return (double)d.n * h * w * d.cout;
 }
 
+static inline double conv_inputs(ConvDims d)
+{
+    return (double)d.n * d.h * d.w * d.cin;
+}
+
 static inline double conv_weights(ConvDims d)
 {
     return (double)d.cout * d.kernel * d.kernel * d.cin;
@@ -61,8 +66,8 @@ static inline double conv_flop(ConvDims d, bool pooled)
 // Input and output maps; a pooled output is a quarter and has one more byte of argmax.
 static inline double conv_bytes(ConvDims d, bool pooled)
 {
-    const double y = conv_outputs(d, pooled), x = (double)d.n * d.h * d.w * d.cin;
-    return elements(x) + (pooled ? elements(y / 4) + y / 4 : elements(y));
+    const double y = conv_outputs(d, pooled);
+    return elements(conv_inputs(d)) + (pooled ? elements(y / 4) + y / 4 : elements(y));
 }
 
 static inline double map_bytes(MapDims d, int maps)

@@ -197,14 +197,35 @@ static void norm_act_forward(void *y, const Norm *n, const void *x, Activation a
     device->norm_act_forward(y, n, x, act, d);
 }
 
+// n.sums become those of all ranks.
+static void sum_norm(const Norm *n, int channels)
+{
+    if (!syncs(channels)) return;
+    const double begun = norm_begin();
+    all.with.collectives->all_reduce(n->sums, 2 * (int64_t)channels);
+    norm_end(begun);
+}
+
 static void norm_act_backward_sums(const Norm *n, const void *dy, const void *x, Activation act,
                                    MapDims d)
 {
     device->norm_act_backward_sums(n, dy, x, act, d);
-    if (!syncs(d.channels)) return;
-    const double begun = norm_begin();
-    all.with.collectives->all_reduce(n->sums, 2 * (int64_t)d.channels);
-    norm_end(begun);
+    sum_norm(n, d.channels);
+}
+
+static void conv2d_norm_backward_data(void *dz, const Norm *n, const void *dy, const void *w,
+                                      const void *x, Activation act, ConvDims d)
+{
+    device->conv2d_norm_backward_data(dz, n, dy, w, x, act, d);
+    sum_norm(n, d.cin);
+}
+
+static void conv2d_pool_norm_backward_data(void *dz, const Norm *n, const void *dy,
+                                           const uint8_t *argmax, const void *w, const void *x,
+                                           Activation act, ConvDims d)
+{
+    device->conv2d_pool_norm_backward_data(dz, n, dy, argmax, w, x, act, d);
+    sum_norm(n, d.cin);
 }
 
 // This rank's share of a gradient that is of all ranks already: it will be summed like the others.
@@ -388,6 +409,8 @@ const Kernels *kernels_distributed(const Kernels *k, const Distributed *d)
     all.table.norm_act_forward = norm_act_forward;
     all.table.norm_act_backward_sums = norm_act_backward_sums;
     all.table.norm_act_backward = norm_act_backward;
+    all.table.conv2d_norm_backward_data = conv2d_norm_backward_data;
+    all.table.conv2d_pool_norm_backward_data = conv2d_pool_norm_backward_data;
     all.table.sgd_update = sgd_update;
     all.table.adamw_update = adamw_update;
     all.table.muon_update = muon_update;

@@ -242,6 +242,22 @@ typedef struct Kernels {
     void (*conv2d_pool_backward_weight)(float *dw, const void *dy, const uint8_t *argmax,
                                         const void *x, GradMode mode, ConvDims d);
 
+    // ---- convolution next to a batch norm ----------------------------------------------------
+    // The input of the convolution was act(z), z = norm(x): dz = g * act'(z), with g its gradient
+    // as conv2d_backward_data() has it and z recomputed from x. n.sums set, of dz as it is stored.
+    // norm_act_backward() with ACT_NONE takes it from there. dz and x (n,h,w,cin).
+    void (*conv2d_norm_backward_data)(void *dz, const Norm *n, const void *dy, const void *w,
+                                      const void *x, Activation act, ConvDims d);
+    void (*conv2d_pool_norm_backward_data)(void *dz, const Norm *n, const void *dy,
+                                           const uint8_t *argmax, const void *w, const void *x,
+                                           Activation act, ConvDims d);
+    // y = act(norm(conv(x, w))) and act(norm(maxpool(conv(x, w)))), as conv2d_forward() and
+    // conv2d_pool_forward(), with the running statistics, which stay.
+    void (*conv2d_norm_inference)(void *y, const Norm *n, const void *x, const void *w,
+                                  Activation act, ConvDims d);
+    void (*conv2d_pool_norm_inference)(void *y, const Norm *n, const void *x, const void *w,
+                                       Activation act, ConvDims d);
+
     // ---- activation and bias -----------------------------------------------------------------
     // In place allowed. `saved` is y for ReLU and the input x for GELU and SiLU; y may serve for
     // ACT_NONE.

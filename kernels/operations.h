@@ -64,6 +64,26 @@ SCRATCH_OPERATION(conv2d_pool_backward_weight,
     (dw, dy, argmax, x, mode, d), dw, shape_conv(d, ACT_NONE),
     conv_flop(d, true), conv_bytes(d, true) + 4 * conv_weights(d))
 
+SCRATCH_OPERATION(conv2d_norm_backward_data,
+    (void *dz, const Norm *n, const void *dy, const void *w, const void *x, Activation act,
+     ConvDims d),
+    (dz, n, dy, w, x, act, d), w, shape_conv(d, act),
+    conv_flop(d, false), conv_bytes(d, false) + elements(conv_weights(d) + conv_inputs(d)))
+SCRATCH_OPERATION(conv2d_pool_norm_backward_data,
+    (void *dz, const Norm *n, const void *dy, const uint8_t *argmax, const void *w, const void *x,
+     Activation act, ConvDims d),
+    (dz, n, dy, argmax, w, x, act, d), w, shape_conv(d, act),
+    conv_flop(d, true), conv_bytes(d, true) + elements(conv_weights(d) + conv_inputs(d)))
+SCRATCH_OPERATION(conv2d_norm_inference,
+    (void *y, const Norm *n, const void *x, const void *w, Activation act, ConvDims d),
+    (y, n, x, w, act, d), w, shape_conv(d, act),
+    conv_flop(d, false), conv_bytes(d, false) + elements(conv_weights(d)))
+SCRATCH_OPERATION(conv2d_pool_norm_inference,
+    (void *y, const Norm *n, const void *x, const void *w, Activation act, ConvDims d),
+    (y, n, x, w, act, d), w, shape_conv(d, act),
+    conv_flop(d, true),
+    elements(conv_inputs(d) + conv_weights(d) + conv_outputs(d, true) / 4))
+
 OPERATION(activation_forward,
     (void *y, const void *x, Activation act, int64_t n),
     (y, x, act, n), y, shape_activation(n, act),

@@ -155,6 +155,12 @@ static void norms_are_of_all_rows(void **state)
     assert_true(dbias == all / RANKS);
     k->norm_act_backward(y, &norm, y, x, ACT_NONE, ADD, d);
     assert_true(dbias == 2 * (all / RANKS));
+    const ConvDims conv = {ROWS, 1, 1, 1, 1, 1, 1, 0}; // g = dy w
+    const float w = 1;
+    k->conv2d_norm_backward_data(y, &norm, x, &w, x, ACT_NONE, conv);
+    const float of_data = sums[0];
+    k->norm_act_backward_sums(&norm, x, x, ACT_NONE, d);
+    assert_true(of_data == sums[0] && of_data != 0);
     k->step_end();
 }
 

@@ -29,7 +29,7 @@ agrees asan random tf32 quick
 agrees asan forward bf16 quick
 agrees asan reverse bf16 quick
 agrees asan random bf16 full
-for operation in conv2d_forward norm_stats softmax; do agrees tsan random bf16 quick $operation; done
+for operation in conv2d_forward conv2d_norm norm_stats softmax; do agrees tsan random bf16 quick $operation; done
 
 # ---- convolutions by wgmma, which sm_90 has and a person asks for ----
 export NN_WGMMA=1 NN_EMU_CAPABILITY=90
@@ -37,6 +37,7 @@ agrees asan random bf16 full conv2d_forward
 agrees asan reverse bf16 full conv2d_backward_data
 agrees asan random bf16 full conv2d_pool_backward_data
 agrees asan forward bf16 quick conv2d_pool_forward
+agrees asan reverse bf16 quick conv2d_pool_norm
 agrees asan random bf16 full conv2d_backward_weight
 agrees asan reverse bf16 full conv2d_pool_backward_weight
 agrees tsan random bf16 quick conv2d_forward # the check at start runs all of them

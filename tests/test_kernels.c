@@ -122,6 +122,12 @@ RUN(conv2d_backward_data, out[0], element[0], element[1], convs[shape])
 RUN(conv2d_backward_weight, out[0], element[0], element[1], ADD, convs[shape])
 RUN(conv2d_pool_backward_data, out[0], element[0], places, element[1], convs[shape])
 RUN(conv2d_pool_backward_weight, out[0], element[0], places, element[1], ADD, convs[shape])
+RUN(conv2d_norm_backward_data, out[0], norm(), element[0], element[1], element[2], ACT_GELU,
+    convs[shape])
+RUN(conv2d_pool_norm_backward_data, out[0], norm(), element[0], places, element[1], element[2],
+    ACT_SILU, convs[shape])
+RUN(conv2d_norm_inference, out[0], norm(), element[0], element[1], ACT_GELU, convs[shape])
+RUN(conv2d_pool_norm_inference, out[0], norm(), element[0], element[1], ACT_SILU, convs[shape])
 RUN(activation_forward, out[0], element[0], ACT_GELU, lengths[shape])
 RUN(activation_backward, out[0], element[0], element[1], ACT_SILU, lengths[shape])
 RUN(bias_act_backward, out[0], out[1], element[0], element[1], ACT_GELU, ADD, maps[shape])
@@ -169,6 +175,10 @@ static const struct {
     ENTRY(conv2d_backward_weight),
     ENTRY(conv2d_pool_backward_data),
     ENTRY(conv2d_pool_backward_weight),
+    ENTRY(conv2d_norm_backward_data),
+    ENTRY(conv2d_pool_norm_backward_data),
+    ENTRY(conv2d_norm_inference),
+    ENTRY(conv2d_pool_norm_inference),
     ENTRY(activation_forward),
     ENTRY(activation_backward),
     ENTRY(bias_act_backward),

@@ -93,6 +93,30 @@ static void conv_pool_weight(ConvDims d)
     k->conv2d_pool_backward_weight(m.fy, m.y, m.bytes, m.x, SET, d);
 }
 
+static void conv_norm_data(ConvDims d)
+{
+    const Norm n = norm_of();
+    k->conv2d_norm_backward_data(m.x, &n, m.y, m.w, m.z, ACT_GELU, d);
+}
+
+static void conv_pool_norm_data(ConvDims d)
+{
+    const Norm n = norm_of();
+    k->conv2d_pool_norm_backward_data(m.x, &n, m.y, m.bytes, m.w, m.z, ACT_GELU, d);
+}
+
+static void conv_norm_inference(ConvDims d)
+{
+    const Norm n = norm_of();
+    k->conv2d_norm_inference(m.y, &n, m.x, m.w, ACT_GELU, d);
+}
+
+static void conv_pool_norm_inference(ConvDims d)
+{
+    const Norm n = norm_of();
+    k->conv2d_pool_norm_inference(m.y, &n, m.x, m.w, ACT_GELU, d);
+}
+
 static void bias_gelu_backward(ConvDims d)
 {
     k->bias_act_backward(NULL, m.channel[5], m.y, m.x, ACT_GELU, SET, map_of(d));
@@ -215,6 +239,17 @@ static const struct {
     {"conv2d_pool_backward_weight", conv_pool_weight, {0, 31, 31, 24, 64, 3, 1, 1}},
     {"conv2d_pool_backward_weight", conv_pool_weight, {0, 15, 15, 64, 256, 3, 1, 1}},
     {"conv2d_pool_backward_weight", conv_pool_weight, {0, 7, 7, 256, 256, 3, 1, 1}},
+    {"conv2d_norm_backward_data gelu", conv_norm_data, {0, 15, 15, 64, 64, 3, 1, 1}},
+    {"conv2d_norm_backward_data gelu", conv_norm_data, {0, 7, 7, 256, 256, 3, 1, 1}},
+    {"conv2d_norm_backward_data gelu", conv_norm_data, {0, 3, 3, 256, 256, 3, 1, 1}},
+    {"conv2d_pool_norm_backward_data gelu", conv_pool_norm_data, {0, 15, 15, 64, 256, 3, 1, 1}},
+    {"conv2d_pool_norm_backward_data gelu", conv_pool_norm_data, {0, 7, 7, 256, 256, 3, 1, 1}},
+    {"conv2d_norm_inference gelu", conv_norm_inference, {0, 15, 15, 64, 64, 3, 1, 1}},
+    {"conv2d_norm_inference gelu", conv_norm_inference, {0, 7, 7, 256, 256, 3, 1, 1}},
+    {"conv2d_norm_inference gelu", conv_norm_inference, {0, 3, 3, 256, 256, 3, 1, 1}},
+    {"conv2d_pool_norm_inference gelu", conv_pool_norm_inference, {0, 31, 31, 24, 64, 3, 1, 1}},
+    {"conv2d_pool_norm_inference gelu", conv_pool_norm_inference, {0, 15, 15, 64, 256, 3, 1, 1}},
+    {"conv2d_pool_norm_inference gelu", conv_pool_norm_inference, {0, 7, 7, 256, 256, 3, 1, 1}},
     {"bias_act_backward gelu", bias_gelu_backward, {0, 31, 31, 3, 24, 1, 1, 0}},
     {"activation_forward gelu", activation, {0, 31, 31, 3, 24, 1, 1, 0}},
     {"norm_stats", norm_stats, {0, 15, 15, 64, 64, 1, 1, 0}},
@@ -301,6 +336,7 @@ static void reset_norm(ConvDims d)
         stats[2 * channels + c] = stats[c];
     }
     k->upload(m.channel[0], stats, (size_t)(3 * channels) * sizeof *stats);
+    k->upload(m.channel[3], stats, (size_t)channels * sizeof *stats); // running variances
 }
 
 // ---- timing ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "kernels/cpu/norm.h"
 #include "kernels/cpu/winograd.h"
 
 enum {
@@ -181,6 +182,7 @@ static void pool_rows(const ConvTarget *t, float *c, int channel, int first, int
             at = (larger & j) | (~larger & at);
         }
         vec_store(c + i * GEMM_NR, best);
+        if (!t->o->argmax) continue;
         const Bytes bytes = __builtin_convertvector(at, Bytes);
         uint8_t *const to =
             t->o->argmax + (t->row + (t->place ? t->place[i] : i)) * channels + channel;
@@ -215,9 +217,11 @@ static void store_rows(const ConvTarget *t, float *c, int channel, int first, in
 {
     const ConvOutput o = *t->o;
     const int count = o.channels - channel;
-    const Vec bias = o.bias ? vec_load_up_to(o.bias + channel, count) : (Vec){0};
+    const Vec bias = o.bias ? vec_load_up_to(o.bias + channel, count) : (Vec){0},
+              mean = o.mean ? vec_load_up_to(o.mean + channel, count) : (Vec){0},
+              scale = o.mean ? vec_load_up_to(o.scale + channel, count) : vec_set(1.0f);
     for (int i = first; i < end; i++) {
-        const Vec v = vec_load(c + i * GEMM_NR) + bias;
+        const Vec v = (vec_load(c + i * GEMM_NR) - mean) * scale + bias;
         const int64_t to = (t->row + (t->place ? t->place[i] : i)) * o.channels + channel;
         if (o.stats) vec_store(c + i * GEMM_NR, v);
         if (o.z) elem_store_up_to(o.z + to, v, count);
@@ -230,11 +234,11 @@ void conv_finish(void *context, float *c, int first, int end)
     const ConvTarget t = *(const ConvTarget *)context; // copies stay in registers
     const ConvOutput *const o = t.o;
     const int channels = min_int(o->channels - t.channel, GEMM_NR);
-    if (o->argmax) {
+    if (o->pool) {
         first /= 4, end /= 4; // the windows that are complete now
         for (int j = 0; j < channels; j += VEC) pool_rows(&t, c + j, t.channel + j, first, end);
     }
-    const bool plain = !o->z && o->act == ACT_NONE;
+    const bool plain = !o->z && !o->mean && o->act == ACT_NONE;
     if (plain && channels == GEMM_NR)
         store_plain_rows(&t, c, first, end, VEC);
     else if (plain)
@@ -373,7 +377,7 @@ static void slide(const ConvOutput *o, const ConvMap *map, const Element *w, boo
     }
 }
 
-static void forward(const ConvOutput *o, const Element *x, const Element *w, bool pool, ConvDims d)
+static void forward(const ConvOutput *o, const Element *x, const Element *w, ConvDims d)
 {
     const ConvMap map = {.x = x,
                          .h = d.h,
@@ -383,7 +387,7 @@ static void forward(const ConvOutput *o, const Element *x, const Element *w, boo
                          .before = d.pad,
                          .width = d.w + 2 * d.pad};
     slide(o, &map, w, false, d.stride, conv_out(d.h, d.kernel, d.stride, d.pad),
-          conv_out(d.w, d.kernel, d.stride, d.pad), pool, d);
+          conv_out(d.w, d.kernel, d.stride, d.pad), o->pool, d);
 }
 
 static void conv2d_forward(void *y, void *z, float *stats, const void *x, const void *w,
@@ -391,16 +395,50 @@ static void conv2d_forward(void *y, void *z, float *stats, const void *x, const 
 {
     const ConvOutput o = {
         .y = y, .z = z, .stats = stats, .bias = bias, .act = act, .channels = d.cout};
-    forward(&o, x, w, false, d);
+    forward(&o, x, w, d);
 }
 
 static void conv2d_pool_forward(void *y, uint8_t *argmax, float *stats, const void *x,
                                 const void *w, const float *bias, Activation act, ConvDims d)
 {
-    const ConvOutput o = {
-        .y = y, .argmax = argmax, .stats = stats, .bias = bias, .act = act, .channels = d.cout};
+    const ConvOutput o = {.y = y,
+                          .pool = true,
+                          .argmax = argmax,
+                          .stats = stats,
+                          .bias = bias,
+                          .act = act,
+                          .channels = d.cout};
     if (!CPU_BF16 && conv_pool_forward_grey(&o, (const float *)x, (const float *)w, d)) return;
-    forward(&o, x, w, true, d);
+    forward(&o, x, w, d);
+}
+
+static void norm_inference(void *y, const Norm *n, const void *x, const void *w, bool pool,
+                           Activation act, ConvDims d)
+{
+    cpu_nested(true); // beside the convolution's
+    float *const scale = cpu_scratch((size_t)d.cout * sizeof *scale);
+    cpu_nested(false);
+    if (scale) norm_running_scale(scale, n, d.cout);
+    const ConvOutput o = {.y = y,
+                          .pool = pool,
+                          .mean = n->running_mean,
+                          .scale = scale,
+                          .bias = n->bias,
+                          .act = act,
+                          .channels = d.cout};
+    forward(&o, x, w, d);
+}
+
+static void conv2d_norm_inference(void *y, const Norm *n, const void *x, const void *w,
+                                  Activation act, ConvDims d)
+{
+    norm_inference(y, n, x, w, false, act, d);
+}
+
+static void conv2d_pool_norm_inference(void *y, const Norm *n, const void *x, const void *w,
+                                       Activation act, ConvDims d)
+{
+    norm_inference(y, n, x, w, true, act, d);
 }
 
 void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, const Element *w,
@@ -425,6 +463,23 @@ static void conv2d_backward_data(void *dx, const void *dy, const void *w, ConvDi
     conv_backward_data(dx, dy, NULL, w, d);
 }
 
+// The convolution's gradient goes through memory: most ways to compute it finish in other orders
+// than the sums are made in.
+static void conv2d_norm_backward_data(void *dz, const Norm *n, const void *dy, const void *w,
+                                      const void *x, Activation act, ConvDims d)
+{
+    conv_backward_data(dz, dy, NULL, w, d);
+    norm_backward_dz(dz, n, dz, x, act, (MapDims){d.n * d.h * d.w, d.cin});
+}
+
+static void conv2d_pool_norm_backward_data(void *dz, const Norm *n, const void *dy,
+                                           const uint8_t *argmax, const void *w, const void *x,
+                                           Activation act, ConvDims d)
+{
+    conv_pool_backward_data(dz, dy, argmax, w, d);
+    norm_backward_dz(dz, n, dz, x, act, (MapDims){d.n * d.h * d.w, d.cin});
+}
+
 static void conv2d_backward_weight(float *dw, const void *dy, const void *x, GradMode mode,
                                    ConvDims d)
 {
@@ -437,5 +492,9 @@ void cpu_conv2d_ops(Kernels *k)
     k->conv2d_pool_forward = conv2d_pool_forward;
     k->conv2d_backward_data = conv2d_backward_data;
     k->conv2d_backward_weight = conv2d_backward_weight;
+    k->conv2d_norm_backward_data = conv2d_norm_backward_data;
+    k->conv2d_pool_norm_backward_data = conv2d_pool_norm_backward_data;
+    k->conv2d_norm_inference = conv2d_norm_inference;
+    k->conv2d_pool_norm_inference = conv2d_pool_norm_inference;
     cpu_conv2d_pool_backward_ops(k);
 }

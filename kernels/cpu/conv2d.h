@@ -51,12 +51,15 @@ void conv_pad(Element *padded, const ConvUnits *u, const ConvUnit *unit, const C
 // offset[i]: where the window of a unit's pixel i starts in its padded copy; max_pixels of them.
 void conv_offsets(int32_t *offset, const ConvUnits *u, const ConvMap *map);
 
-// What becomes of the values, (pixels,channels) of the whole batch each but for bias and stats.
+// What becomes of the values v, (pixels,channels) of the whole batch each:
+// z = (v - mean) * scale + bias, y = act(z). What a channel has one of may be NULL: not done.
 typedef struct ConvOutput {
-    Element *y, *z;  // y = act(z + bias); z NULL: not stored
-    uint8_t *argmax; // of the pooled map
-    float *stats;    // (3,channels) or NULL
-    const float *bias;
+    Element *y, *z; // z NULL: not stored
+    bool pool;
+    uint8_t *argmax;           // of the pooled map; NULL: not stored
+    float *stats;              // (3,channels), of z; NULL: none
+    const float *mean, *scale; // (channels) both or none
+    const float *bias;         // (channels)
     Activation act;
     int channels;
 } ConvOutput;
@@ -71,7 +74,7 @@ typedef struct ConvTarget {
 } ConvTarget;
 
 // A GemmFinish with a ConvTarget: stores rows first..end-1 of a block, which are its values before
-// bias and pooling. For the statistics the block keeps what is pooled and has its bias.
+// pooling, norm and bias. For the statistics the block keeps what is pooled and has its bias.
 void conv_finish(void *target, float *block, int first, int end);
 // mean and m2 (GEMM_NR) of a block's rows and of `count` values before them.
 void conv_add_stats(float *mean, float *m2, int64_t count, const float *block, int rows);
@@ -91,6 +94,8 @@ bool conv_slide_amx(const ConvOutput *o, const ConvMap *map, const Element *w, b
 // Without argmax, dy is the gradient of the convolution's output; with it, of the pooled map.
 void conv_backward_data(Element *dx, const Element *dy, const uint8_t *argmax, const Element *w,
                         ConvDims d);
+void conv_pool_backward_data(void *dx, const void *dy, const uint8_t *argmax, const void *w,
+                             ConvDims d); // conv2d_pool_backward_f32.c, _bf16.c
 void conv_backward_weight(float *dw, const Element *dy, const uint8_t *argmax, const Element *x,
                           GradMode mode, ConvDims d); // conv2d_weight_f32.c, _bf16.c
 // conv2d_weight_amx_bf16.c: the same through the matrix unit. False: not for this shape or this

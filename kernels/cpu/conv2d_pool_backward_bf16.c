@@ -2,8 +2,8 @@
 // spread out to its places. The matrix unit is so fast that going to the places alone does not pay.
 #include "kernels/cpu/conv2d.h"
 
-static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *argmax,
-                                      const void *w, ConvDims d)
+void conv_pool_backward_data(void *dx, const void *dy, const uint8_t *argmax, const void *w,
+                             ConvDims d)
 {
     conv_backward_data(dx, dy, argmax, w, d);
 }
@@ -16,6 +16,6 @@ static void conv2d_pool_backward_weight(float *dw, const void *dy, const uint8_t
 
 void cpu_conv2d_pool_backward_ops(Kernels *k)
 {
-    k->conv2d_pool_backward_data = conv2d_pool_backward_data;
+    k->conv2d_pool_backward_data = conv_pool_backward_data;
     k->conv2d_pool_backward_weight = conv2d_pool_backward_weight;
 }

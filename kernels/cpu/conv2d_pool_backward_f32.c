@@ -256,8 +256,8 @@ static void data_unit(const Work *work, int64_t index, float *block, List lists,
     }
 }
 
-static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *argmax,
-                                      const void *w, ConvDims d)
+void conv_pool_backward_data(void *dx, const void *dy, const uint8_t *argmax, const void *w,
+                             ConvDims d)
 {
     const int64_t image = (int64_t)(d.h + 2 * d.pad) * (d.w + 2 * d.pad) * VEC;
     if (d.kernel != 3 || d.cin < VEC / 2 || image > BLOCK_FLOATS ||
@@ -289,6 +289,6 @@ static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *a
 
 void cpu_conv2d_pool_backward_ops(Kernels *k)
 {
-    k->conv2d_pool_backward_data = conv2d_pool_backward_data;
+    k->conv2d_pool_backward_data = conv_pool_backward_data;
     k->conv2d_pool_backward_weight = conv2d_pool_backward_weight;
 }

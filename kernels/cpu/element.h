@@ -57,6 +57,11 @@ INLINE void elem_store(Element *p, Vec v)
     *(VecHalfU *)p = vec_to_half(v);
 }
 
+INLINE Vec elem_round(Vec v)
+{
+    return half_to_vec(vec_to_half(v));
+}
+
 INLINE Vec elem_load_part(const Element *p, int64_t count)
 {
 #if defined(__AVX512VL__) && defined(__AVX512BW__)
@@ -98,6 +103,11 @@ INLINE Vec elem_load(const Element *p)
 INLINE void elem_store(Element *p, Vec v)
 {
     vec_store(p, v);
+}
+
+INLINE Vec elem_round(Vec v)
+{
+    return v;
 }
 
 INLINE Vec elem_load_part(const Element *p, int64_t count)

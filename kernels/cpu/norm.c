@@ -5,6 +5,7 @@
 #include <omp.h>
 
 #include "kernels/cpu/map.h"
+#include "kernels/cpu/norm.h"
 
 enum { COUNT, MEAN, M2 }; // rows of Norm.stats
 
@@ -203,6 +204,17 @@ static void norm_act_forward(void *y, const Norm *n, const void *x, Activation a
     apply(y, x, &a, act, &m);
 }
 
+static float running_inverse_sigma(const Norm *n, int c)
+{
+    return (float)(1 / sqrt((double)n->running_var[c] + (double)n->eps));
+}
+
+void norm_running_scale(float *scale, const Norm *n, int channels)
+{
+    for (int c = 0; c < channels; c++)
+        scale[c] = running_inverse_sigma(n, c) * (n->weight ? n->weight[c] : 1.0f);
+}
+
 static void norm_act_inference(void *y, const Norm *n, const void *x, Activation act, MapDims d)
 {
     const Map m = map_of(d);
@@ -211,8 +223,7 @@ static void norm_act_inference(void *y, const Norm *n, const void *x, Activation
     Affine a;
     affine_carve(&a, &m, &scratch);
     for (int c = 0; c < d.channels; c++)
-        affine_set(&a, n, c, n->running_mean[c],
-                   (float)(1 / sqrt((double)n->running_var[c] + (double)n->eps)));
+        affine_set(&a, n, c, n->running_mean[c], running_inverse_sigma(n, c));
     affine_repeat(&a, &m);
     apply(y, x, &a, act, &m);
 }
@@ -256,35 +267,41 @@ INLINE Vec backward_dz(const Backward *b, Vec *xhat, Vec dy, Vec x, Activation a
     return act == ACT_NONE ? dy : dy * vec_act_grad(act, z);
 }
 
-INLINE void add_sums(const Backward *b, float *sum_dz, float *sum_dz_xhat, Vec dy, Vec x,
-                     Activation act, int64_t i)
+// Adds dz, as it is stored where `to` is not NULL, and dz * xhat of up to a vector of values.
+INLINE void add_sums(const Backward *b, float *sums, int64_t period, Element *to, const Element *dy,
+                     const Element *x, Activation act, int64_t i, int64_t count)
 {
-    Vec xhat;
-    const Vec dz = backward_dz(b, &xhat, dy, x, act, i);
-    vec_store(sum_dz + i, vec_load(sum_dz + i) + dz);
-    vec_store(sum_dz_xhat + i, vec_load(sum_dz_xhat + i) + dz * xhat);
+    float *sum_dz = sums + i, *sum_dz_xhat = sum_dz + period;
+    const bool whole = count == VEC; // what fills the vector up has dy = 0
+    const Vec g = whole ? elem_load_ahead(dy + i) : elem_load_part(dy + i, count),
+              v = whole ? elem_load_ahead(x + i) : elem_load_part(x + i, count);
+    Vec xhat, dz = backward_dz(b, &xhat, g, v, act, i);
+    if (to) {
+        elem_store_up_to(to + i, dz, count);
+        dz = elem_round(dz);
+    }
+    vec_store(sum_dz, vec_load(sum_dz) + dz);
+    vec_store(sum_dz_xhat, vec_load(sum_dz_xhat) + dz * xhat);
 }
 
 // sums (2,period) of dz and dz * xhat of one block, set.
-INLINE void sums_block(const Backward *b, const Map *m, float *sums, const Element *dy,
+INLINE void sums_block(const Backward *b, const Map *m, float *sums, Element *dz, const Element *dy,
                        const Element *x, Activation act, int64_t first)
 {
     const int64_t last = map_block_end(m, first);
-    float *sum_dz = sums, *sum_dz_xhat = sums + m->period;
     memset(sums, 0, (size_t)(2 * m->period) * sizeof *sums);
     for (int64_t start = first; start < last; start += m->period) {
         const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
+        Element *const to = dz ? dz + start : NULL;
         for (int64_t i = 0; i < whole; i += VEC)
-            add_sums(b, sum_dz, sum_dz_xhat, elem_load_ahead(dy + start + i),
-                     elem_load_ahead(x + start + i), act, i);
-        if (whole < size) // what fills the vector up has dy = 0
-            add_sums(b, sum_dz, sum_dz_xhat, elem_load_part(dy + start + whole, size - whole),
-                     elem_load_part(x + start + whole, size - whole), act, whole);
+            add_sums(b, sums, m->period, to, dy + start, x + start, act, i, VEC);
+        if (whole < size)
+            add_sums(b, sums, m->period, to, dy + start, x + start, act, whole, size - whole);
     }
 }
 
-static void norm_act_backward_sums(const Norm *n, const void *dy, const void *x, Activation act,
-                                   MapDims d)
+void norm_backward_dz(Element *dz, const Norm *n, const Element *dy, const Element *x,
+                      Activation act, MapDims d)
 {
     const Map m = map_of(d);
     const int64_t channels = m.channels;
@@ -299,13 +316,19 @@ static void norm_act_backward_sums(const Norm *n, const void *dy, const void *x,
 #pragma omp parallel for schedule(static) num_threads(cpu_threads)
     for (int64_t i = 0; i < m.blocks; i++) {
         float *own = sums + omp_get_thread_num() * 2 * m.period;
-        BY_ACTIVATION(act, sums_block(&b, &m, own, dy, x, fixed, i * m.block))
+        BY_ACTIVATION(act, sums_block(&b, &m, own, dz, dy, x, fixed, i * m.block))
         map_fold(&m, partial + 2 * i * channels, own);
         map_fold(&m, partial + (2 * i + 1) * channels, own + m.period);
     }
     map_add_blocks(&m, total, partial, 2 * channels);
     map_add_blocks(&m, total + channels, partial + channels, 2 * channels);
     for (int64_t c = 0; c < 2 * channels; c++) n->sums[c] = (float)total[c];
+}
+
+static void norm_act_backward_sums(const Norm *n, const void *dy, const void *x, Activation act,
+                                   MapDims d)
+{
+    norm_backward_dz(NULL, n, dy, x, act, d);
 }
 
 static void parameter_gradients(const Norm *n, GradMode mode, int channels)

@@ -18,8 +18,6 @@
 // measured yet.
 #include "kernels/cuda/conv2d.cuh"
 
-static const Kernels *table; // for activations
-
 // ---- plain --------------------------------------------------------------------------------------
 
 template <class Element> struct PlainTile {
@@ -27,7 +25,6 @@ template <class Element> struct PlainTile {
     static constexpr int M = 128, N = 32, K = 16; // windows, channels, terms
     static constexpr int ROWS = 8, COLUMNS = 4, GROUP = 4;
     static constexpr int ROW_LANES = 8, WARPS_M = 4;
-    static constexpr bool ALL_ACTIVATIONS = true;
     static constexpr int THREADS = 128;
 
     static __device__ __forceinline__ int row(int i, bool pool)
@@ -111,8 +108,9 @@ template <class C>
 __global__ void __launch_bounds__(C::THREADS)
     conv_plain_kernel(const Windows s, const void *w, const ConvOutput o)
 {
-    NN_SHARED(PlainShared<C>, shared, [1]);
-    NN_SHARED(float, stats, [2 * C::WARPS_M * C::N + C::WARPS_M]);
+    NN_SHARED(float4, tile_values, [C::M * C::N / 4]); // of finish_tile(), after the product
+    static_assert(sizeof(PlainShared<C>) <= sizeof tile_values, "both lie there");
+    PlainShared<C> *const shared = reinterpret_cast<PlainShared<C> *>(tile_values);
     const int channel_tiles = (o.channels + C::N - 1) / C::N;
     const int tile = (int)blockIdx.x / channel_tiles;
     const int first_channel = (int)blockIdx.x % channel_tiles * C::N;
@@ -129,7 +127,7 @@ __global__ void __launch_bounds__(C::THREADS)
         __syncthreads();
         multiply_add<C>(value, shared);
     }
-    finish_tile<C>(value, o, tile, first_channel, stats);
+    finish_tile<C>(value, o, tile, first_channel, (float *)tile_values);
 }
 
 // ---- weights in the data gradient's order -------------------------------------------------------
@@ -165,35 +163,27 @@ static int tile_rows(const Windows &s, int channels)
     return on_tensor_cores(s) ? conv_tensor_rows(s, channels) : PlainTile<float>::M;
 }
 
-// The product of windows and weights (channels,k), with the kernel for its shape. What that does
-// not do in its epilogue follows in place.
-static void multiply(const Windows &s, const void *w, ConvOutput o)
+// The product of windows and weights (channels,k), with the kernel for its shape.
+static void multiply(const Windows &s, const void *w, const ConvOutput &o)
 {
-    const Activation act = o.act;
-    const int64_t n = (int64_t)o.rows * o.channels;
-    const bool separate = on_tensor_cores(s) && (o.saved || act == ACT_GELU || act == ACT_SILU);
     if (s.count == 0) return;
-    if (separate) o.act = ACT_NONE;
     if (on_tensor_cores(s))
         conv_tensor(s, w, o);
     else
         BY_ELEMENT(launch_plain<PlainTile<T>>(s, w, o));
-    if (separate && o.saved) table->activation_backward(o.y, o.y, o.saved, act, n);
-    if (separate && !o.saved) table->activation_forward(o.y, o.y, act, n);
 }
 
 // ---- operations ---------------------------------------------------------------------------------
 
 void conv_forward(ConvOutput o, float *stats, const void *x, const void *w, ConvDims d)
 {
-    const bool pool = o.argmax != NULL;
-    const Windows s = forward_windows(x, d, pool);
+    const Windows s = forward_windows(x, d, o.pool);
     const int64_t tiles = tiles_of(s.count, tile_rows(s, d.cout));
     float *const scratch =
         (float *)cuda_scratch((size_t)(stats ? tiles * 3 * d.cout : 1) * sizeof(float));
     if (!scratch) return;
     o.channels = d.cout;
-    o.rows = s.count >> 2 * pool;
+    o.rows = s.count >> 2 * o.pool;
     o.partial = stats ? scratch : NULL;
     multiply(s, w, o);
     if (stats) cuda_merge_stats(stats, scratch, tiles, d.cout);
@@ -211,8 +201,28 @@ static void conv2d_pool_forward(void *y, uint8_t *argmax, float *stats, const vo
                                 const void *w, const float *bias, Activation act, ConvDims d)
 {
     ConvOutput o = {};
-    o.y = y, o.argmax = argmax, o.bias = bias, o.act = act;
+    o.y = y, o.pool = true, o.argmax = argmax, o.bias = bias, o.act = act;
     conv_forward(o, stats, x, w, d);
+}
+
+static void norm_inference(void *y, const Norm *n, const void *x, const void *w, bool pool,
+                           Activation act, ConvDims d)
+{
+    ConvOutput o = {};
+    o.y = y, o.pool = pool, o.normed = true, o.norm = *n, o.act = act;
+    conv_forward(o, NULL, x, w, d);
+}
+
+static void conv2d_norm_inference(void *y, const Norm *n, const void *x, const void *w,
+                                  Activation act, ConvDims d)
+{
+    norm_inference(y, n, x, w, false, act, d);
+}
+
+static void conv2d_pool_norm_inference(void *y, const Norm *n, const void *x, const void *w,
+                                       Activation act, ConvDims d)
+{
+    norm_inference(y, n, x, w, true, act, d);
 }
 
 void conv_backward_data(ConvOutput o, const void *dy, const uint8_t *argmax, const void *w,
@@ -221,14 +231,19 @@ void conv_backward_data(ConvOutput o, const void *dy, const uint8_t *argmax, con
     const int taps = d.kernel * d.kernel;
     const int64_t n = (int64_t)d.cout * taps * d.cin;
     const Windows s = backward_windows(dy, argmax, d);
-    void *const flipped =
-        cuda_scratch((size_t)n * (cuda_device.element == BF16 ? sizeof(bf16) : sizeof(float)));
-    if (!flipped) return;
+    const int64_t tiles = tiles_of(s.count, tile_rows(s, d.cin)), sums = 2 * (int64_t)d.cin;
+    const int64_t weights = tiles_of(n, 4) * 4; // keeps alignment
+    float *const scratch =
+        (float *)cuda_scratch((size_t)(weights + (o.normed ? tiles * sums : 0)) * sizeof(float));
+    if (!scratch) return;
+    void *const flipped = scratch;
     BY_ELEMENT(nn_launch(flip_weights_kernel<T>, blocks_of(n, 1), THREADS, 0, cuda_stream,
                          (T *)flipped, (const T *)w, taps, d.cin, d.cout));
     o.channels = d.cin;
     o.rows = s.count;
+    o.partial = o.normed ? scratch + weights : NULL;
     multiply(s, flipped, o);
+    if (o.normed) cuda_sum_parts(o.norm.sums, o.partial, tiles, sums, SET);
 }
 
 static void conv2d_backward_data(void *dx, const void *dy, const void *w, ConvDims d)
@@ -246,12 +261,36 @@ static void conv2d_pool_backward_data(void *dx, const void *dy, const uint8_t *a
     conv_backward_data(o, dy, argmax, w, d);
 }
 
+static void norm_backward_data(void *dz, const Norm *n, const void *dy, const uint8_t *argmax,
+                               const void *w, const void *x, Activation act, ConvDims d)
+{
+    ConvOutput o = {};
+    o.y = dz, o.saved = x, o.normed = true, o.norm = *n, o.act = act;
+    conv_backward_data(o, dy, argmax, w, d);
+}
+
+static void conv2d_norm_backward_data(void *dz, const Norm *n, const void *dy, const void *w,
+                                      const void *x, Activation act, ConvDims d)
+{
+    norm_backward_data(dz, n, dy, NULL, w, x, act, d);
+}
+
+static void conv2d_pool_norm_backward_data(void *dz, const Norm *n, const void *dy,
+                                           const uint8_t *argmax, const void *w, const void *x,
+                                           Activation act, ConvDims d)
+{
+    norm_backward_data(dz, n, dy, argmax, w, x, act, d);
+}
+
 void cuda_conv2d_ops(Kernels *k)
 {
-    table = k;
     k->conv2d_forward = conv2d_forward;
     k->conv2d_pool_forward = conv2d_pool_forward;
     k->conv2d_backward_data = conv2d_backward_data;
     k->conv2d_pool_backward_data = conv2d_pool_backward_data;
+    k->conv2d_norm_backward_data = conv2d_norm_backward_data;
+    k->conv2d_pool_norm_backward_data = conv2d_pool_norm_backward_data;
+    k->conv2d_norm_inference = conv2d_norm_inference;
+    k->conv2d_pool_norm_inference = conv2d_pool_norm_inference;
     cuda_conv2d_weight_ops(k);
 }

@@ -153,13 +153,19 @@ static inline Windows backward_windows(const void *dy, const uint8_t *argmax, Co
 
 // ---- results -----------------------------------------------------------------------------------
 
-// What becomes of a product (rows,channels): (max over pooling windows) + bias, statistics, z, y.
+// What becomes of a product (rows,channels): the maxima of its pooling windows, then
+//   saved NULL   z = product + bias, or norm(product) by the running statistics; y = act(z)
+//   else         y = product * act'(z), z = saved or norm(saved) by the batch's statistics
 struct ConvOutput {
-    void *y, *z;       // y = act(z); z NULL: not stored
-    uint8_t *argmax;   // NULL: not pooled
-    float *partial;    // NULL or (tiles,3,channels): count, mean, M2 of each tile of rows
+    void *y, *z; // z NULL: not stored; nor with a norm
+    bool pool;
+    uint8_t *argmax;   // of the pooling; NULL: not stored
+    float *partial;    // of each tile of rows, NULL: (tiles,3,channels) count, mean and M2 of z;
+                       // with `saved` (tiles,2,channels) sums of y and y * xhat
     const float *bias; // (channels) or NULL
-    const void *saved; // NULL, or y = z * act'(saved)
+    const void *saved; // (rows,channels)
+    bool normed;
+    Norm norm;
     Activation act;
     bool y_is_float; // y is fp32 whatever the element type
     int channels;
@@ -218,7 +224,7 @@ __device__ __forceinline__ void pool_values(float (&value)[C::ROWS][C::COLUMNS],
                 value[i][group + j] = best;
             }
             const int channel = first_channel + C::column(group), count = o.channels - channel;
-            if (row >= o.rows || count <= 0) continue;
+            if (row >= o.rows || count <= 0 || !o.argmax) continue;
             uint8_t *const to = o.argmax + (int64_t)row * o.channels + channel;
             if (whole && C::GROUP == 8) {
                 uint2 bits;
@@ -251,7 +257,7 @@ __device__ __forceinline__ void tile_stats(const float (&value)[C::ROWS][C::COLU
 {
     float *const means = shared, *const m2s = shared + C::WARPS_M * C::N;
     float *const counts = m2s + C::WARPS_M * C::N;
-    const bool pool = o.argmax != NULL;
+    const bool pool = o.pool;
     const int live = pool ? C::ROWS / 4 : C::ROWS;
     float own = 0;
 #pragma unroll
@@ -292,40 +298,243 @@ __device__ __forceinline__ void tile_stats(const float (&value)[C::ROWS][C::COLU
     to[2 * o.channels] = total.m2;
 }
 
-// y of C::GROUP values of z. Unrolled for all values of a tensor-core tile, the slower activations
-// would be tens of thousands of instructions: a launch of their own follows there (conv2d.cu).
+// ---- results by way of shared memory -----------------------------------------------------------
+// Unrolled for all values of a tensor-core tile, activations and norms would be tens of thousands
+// of instructions. So the tile goes to shared memory, and then each thread takes 16 bytes of
+// neighbouring channels from row to row: accesses to memory are whole lines, and what belongs to a
+// channel stays in registers.
+
+// Where four columns of a row lie. Eight threads that store or load at the same time, every other
+// piece of one row or of two that follow each other, or every piece of one, touch all banks once.
+template <class C> __device__ __forceinline__ int piece_of_tile(int row, int column)
+{
+    const int piece = column / 4;
+    return row * (C::N / 4) + (piece ^ (piece >> 3 & 1) ^ (row & 1));
+}
+
 template <class C>
-__device__ __forceinline__ void finish_group(float *v, const ConvOutput &o, int64_t at, int count)
+__device__ __forceinline__ void put_tile(const float (&value)[C::ROWS][C::COLUMNS], bool pool,
+                                         float4 *shared)
+{
+    C::sync(); // what lies there has been read
+#pragma unroll
+    for (int i = 0; i < C::ROWS; i++) {
+        if (i >= (pool ? C::ROWS / 4 : C::ROWS)) continue;
+#pragma unroll
+        for (int j = 0; j < C::COLUMNS; j += 4)
+            shared[piece_of_tile<C>(C::row(i, pool), C::column(j))] =
+                make_float4(value[i][j], value[i][j + 1], value[i][j + 2], value[i][j + 3]);
+    }
+    C::sync();
+}
+
+// The threads that have a tile's values as they go over it in shared memory.
+template <class C> struct TilePass {
+    typedef typename C::T T;
+    static constexpr int N = Vec16<T>::N; // channels of a thread
+    static constexpr int THREADS = C::M * C::N / (C::ROWS * C::COLUMNS);
+    static constexpr int WIDTH = C::N / N, HEIGHT = THREADS / WIDTH; // columns, rows of threads
+};
+
+template <class C>
+__device__ __forceinline__ void get_row(float (&v)[TilePass<C>::N], const float4 *shared, int row,
+                                        int column)
+{
+#pragma unroll
+    for (int j = 0; j < TilePass<C>::N; j += 4) {
+        const float4 four = shared[piece_of_tile<C>(row, column + j)];
+        v[j] = four.x, v[j + 1] = four.y, v[j + 2] = four.z, v[j + 3] = four.w;
+    }
+}
+
+// The first `count` elements of 16 bytes, zeros behind them; `whole`: all, and `from` is aligned.
+template <class T>
+__device__ __forceinline__ Vec16<T> load_some(const T *from, int count, bool whole)
+{
+    if (whole) return nn_load16(from);
+    Vec16<T> x;
+#pragma unroll
+    for (int j = 0; j < Vec16<T>::N; j++) x.v[j] = j < count ? from[j] : to_element<T>(0.0f);
+    return x;
+}
+
+template <class T>
+__device__ __forceinline__ void store_some(T *to, const Vec16<T> &x, int count, bool whole)
+{
+    if (whole) return nn_store16(to, x);
+#pragma unroll
+    for (int j = 0; j < Vec16<T>::N; j++)
+        if (j < count) to[j] = x.v[j];
+}
+
+__device__ __forceinline__ float inverse_sigma(const ConvOutput &o, int channel)
+{
+    const float *const stats = o.norm.stats;
+    const float variance =
+        o.saved ? stats[2 * o.channels + channel] / stats[0] : o.norm.running_var[channel];
+    return 1.0f / sqrtf(variance + o.norm.eps);
+}
+
+// z = (x - mean) * scale + bias, without a norm z = x.
+template <int N> struct TileNorm {
+    float mean[N], scale[N], bias[N];
+
+    __device__ __forceinline__ TileNorm(const ConvOutput &o, int channel)
+    {
+        const float *const means = o.saved ? o.norm.stats + o.channels : o.norm.running_mean;
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            mean[j] = bias[j] = 0, scale[j] = 1;
+            const int c = channel + j;
+            if (!o.normed || c >= o.channels) continue;
+            mean[j] = means[c];
+            scale[j] = inverse_sigma(o, c) * (o.norm.weight ? o.norm.weight[c] : 1.0f);
+            bias[j] = o.norm.bias[c];
+        }
+    }
+    __device__ __forceinline__ float operator()(float x, int j) const
+    {
+        return (x - mean[j]) * scale[j] + bias[j];
+    }
+};
+
+// partial = the sums over the rows of threads, in their order; those of y * (x - mean) times
+// 1 / sigma. `lines` (2,HEIGHT,C::N).
+template <class C>
+__device__ __forceinline__ void store_tile_sums(const float (&sums)[2][TilePass<C>::N],
+                                                const ConvOutput &o, int tile, int first_channel,
+                                                float *lines)
+{
+    typedef TilePass<C> P;
+    const int thread = (int)threadIdx.x;
+    C::sync(); // the tile, which lies there too, has been read
+#pragma unroll
+    for (int s = 0; s < 2; s++)
+#pragma unroll
+        for (int j = 0; j < P::N; j++)
+            lines[(s * P::HEIGHT + thread / P::WIDTH) * C::N + thread % P::WIDTH * P::N + j] =
+                sums[s][j];
+    C::sync();
+    for (int i = thread; i < 2 * C::N; i += P::THREADS) {
+        const int column = i % C::N, s = i / C::N, channel = first_channel + column;
+        if (channel >= o.channels) continue;
+        float total = 0;
+        for (int line = 0; line < P::HEIGHT; line++)
+            total += lines[(s * P::HEIGHT + line) * C::N + column];
+        o.partial[((int64_t)tile * 2 + s) * o.channels + channel] =
+            s ? total * inverse_sigma(o, channel) : total;
+    }
+}
+
+// y = act(z).
+template <class C>
+__device__ __forceinline__ void activate_tile(const ConvOutput &o, uint32_t first_row, int rows,
+                                              int first_channel, const float4 *shared)
+{
+    typedef TilePass<C> P;
+    typedef typename P::T T;
+    const int column = (int)threadIdx.x % P::WIDTH * P::N, channel = first_channel + column,
+              count = o.channels - channel;
+    const bool whole = o.channels % P::N == 0;
+    const TileNorm<P::N> norm(o, channel);
+    if (count <= 0) return;
+#pragma unroll 1
+    for (int row = (int)threadIdx.x / P::WIDTH; row < rows; row += P::HEIGHT) {
+        const int64_t at = (int64_t)(first_row + (uint32_t)row) * o.channels + channel;
+        float v[P::N];
+        Vec16<T> z, y;
+        get_row<C>(v, shared, row, column);
+#pragma unroll
+        for (int j = 0; j < P::N; j++) {
+            z.v[j] = to_element<T>(v[j]);
+            y.v[j] = to_element<T>(nn_act(o.act, norm(v[j], j)));
+        }
+        if (o.z) store_some((T *)o.z + at, z, count, whole);
+        store_some((T *)o.y + at, y, count, whole);
+    }
+}
+
+// y = value * act'(z), and its sums as it is stored. The next row's x is on its way meanwhile.
+template <class C>
+__device__ __forceinline__ void differentiate_tile(const ConvOutput &o, uint32_t first_row,
+                                                   int rows, int tile, int first_channel,
+                                                   float4 *shared)
+{
+    typedef TilePass<C> P;
+    typedef typename P::T T;
+    const int column = (int)threadIdx.x % P::WIDTH * P::N, channel = first_channel + column,
+              count = o.channels - channel, end = count > 0 ? rows : 0;
+    const bool whole = o.channels % P::N == 0;
+    const T *const saved = (const T *)o.saved;
+    const TileNorm<P::N> norm(o, channel);
+    float sums[2][P::N] = {};
+    int row = (int)threadIdx.x / P::WIDTH;
+    int64_t at = (int64_t)(first_row + (uint32_t)row) * o.channels + channel;
+    Vec16<T> next = {};
+    if (row < end) next = load_some(saved + at, count, whole);
+#pragma unroll 1
+    for (; row < end; row += P::HEIGHT) {
+        const Vec16<T> x = next;
+        const int64_t to = at;
+        at += (int64_t)P::HEIGHT * o.channels;
+        if (row + P::HEIGHT < end) next = load_some(saved + at, count, whole);
+        float v[P::N];
+        Vec16<T> y;
+        get_row<C>(v, shared, row, column);
+#pragma unroll
+        for (int j = 0; j < P::N; j++) {
+            const float from = from_element(x.v[j]);
+            y.v[j] = to_element<T>(v[j] * nn_act_grad(o.act, norm(from, j)));
+            sums[0][j] += from_element(y.v[j]);
+            sums[1][j] += from_element(y.v[j]) * (from - norm.mean[j]);
+        }
+        store_some((T *)o.y + to, y, count, whole);
+    }
+    if (o.partial) store_tile_sums<C>(sums, o, tile, first_channel, (float *)shared);
+}
+
+// ---- results, all ------------------------------------------------------------------------------
+
+// What z = value and no or a simple activation make of it.
+template <class C>
+__device__ __forceinline__ void store_tile(float (&value)[C::ROWS][C::COLUMNS], const ConvOutput &o,
+                                           uint32_t first_row, int first_channel)
 {
     typedef typename C::T T;
-    if constexpr (C::ALL_ACTIVATIONS) {
-        const T *const saved = (const T *)o.saved;
+    const bool whole = o.channels % C::GROUP == 0;
 #pragma unroll
-        for (int j = 0; j < C::GROUP; j++) {
-            if (!saved)
-                v[j] = nn_act(o.act, v[j]);
-            else if (j < count)
-                v[j] *= nn_act_grad(o.act, from_element(saved[at + j]));
+    for (int i = 0; i < C::ROWS; i++) {
+        const uint32_t row = first_row + (uint32_t)C::row(i, o.pool);
+        if (i >= (o.pool ? C::ROWS / 4 : C::ROWS) || row >= o.rows) continue;
+#pragma unroll
+        for (int group = 0; group < C::COLUMNS; group += C::GROUP) {
+            const int channel = first_channel + C::column(group), count = o.channels - channel;
+            if (count <= 0) continue;
+            const int64_t at = (int64_t)row * o.channels + channel;
+            float *const v = &value[i][group];
+            if (o.z) store_group<C>((T *)o.z + at, v, count, whole);
+#pragma unroll
+            for (int j = 0; j < C::GROUP; j++)
+                if (o.act == ACT_RELU) v[j] = nn_act(ACT_RELU, v[j]);
+            if (o.y_is_float)
+                store_group<C>((float *)o.y + at, v, count, whole);
+            else
+                store_group<C>((T *)o.y + at, v, count, whole);
         }
-    } else if (o.act == ACT_RELU) {
-#pragma unroll
-        for (int j = 0; j < C::GROUP; j++) v[j] = nn_act(ACT_RELU, v[j]);
     }
 }
 
 // The values of a thread, value[i][j] in row C::row(i) and column C::column(j) of the tile `tile`
-// and the columns from `first_channel` on. `shared`: (2 C::N + 1) C::WARPS_M floats for statistics.
-// All threads that C::sync() waits for take part.
+// and the columns from `first_channel` on. `shared`: C::M C::N floats, 16-byte aligned. All threads
+// that C::sync() waits for take part.
 template <class C>
 __device__ __forceinline__ void finish_tile(float (&value)[C::ROWS][C::COLUMNS],
                                             const ConvOutput &o, int tile, int first_channel,
                                             float *shared)
 {
-    typedef typename C::T T;
-    const bool pool = o.argmax != NULL, whole = o.channels % C::GROUP == 0;
-    const int live = pool ? C::ROWS / 4 : C::ROWS;
-    const uint32_t first_row = (uint32_t)tile * (uint32_t)(pool ? C::M / 4 : C::M);
-    if (pool) pool_values<C>(value, o, first_row, first_channel);
+    const int tile_rows = o.pool ? C::M / 4 : C::M;
+    const uint32_t first_row = (uint32_t)tile * (uint32_t)tile_rows;
+    if (o.pool) pool_values<C>(value, o, first_row, first_channel);
     if (o.bias) {
 #pragma unroll
         for (int j = 0; j < C::COLUMNS; j++) {
@@ -335,25 +544,17 @@ __device__ __forceinline__ void finish_tile(float (&value)[C::ROWS][C::COLUMNS],
             for (int i = 0; i < C::ROWS; i++) value[i][j] += bias;
         }
     }
-    if (o.partial) tile_stats<C>(value, o, first_row, tile, first_channel, shared);
-#pragma unroll
-    for (int i = 0; i < C::ROWS; i++) {
-        const uint32_t row = first_row + (uint32_t)C::row(i, pool);
-        if (i >= live || row >= o.rows) continue;
-#pragma unroll
-        for (int group = 0; group < C::COLUMNS; group += C::GROUP) {
-            const int channel = first_channel + C::column(group), count = o.channels - channel;
-            if (count <= 0) continue;
-            const int64_t at = (int64_t)row * o.channels + channel;
-            float *const v = &value[i][group];
-            if (o.z) store_group<C>((T *)o.z + at, v, count, whole);
-            finish_group<C>(v, o, at, count);
-            if (o.y_is_float)
-                store_group<C>((float *)o.y + at, v, count, whole);
-            else
-                store_group<C>((T *)o.y + at, v, count, whole);
-        }
-    }
+    if (o.partial && !o.saved) tile_stats<C>(value, o, first_row, tile, first_channel, shared);
+    if (!o.saved && !o.normed && o.act != ACT_GELU && o.act != ACT_SILU)
+        return store_tile<C>(value, o, first_row, first_channel);
+    const uint32_t left = o.rows - first_row;
+    const int rows = left < (uint32_t)tile_rows ? (int)left : tile_rows;
+    float4 *const pieces = reinterpret_cast<float4 *>(shared);
+    put_tile<C>(value, o.pool, pieces);
+    if (o.saved)
+        differentiate_tile<C>(o, first_row, rows, tile, first_channel, pieces);
+    else
+        activate_tile<C>(o, first_row, rows, first_channel, pieces);
 }
 
 // ---- between the files -------------------------------------------------------------------------
@@ -385,7 +586,7 @@ int conv_tensor_rows(const Windows &s, int channels);
 
 // conv2d_wgmma.cu: the same, and the rule for what of it this kernel does.
 void conv_wgmma(const Windows &s, const void *w, const ConvOutput &o);
-int conv_wgmma_rows();
+int conv_wgmma_rows(const Windows &s, int channels);
 bool conv_wgmma_takes(const Windows &s, int channels);
 
 // What is multiplied for a weight gradient: pixels are those of `x`'s windows.

@@ -19,13 +19,29 @@ static const ConvDims mma_shape = {3, 9, 8, 40, 72, 2, 1, 1},
                       wide_shape = {3, 9, 8, 24, 72, 3, 1, 2}; // weights by wgmma in other tiles
 static ConvDims shape;
 constexpr int64_t MOST = 72 * 3 * 3 * 40; // values of a tensor: those of w
+constexpr int CHANNELS = 72;              // the most
 
-typedef enum { FORWARD, POOL, DATA, POOL_DATA, WEIGHT, POOL_WEIGHT, OPERATIONS } Operation;
-static const ConvTensorKernel kernel_of[OPERATIONS] = {CONV_TENSOR_WINDOWS, CONV_TENSOR_WINDOWS,
-                                                       CONV_TENSOR_WINDOWS, CONV_TENSOR_SPREAD,
-                                                       CONV_TENSOR_WEIGHT,  CONV_TENSOR_WEIGHT};
-static const ConvTensorKernel wgmma_of[OPERATIONS] = {
-    CONV_WGMMA, CONV_WGMMA, CONV_WGMMA, CONV_WGMMA_SPREAD, CONV_WGMMA_WEIGHT, CONV_WGMMA_WEIGHT};
+typedef enum {
+    FORWARD,
+    POOL,
+    DATA,
+    POOL_DATA,
+    NORM,
+    POOL_NORM,
+    NORM_DATA,
+    POOL_NORM_DATA,
+    WEIGHT,
+    POOL_WEIGHT,
+    OPERATIONS
+} Operation;
+// By mma.sync, and by wgmma.
+static const ConvTensorKernel kernel_of[OPERATIONS][2] = {
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_WINDOWS, CONV_WGMMA},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_WINDOWS, CONV_WGMMA},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
+    {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT}, {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT},
+};
 static const char *const names[CONV_TENSOR_KERNELS + 1] = {
     "the convolution",       "the spread gradient",       "the weight gradient",
     "the wgmma convolution", "the wgmma spread gradient", "the wgmma weight gradient",
@@ -36,6 +52,8 @@ struct CheckTensors {
     uint8_t *argmax;
     void *out;           // of any operation
     uint8_t *out_argmax; // of POOL
+    float *sums;         // of a norm
+    float *ones;         // all else of a norm: xhat = x - 1 and z = x, exactly
     float *numbers;      // what is read, in fp32
 };
 
@@ -56,6 +74,7 @@ static void fill(const Kernels *k, const CheckTensors &t, void *tensor)
 static void run(const Kernels *k, const CheckTensors &t, Operation operation)
 {
     const ConvDims d = shape;
+    const Norm n = {t.ones, t.sums, t.ones, t.ones, t.ones, t.ones, NULL, NULL, 0, 0};
     switch (operation) {
     case FORWARD:
         return k->conv2d_forward(t.out, NULL, NULL, t.x, t.w, NULL, ACT_NONE, d);
@@ -65,6 +84,14 @@ static void run(const Kernels *k, const CheckTensors &t, Operation operation)
         return k->conv2d_backward_data(t.out, t.dy, t.w, d);
     case POOL_DATA:
         return k->conv2d_pool_backward_data(t.out, t.dy, t.argmax, t.w, d);
+    case NORM:
+        return k->conv2d_norm_inference(t.out, &n, t.x, t.w, ACT_RELU, d);
+    case POOL_NORM:
+        return k->conv2d_pool_norm_inference(t.out, &n, t.x, t.w, ACT_RELU, d);
+    case NORM_DATA:
+        return k->conv2d_norm_backward_data(t.out, &n, t.dy, t.w, t.x, ACT_RELU, d);
+    case POOL_NORM_DATA:
+        return k->conv2d_pool_norm_backward_data(t.out, &n, t.dy, t.argmax, t.w, t.x, ACT_RELU, d);
     case WEIGHT:
         return k->conv2d_backward_weight((float *)t.out, t.dy, t.x, SET, d);
     default:
@@ -76,51 +103,57 @@ static void run(const Kernels *k, const CheckTensors &t, Operation operation)
 struct Result {
     float out[MOST];
     uint8_t argmax[MOST];
+    float sums[2 * CHANNELS];
 };
 
 static void result_of(const Kernels *k, const CheckTensors &t, Operation operation, Result *result)
 {
     k->zero(t.out, sizeof result->out);
     k->zero(t.out_argmax, sizeof result->argmax);
+    k->zero(t.sums, sizeof result->sums);
     run(k, t, operation);
     k->download(result->out, t.out, sizeof result->out);
     k->download(result->argmax, t.out_argmax, sizeof result->argmax);
+    k->download(result->sums, t.sums, sizeof result->sums);
 }
 
-// The operations from `first` to `last`.
-static void check_width(const Kernels *k, const CheckTensors &t, int width, bool wgmma,
-                        ConvDims dims, Operation first, Operation last)
+// The operations from `first` on, with all widths of tiles.
+static void check_shape(const Kernels *k, const CheckTensors &t, bool wgmma, ConvDims dims,
+                        Operation first)
 {
     static Result plain, tensor;
     shape = dims;
-    for (int i = first; i <= last; i++) {
-        const ConvTensorKernel kernel = wgmma ? wgmma_of[i] : kernel_of[i];
+    for (int i = first; i < OPERATIONS; i++) {
+        const ConvTensorKernel kernel = kernel_of[i][wgmma];
+        const int widest = kernel == CONV_WGMMA_SPREAD ? WIDEST : WIDE;
         cuda_device.tensor_cores_ok = false;
         result_of(k, t, (Operation)i, &plain);
         cuda_device.tensor_cores_ok = true;
         cuda_device.wgmma = wgmma;
-        conv_tensor_width = width;
-        result_of(k, t, (Operation)i, &tensor);
+        for (int width = wgmma ? MIDDLE : NARROW; width <= widest; width *= 2) {
+            conv_tensor_width = width;
+            result_of(k, t, (Operation)i, &tensor);
+            if (memcmp(&plain, &tensor, sizeof plain) != 0) conv_tensor_ok[kernel] = false;
+        }
         conv_tensor_width = 0;
-        if (memcmp(&plain, &tensor, sizeof plain) != 0) conv_tensor_ok[kernel] = false;
     }
 }
 
-static void check_widths(const Kernels *k, const CheckTensors &t)
+static void check_shapes(const Kernels *k, const CheckTensors &t)
 {
     static uint8_t places[MOST];
+    static float ones[3 * CHANNELS];
     for (int64_t i = 0; i < MOST; i++) places[i] = (uint8_t)draw(i, 4);
+    for (float &one : ones) one = 1;
     for (void *tensor : {t.x, t.w, t.dy}) fill(k, t, tensor);
     k->upload(t.argmax, places, sizeof places);
+    k->upload(t.ones, ones, sizeof ones);
     const bool wgmma = cuda_device.wgmma;
-    for (int width : {NARROW, MIDDLE, WIDE})
-        check_width(k, t, width, false, mma_shape, FORWARD, POOL_WEIGHT);
-    for (int width : {MIDDLE, WIDE}) {
-        if (!wgmma) break;
-        check_width(k, t, width, true, wgmma_shape, FORWARD, POOL_WEIGHT);
-        check_width(k, t, width, true, wide_shape, WEIGHT, POOL_WEIGHT);
+    check_shape(k, t, false, mma_shape, FORWARD);
+    if (wgmma) {
+        check_shape(k, t, true, wgmma_shape, FORWARD);
+        check_shape(k, t, true, wide_shape, WEIGHT);
     }
-    if (wgmma) check_width(k, t, WIDEST, true, wgmma_shape, POOL_DATA, POOL_DATA);
     cuda_device.wgmma = wgmma;
 }
 
@@ -142,11 +175,18 @@ void cuda_matmul_self_check(const Kernels *k, char line[256])
     for (bool &ok : conv_tensor_ok) ok = true;
     if (!cuda_device.tensor_cores_ok || !conv_on_tensor_cores(CONV_TENSOR_WINDOWS, 8)) return;
     CheckTensors t;
-    void **const all[] = {
-        &t.x, &t.w, &t.dy, (void **)&t.argmax, &t.out, (void **)&t.out_argmax, (void **)&t.numbers};
+    void **const all[] = {&t.x,
+                          &t.w,
+                          &t.dy,
+                          (void **)&t.argmax,
+                          &t.out,
+                          (void **)&t.out_argmax,
+                          (void **)&t.sums,
+                          (void **)&t.ones,
+                          (void **)&t.numbers};
     bool enough = true;
     for (void **tensor : all) enough = (*tensor = k->alloc(MOST * sizeof(float))) && enough;
-    if (enough) check_widths(k, t);
+    if (enough) check_shapes(k, t);
     for (void **tensor : all)
         if (*tensor) k->release(*tensor);
     report(line, muon_products_check(k));

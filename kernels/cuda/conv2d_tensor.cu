@@ -102,7 +102,7 @@ template <class C_> struct WindowLoader {
 };
 
 template <class C>
-__global__ void __launch_bounds__(C::THREADS, 2)
+__global__ void __launch_bounds__(C::THREADS, C::BLOCKS)
     conv_tensor_kernel(const Windows s, const void *w, const ConvOutput o)
 {
     NN_SHARED_DYN(uint8_t, shared);
@@ -146,7 +146,7 @@ static int width_of(const Windows &s, int channels)
 
 int conv_tensor_rows(const Windows &s, int channels)
 {
-    if (conv_wgmma_takes(s, channels)) return conv_wgmma_rows();
+    if (conv_wgmma_takes(s, channels)) return conv_wgmma_rows(s, channels);
     return rows_of(s, width_of(s, channels));
 }
 

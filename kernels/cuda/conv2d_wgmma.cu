@@ -33,7 +33,6 @@ template <int M_, int N_, bool SPREAD_> struct WgmmaTile : WgmmaSizes {
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + ALIGN;
     static constexpr int ROWS = M / 64, COLUMNS = N / 4, GROUP = 8;
     static constexpr int ROW_LANES = 4;
-    static constexpr bool ALL_ACTIVATIONS = false;
     static constexpr int FETCH_REGISTERS = SPREAD ? 88 : 40,
                          MULTIPLY_REGISTERS = SPREAD ? 208 : 232;
 
@@ -242,9 +241,9 @@ static int rows_of(int width)
     return width == WIDEST ? 128 : 256;
 }
 
-int conv_wgmma_rows()
+int conv_wgmma_rows(const Windows &s, int channels)
 {
-    return rows_of(WIDE);
+    return rows_of(width_of(s, channels));
 }
 
 // Where the channels of the result fill a tile and the tiles half of the multiprocessors (the check

@@ -36,10 +36,10 @@ template <class Element, int M_, int N_, bool TRANSPOSED_, bool SPREAD_> struct 
     static constexpr int WARP_M = M / WARPS_M, WARP_N = N / WARPS_N;
     static constexpr int A_BYTES = M * 64, STAGE_BYTES = (M + N) * 64;
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES;
+    static constexpr int BLOCKS = SHARED_BYTES > 48 * 1024 ? 2 : 3; // that registers shall allow
     // What a thread has: rows g and g + 8 of each 16, two columns of each 8 (g, t: common.cuh).
     static constexpr int ROWS = WARP_M / 8, COLUMNS = WARP_N / 4, GROUP = 8;
-    static constexpr int ROW_LANES = 4; // lanes l and l + 4 have the same columns
-    static constexpr bool ALL_ACTIVATIONS = false;
+    static constexpr int ROW_LANES = 4;  // lanes l and l + 4 have the same columns
     static constexpr bool PLAIN = false; // multiply-adds, not tensor cores
 
     static __device__ __forceinline__ int lane()

@@ -391,6 +391,55 @@ void ref_norm_act_backward(double *dx, const RefNorm *n, const double *dy, const
     }
 }
 
+// ---- convolution next to a batch norm ----------------------------------------------------------
+
+// g becomes dz.
+static void norm_sums_of(double *g, const RefNorm *n, const double *x, Activation act, MapDims d)
+{
+    ref_norm_act_backward_sums(n, g, x, act, d);
+    for (int64_t i = 0; i < d.rows * d.channels; i++)
+        g[i] = norm_dz(n, g[i], x[i], act, (int)(i % d.channels), d);
+}
+
+static MapDims conv_input_map(ConvDims d)
+{
+    return (MapDims){d.n * d.h * d.w, d.cin};
+}
+
+void ref_conv2d_norm_backward_data(double *dz, const RefNorm *n, const double *dy, const double *w,
+                                   const double *x, Activation act, ConvDims d)
+{
+    ref_conv2d_backward_data(dz, dy, w, d);
+    norm_sums_of(dz, n, x, act, conv_input_map(d));
+}
+
+void ref_conv2d_pool_norm_backward_data(double *dz, const RefNorm *n, const double *dy,
+                                        const uint8_t *argmax, const double *w, const double *x,
+                                        Activation act, ConvDims d)
+{
+    ref_conv2d_pool_backward_data(dz, dy, argmax, w, d);
+    norm_sums_of(dz, n, x, act, conv_input_map(d));
+}
+
+void ref_conv2d_norm_inference(double *y, const RefNorm *n, const double *x, const double *w,
+                               Activation act, ConvDims d)
+{
+    const MapDims map = {d.n * conv_height(d) * conv_width(d), d.cout};
+    ref_conv2d_forward(y, NULL, NULL, x, w, NULL, ACT_NONE, d);
+    ref_norm_act_inference(y, n, y, act, map);
+}
+
+void ref_conv2d_pool_norm_inference(double *y, const RefNorm *n, const double *x, const double *w,
+                                    Activation act, ConvDims d)
+{
+    const MapDims map = {d.n * (conv_height(d) / 2) * (conv_width(d) / 2), d.cout};
+    uint8_t *argmax = calloc((size_t)(map.rows * map.channels) + 1, 1);
+    assert(argmax != NULL);
+    ref_conv2d_pool_forward(y, argmax, NULL, x, w, NULL, ACT_NONE, d);
+    ref_norm_act_inference(y, n, y, act, map);
+    free(argmax);
+}
+
 // ---- pooling -----------------------------------------------------------------------------------
 
 static int pool_height(PoolDims d)

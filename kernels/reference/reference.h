@@ -63,6 +63,16 @@ void ref_norm_act_backward_sums(const RefNorm *n, const double *dy, const double
 void ref_norm_act_backward(double *dx, const RefNorm *n, const double *dy, const double *x,
                            Activation act, GradMode mode, MapDims d);
 
+void ref_conv2d_norm_backward_data(double *dz, const RefNorm *n, const double *dy, const double *w,
+                                   const double *x, Activation act, ConvDims d);
+void ref_conv2d_pool_norm_backward_data(double *dz, const RefNorm *n, const double *dy,
+                                        const uint8_t *argmax, const double *w, const double *x,
+                                        Activation act, ConvDims d);
+void ref_conv2d_norm_inference(double *y, const RefNorm *n, const double *x, const double *w,
+                               Activation act, ConvDims d);
+void ref_conv2d_pool_norm_inference(double *y, const RefNorm *n, const double *x, const double *w,
+                                    Activation act, ConvDims d);
+
 void ref_maxpool_forward(double *y, uint8_t *argmax, const double *x, PoolDims d);
 void ref_maxpool_backward(double *dx, const double *dy, const uint8_t *argmax, PoolDims d);
 void ref_avgpool_forward(double *y, const double *x, PoolDims d);
