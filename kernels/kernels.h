@@ -162,6 +162,9 @@ typedef struct Kernels {
     void (*release)(void *p);
     size_t (*memory_free)(void); // bytes
     void (*upload)(void *device_dst, const void *host_src, size_t bytes);
+    // The same for small data that each step has anew: it may travel with the values of the step
+    // that begins next.
+    void (*step_upload)(void *device_dst, const void *host_src, size_t bytes);
     void (*download)(void *host_dst, const void *device_src, size_t bytes); // waits
     void (*copy)(void *dst, const void *src, size_t bytes);
     void (*zero)(void *p, size_t bytes);
@@ -170,7 +173,8 @@ typedef struct Kernels {
     // amount that was asked for. Used by kernels/plan.c.
     int (*planning)(bool on, Error *e);
     // Starts a step. True: make the step's calls now (they run, or are captured). False: this
-    // `variant` was captured before, step_end() replays it. A variant is a small number for each
+    // `variant` was captured before, step_end() replays it, perhaps later, together with the next
+    // ones: before anything else that is asked of the device. A variant is a small number for each
     // different sequence of calls (frozen layers, say); a negative one is never captured.
     bool (*step_begin)(int variant, const StepValues *values);
     void (*step_end)(void);

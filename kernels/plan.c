@@ -59,7 +59,7 @@ const Kernels *kernels_plan_begin(const Kernels *k)
     device = k;
     plan = (Plan){0};
     table = *k;
-    table.upload = table.download = table.copy = skip_transfer;
+    table.upload = table.step_upload = table.download = table.copy = skip_transfer;
     table.zero = skip_zero;
     table.synchronize = table.step_end = skip;
     table.step_begin = skip_begin;

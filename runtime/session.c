@@ -218,7 +218,9 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
     if (s->options->ema) {
         s->ema = s->kernels->alloc(s->tensors.parameter_bytes);
         s->ema_backup = s->kernels->alloc(s->tensors.parameter_bytes);
-        if (!s->ema || !s->ema_backup) die(STATUS_IO, "out of memory for --ema");
+        if (!s->ema || !s->ema_backup)
+            die(s->kernels->own_memory ? STATUS_DEVICE : STATUS_IO, "%s: out of memory for --ema",
+                s->kernels->device);
     }
     tensors_fill_buffers(&s->tensors, s->kernels);
     if (ranks == 1) return;
@@ -258,10 +260,11 @@ void feed_load(Session *s, Split split, const Batch *b)
     const size_t stride = (size_t)s->data.h * (size_t)s->data.w * (size_t)s->data.c;
     s->feed.n = b->n;
     s->feed.set = b->images ? NULL : &s->sets[split];
-    k->upload(s->feed.ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));
-    if (!b->images) return;
-    k->upload(s->feed.images->value, b->images, (size_t)b->n * stride);
-    k->upload(s->feed.labels->value, b->labels, (size_t)b->n * sizeof(int32_t));
+    if (b->images) {
+        k->upload(s->feed.images->value, b->images, (size_t)b->n * stride);
+        k->step_upload(s->feed.labels->value, b->labels, (size_t)b->n * sizeof(int32_t));
+    }
+    k->step_upload(s->feed.ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));
 }
 
 static Loader *open_loader(Session *s, LoaderConfig c)

@@ -2,9 +2,9 @@
 # Plants faults in the CUDA sources and prints which check of the emulated backend notices each:
 #   make emulated-asan emulated-tsan && tests/mutate.sh [PART OF A FILE'S NAME]
 # Every barrier, fence and wait for something asynchronous is deleted once, and of those listed
-# below comparisons become <= and layouts wrong. A mutant is one compiled file of the library; it is
-# run on the operations that use it, under AddressSanitizer in two orders, then under
-# ThreadSanitizer.
+# below comparisons become <= and layouts or orders wrong. A mutant is one compiled file of the
+# library; it is run on the operations that use it, or, of steps, in a training run, under
+# AddressSanitizer in two orders, then under ThreadSanitizer.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 emulated=$PWD/${BUILD:-build/native}/emulated only=${1-}
@@ -29,9 +29,10 @@ users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
        norm.cu          norm.cu          norm                   bf16
        map.cuh          norm.cu          norm                   bf16
        reduce.cu        reduce.cu        norm                   bf16
-       elements.cuh     loss.cu          softmax_cross_entropy  bf16'
+       elements.cuh     loss.cu          softmax_cross_entropy  bf16
+       steps.cu         steps.cu         steps                  bf16'
 
-waits='__syncthreads|__syncwarp|C::sync|nn_barrier|nn_cp_async_wait|nn_mbarrier_wait|nn_fence_async_proxy|nn_wgmma_fence|nn_wgmma_wait'
+waits='__syncthreads|__syncwarp|C::sync|nn_barrier|nn_cp_async_wait|nn_mbarrier_wait|nn_fence_async_proxy|nn_wgmma_fence|nn_wgmma_wait|cuda_wait_event'
 
 # Comparisons to become <=: the same, and a part of the line, the first in its file.
 guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
@@ -53,7 +54,7 @@ guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
         muon_product.cu  muon_product.cu  muon_update            bf16 mirror < p.rows
         elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
 
-# Layouts that become wrong: the same, with sed's command before the part of the line.
+# Layouts and orders that become wrong: the same, with sed's command before the part of the line.
 layouts='wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/1024.>>.4/2048>>4/ eight_rows = 1024
          wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/swizzle_128.=.1/swizzle_128=2/ swizzle_128 = 1
          wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/,.next)/,1024)/ nn_wgmma_descriptor(address, next)
@@ -66,7 +67,9 @@ layouts='wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/1024.>>.
          conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/NO_PLACE/0/ : NO_PLACE
          gemm_wgmma.cuh conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/h.<<.POOLED/h*2+1/ s.h << POOLED
          gemm_wgmma.cuh conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/top.>>.POOLED/top\/2/ top >> POOLED
-         gemm_wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/before.<<.before/before/ >> before << before'
+         gemm_wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/before.<<.before/before/ >> before << before
+         cuda.h cuda.cu steps bf16 s/if.*// if (cuda_streams.waiting)
+         steps.cu steps.cu steps bf16 s/i.>.0/0/ &before, i > 0'
 
 # Builds kernels/cuda/$1 of $work with sanitizer $2 into a library beside the check.
 build() {
@@ -77,7 +80,7 @@ build() {
     esac
     [ -e "$work/$source" ] && source=$work/$source
     mkdir -p "$folder"
-    cp "$emulated/$how/check_kernels" "$folder"
+    cp "$emulated/$how/check_kernels" "$emulated/$how/train_mlp" "$folder"
     # shellcheck disable=SC2086,SC2046 # lists of options and files
     ${compiler%% *} -x c++ -DNN_EMU -I"$work" ${compiler#* } -g1 -w $flags -c -o "$folder/mutant.o" "$source" &&
         ${compiler%% *} $flags -shared -o "$folder/libnn_cuda.so" "$folder/mutant.o" $(others "$unit" "$how") -ldl
@@ -88,8 +91,22 @@ others() { # the library's other objects
         grep -vE "/(faults|sound|${1%.cu})\.o$"
 }
 
+# The test losses of two runs in which one launch is several steps.
+train() { # train FOLDER OPTION...
+    rm -rf "$work/run"
+    NN_GRAPH_STEPS=4 timeout 300 setarch -R "$1/train_mlp" --steps 45 --batch-size 8 --hidden 8 --device cuda \
+        --dtype bf16 --speedrun --seeds 1 --quiet --out "$work/run" "${@:2}" >"$work/log" 2>&1 &&
+        grep -oE '"test_loss": ?[0-9.e+-]+' "$work/run/speedrun.json"
+}
+
 noticed() { # noticed HOW ORDER OPERATION DTYPE
     local operation
+    if [ "$3" = steps ]; then
+        right=${right-$(train "$emulated/asan" --graph off)}
+        [ "$(NN_EMU_ORDER=$2 train "$work/$1")" = "$right" ] && return 1
+        echo 'FAIL steps (other losses)' >>"$work/log"
+        return
+    fi
     for operation in ${3//,/ }; do
         NN_EMU_ORDER=$2 timeout 300 setarch -R "$work/$1/check_kernels" cuda "$4" full "$operation" >"$work/log" 2>&1 ||
             return 0
@@ -132,12 +149,14 @@ mutate() { # mutate SED FILE LINE UNIT OPERATION DTYPE
 }
 
 # What is right must not be noticed, or everything would be.
-if [ -z "$only" ] && { ! build reduce.cu asan || noticed asan reverse norm bf16; }; then
-    echo "mutate.sh: without a fault: $(tail -n 1 "$work/log")" >&2
-    exit 2
+if [ -z "$only" ] || [ "$only" = steps.cu ]; then
+    if ! build steps.cu asan || noticed asan reverse norm bf16 || noticed asan reverse steps bf16; then
+        echo "mutate.sh: without a fault: $(tail -n 1 "$work/log")" >&2
+        exit 2
+    fi
 fi
 
-echo '| where | deleted, < made <=, or a wrong layout | noticed by |'
+echo '| where | deleted, < made <=, or a wrong layout or order | noticed by |'
 echo '| --- | --- | --- |'
 while read -r file use; do
     [[ $file == *"$only"* ]] || continue

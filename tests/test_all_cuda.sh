@@ -18,6 +18,18 @@ for row in launch_async graph_run_256 short_kernel_10us h2d_pinned_67108864 copy
     pin_limit step_no_graph; do
     ok "row $row" grep -q "\"name\": *\"$row\"" "$work/bench/bench.json"
 done
+ok "8 steps in 4 launches: of 1, 4, 2 and 1" grep -q '"launches": *0.5,' "$work/bench/bench.json"
+
+# ---- several steps by one launch: also where the whitening bias is frozen, after 24 steps ----
+NN_GRAPH_STEPS=4 several_steps "mlp, at most 4" train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 45 --dtype bf16
+several_steps whitening train_cnn --data "$work/colour" --width 0.0625 --tta 0 --steps 30 --batch-size 8 --lr 0.01
+
+# ---- and between the lines of a log, checkpoints and tests of a long run ----
+long=(train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 1500 --save-every 100 --quiet --device cuda)
+ok "a long run, calls alone" emulated asan forward "${long[@]}" --graph off --out "$work/long-off"
+ok "a long run" emulated asan reverse "${long[@]}" --out "$work/long-on"
+ok "a long run: the same bits" cmp "$work/long-off/model.safetensors" "$work/long-on/model.safetensors"
+ok "a long run: the same log" cmp <(losses "$work/long-off") <(losses "$work/long-on")
 
 # ---- convolutions by wgmma ----
 export NN_WGMMA=1 NN_EMU_CAPABILITY=90

@@ -66,6 +66,10 @@ branch() { # branch NAME OPTION...
 branch whole
 branch clipped --clip-norm 0.1
 
+# ---- several steps by one launch: the bits of steps whose calls are made ----
+several_steps mlp train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 45 --dtype bf16
+several_steps cnn train_cnn --data "$work/grey" --net simple --width 0.0625 --batch-size 2 --steps 12
+
 # ---- killed inside an epoch and continued ----
 continued() { # continued DTYPE OPTIONS...: as an uninterrupted run; epochs have 4 steps
     local run=$work/killed-$1 whole=$work/whole-$1 pid

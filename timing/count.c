@@ -12,6 +12,12 @@ static void upload(void *device_dst, const void *host_src, size_t bytes)
     device->upload(device_dst, host_src, bytes);
 }
 
+static void step_upload(void *device_dst, const void *host_src, size_t bytes)
+{
+    counts.uploaded += (int64_t)bytes;
+    device->step_upload(device_dst, host_src, bytes);
+}
+
 static bool step_begin(int variant, const StepValues *values)
 {
     counts.uploaded += (int64_t)sizeof *values;
@@ -25,6 +31,7 @@ const Kernels *timing_count(const Kernels *k)
     device = k;
     table = *k;
     table.upload = upload;
+    table.step_upload = step_upload;
     table.step_begin = step_begin;
     return &table;
 }

@@ -193,6 +193,7 @@ int CPU_OPEN(const Kernels **k, int threads, Error *e)
                           .release = free,
                           .memory_free = memory_free,
                           .upload = copy,
+                          .step_upload = copy,
                           .download = copy,
                           .copy = copy,
                           .zero = zero,

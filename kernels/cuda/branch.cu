@@ -55,7 +55,7 @@ void cuda_branch_begin()
     if (cuda_planning()) return;
     CUDA_CHECK(cudaEventRecord(branch.forked, cuda_stream));
     branch.main = cuda_stream;
-    cuda_stream = branch.stream;
+    cuda_streams.present = branch.stream;
 }
 
 void cuda_branch_wait(const float *grad)
@@ -69,7 +69,7 @@ void cuda_branch_end()
 {
     cuda_use_branch_scratch(false);
     if (cuda_planning()) return;
-    cuda_stream = branch.main;
+    cuda_streams.present = branch.main;
     CUDA_CHECK(cudaEventRecord(branch.joined, branch.stream));
     CUDA_CHECK(cudaStreamWaitEvent(cuda_stream, branch.joined, 0));
     cuda_branch_forget();

@@ -42,10 +42,10 @@ static const ConvTensorKernel kernel_of[OPERATIONS][2] = {
     {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
     {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT}, {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT},
 };
-static const char *const names[] = {
-    "the convolution",           "the gradient of a pooled convolution",
-    "the weight gradient",       "the wgmma convolution",
-    "the wgmma spread gradient", "the wgmma weight gradient"};
+static const char *const names[CONV_TENSOR_KERNELS + 1] = {
+    "the convolution",       "the spread gradient",       "the weight gradient",
+    "the wgmma convolution", "the wgmma spread gradient", "the wgmma weight gradient",
+    "Muon's products"};
 
 struct CheckTensors {
     void *x, *w, *dy; // element
@@ -163,8 +163,7 @@ static void report(char line[256], bool muon_ok)
     for (int i = 0; i <= CONV_TENSOR_KERNELS; i++)
         if (i < CONV_TENSOR_KERNELS ? !conv_tensor_ok[i] : !muon_ok)
             length += snprintf(line + length, (size_t)(256 - length), "%s%s",
-                               length ? ", " : "wrong on this GPU's tensor cores: ",
-                               i < CONV_TENSOR_KERNELS ? names[i] : "Muon's products");
+                               length ? ", " : "wrong on this GPU's tensor cores: ", names[i]);
     if (length)
         snprintf(line + length, (size_t)(256 - length),
                  "; plain kernels do it in this run (please report GPU and driver)");

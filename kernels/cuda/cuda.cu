@@ -4,7 +4,8 @@
 // the exception. The host never waits for it but in download(), synchronize() and release(), and
 // where it has run far ahead: it writes to pinned slots in turn and waits for the slot that it used
 // longest ago. A slot is sent to the device, large ones by another stream so that this overlaps
-// with computing, and then moved to its place in the order of the first stream.
+// with computing, and then moved to its place in the order of the first stream. What each step
+// brings is in steps.cu.
 #include "kernels/cuda/cuda.h"
 
 #include <stdio.h>
@@ -15,7 +16,6 @@ extern "C" {
 }
 
 CudaDevice cuda_device;
-cudaStream_t cuda_stream;
 const StepValues *cuda_step;
 
 // ---- errors that open() reports ----------------------------------------------------------------
@@ -31,7 +31,7 @@ const StepValues *cuda_step;
 
 // Pinned memory is scarce under WSL 2: 17 MiB in all.
 constexpr size_t LARGE_BYTES = 4 << 20, SMALL_BYTES = 32 << 10;
-enum { LARGE_SLOTS = 4, SMALL_SLOTS = 32 };
+enum { LARGE_SLOTS = 4, SMALL_SLOTS = 8 };
 
 typedef struct Slot {
     unsigned char *host;
@@ -49,7 +49,8 @@ static struct {
     bool pinned;
 } transfer;
 
-constexpr size_t TRANSFER_HOST = LARGE_SLOTS * LARGE_BYTES + (SMALL_SLOTS + 1) * SMALL_BYTES;
+constexpr size_t TRANSFER_HOST =
+    LARGE_SLOTS * LARGE_BYTES + (SMALL_SLOTS + 1) * SMALL_BYTES + CUDA_GROUPS * CUDA_GROUP_BYTES;
 
 static int open_slot(Slot *s, unsigned char **host, size_t bytes, Error *e)
 {
@@ -82,7 +83,7 @@ static int open_transfer(Error *e)
     for (int i = 0; i < SMALL_SLOTS; i++)
         if (open_slot(&transfer.small[i], &host, SMALL_BYTES, e)) return e->status;
     transfer.back = host;
-    return STATUS_OK;
+    return cuda_steps_open(host + SMALL_BYTES, e);
 }
 
 static void close_transfer()
@@ -107,12 +108,17 @@ template <class Query> static void watch_until(Query done)
     while (cuda_collectives_open() && done() == cudaErrorNotReady) cuda_collectives_check();
 }
 
+void cuda_wait_event(cudaEvent_t event)
+{
+    watch_until([=] { return cudaEventQuery(event); });
+    CUDA_CHECK(cudaEventSynchronize(event)); // at once for one that was never recorded
+}
+
 // The next slot of a ring, free to be written.
 static Slot *take_slot(Slot *ring, unsigned *next, unsigned slots)
 {
     Slot *s = &ring[(*next)++ % slots];
-    watch_until([=] { return cudaEventQuery(s->sent); });
-    CUDA_CHECK(cudaEventSynchronize(s->sent)); // at once for an event that was never recorded
+    cuda_wait_event(s->sent);
     return s;
 }
 
@@ -136,7 +142,7 @@ static void upload_large(void *to, const void *from, size_t bytes)
     CUDA_CHECK(cudaEventRecord(s->taken, cuda_stream));
 }
 
-static void upload(void *device_dst, const void *host_src, size_t bytes)
+void cuda_upload(void *device_dst, const void *host_src, size_t bytes)
 {
     unsigned char *to = (unsigned char *)device_dst;
     const unsigned char *from = (const unsigned char *)host_src;
@@ -207,62 +213,7 @@ static void release(void *p)
     CUDA_CHECK(cudaFree(p));
 }
 
-// ---- steps as graphs ---------------------------------------------------------------------------
-
-// A variant's first step makes its calls on the stream, which also loads what kernels and libraries
-// load on first use; the second is captured; from the third on the graph is replayed.
-enum { VARIANTS = 64 };
-typedef enum { PLAIN, CAPTURING, REPLAYING } StepMode;
-
-static struct {
-    bool on;
-    bool seen[VARIANTS];
-    cudaGraphExec_t exec[VARIANTS];
-    int variant; // of the step that is running
-    StepMode mode;
-} graphs;
-
-void cuda_forget_graphs()
-{
-    for (int i = 0; i < VARIANTS; i++) {
-        if (graphs.exec[i]) CUDA_CHECK(cudaGraphExecDestroy(graphs.exec[i]));
-        graphs.exec[i] = NULL;
-    }
-}
-
-static bool step_begin(int variant, const StepValues *values)
-{
-    StepValues v = *values;
-    cuda_branch_forget();
-    v.hyper[HYPER_ONE] = 1;
-    upload_small((void *)cuda_step, &v, sizeof v);
-    graphs.mode = PLAIN;
-    if (!graphs.on || variant < 0 || variant >= VARIANTS) return true;
-    graphs.variant = variant;
-    if (graphs.exec[variant]) {
-        graphs.mode = REPLAYING;
-    } else if (graphs.seen[variant]) {
-        CUDA_CHECK(cudaStreamBeginCapture(cuda_stream, cudaStreamCaptureModeThreadLocal));
-        graphs.mode = CAPTURING;
-    }
-    graphs.seen[variant] = true;
-    return graphs.mode != REPLAYING;
-}
-
-static void step_end()
-{
-    if (graphs.mode == PLAIN) return;
-    cudaGraphExec_t *exec = &graphs.exec[graphs.variant];
-    if (graphs.mode == CAPTURING) {
-        cudaGraph_t graph;
-        CUDA_CHECK(cudaStreamEndCapture(cuda_stream, &graph));
-        CUDA_CHECK(cudaGraphInstantiate(exec, graph, 0));
-        CUDA_CHECK(cudaGraphDestroy(graph));
-    }
-    CUDA_CHECK(cudaGraphLaunch(*exec, cuda_stream));
-    cuda_launches++;
-    graphs.mode = PLAIN;
-}
+// ---- graphs ------------------------------------------------------------------------------------
 
 // Some drivers cannot capture (RTX 50 under WSL before 2.7.0): tried on one small operation.
 static bool capture_works()
@@ -304,8 +255,8 @@ static bool grow_scratch(int i, size_t bytes)
 #else
     if (bytes <= scratch[i].size) return true;
 #endif
-    assert(graphs.mode != CAPTURING); // a step's calls were planned
-    cuda_forget_graphs();             // they hold the old pointer
+    assert(!cuda_capturing()); // a step's calls were planned
+    cuda_forget_graphs();      // they hold the old pointer
     if (scratch[i].memory) release(scratch[i].memory);
     scratch[i].memory = allocate(bytes);
     scratch[i].size = scratch[i].memory ? bytes : 0;
@@ -366,11 +317,12 @@ static void close_cuda()
         scratch[i].size = scratch[i].wanted = 0;
         scratch[i].planned = false;
     }
+    cuda_steps_close();
     close_transfer();
     release((void *)cuda_step);
     CUDA_CHECK(cudaStreamDestroy(cuda_stream));
     cuda_step = NULL;
-    cuda_stream = NULL;
+    cuda_streams = {};
 }
 
 static int choose_element(const char *dtype, Error *e)
@@ -418,7 +370,7 @@ static int open_device(const KernelsConfig *c, char *description, size_t size, E
              p.multiProcessorCount, (double)p.totalGlobalMem / 1e9,
              cuda_device.wgmma ? ", wgmma" : "");
     TRY(cudaFuncGetAttributes(&attributes, (const void *)probe_kernel));
-    TRY(cudaStreamCreateWithFlags(&cuda_stream, cudaStreamNonBlocking));
+    TRY(cudaStreamCreateWithFlags(&cuda_streams.present, cudaStreamNonBlocking));
     return STATUS_OK;
 }
 
@@ -435,6 +387,7 @@ static void set_operations(Kernels *k)
     cuda_muon_ops(k);
     cuda_vector_ops(k);
     cuda_timer_ops(k);
+    cuda_steps_ops(k);
     cuda_branch_ops(k);
     cuda_micro_ops(k);
 }
@@ -445,14 +398,12 @@ static void set_control(Kernels *k)
     k->alloc = alloc;
     k->release = release;
     k->memory_free = memory_free;
-    k->upload = upload;
+    k->upload = cuda_upload;
     k->download = download;
     k->copy = copy;
     k->zero = zero;
     k->synchronize = synchronize;
     k->planning = set_planning;
-    k->step_begin = step_begin;
-    k->step_end = step_end;
     k->open_collectives = cuda_open_collectives;
     k->close = close_cuda;
 }
@@ -465,9 +416,9 @@ static int open_all(Kernels *k, const KernelsConfig *c, char note[256], Error *e
     if (!status) status = cuda_branch_open(e);
     if (status) return status;
     TRY(cudaMalloc((void **)&cuda_step, sizeof *cuda_step));
-    graphs.on = !c->no_graph && capture_works();
-    memset(graphs.seen, 0, sizeof graphs.seen);
-    if (!graphs.on && !c->no_graph)
+    const bool captures = !c->no_graph && capture_works();
+    cuda_steps_begin(captures);
+    if (!captures && !c->no_graph)
         snprintf(note, 256,
                  "this driver cannot capture CUDA graphs (under WSL: wsl --update), so "
                  "steps run as with --graph off");
@@ -487,7 +438,7 @@ int cuda_open(const Kernels **k, const KernelsConfig *c, char note[256], Error *
     set_control(&cuda);
     set_operations(&cuda);
     const StepValues first = {};
-    step_begin(-1, &first);
+    cuda.step_begin(-1, &first);
     char line[256] = "";
     cuda_matmul_self_check(&cuda, line);
     if (line[0]) snprintf(note, 256, "%s", line);

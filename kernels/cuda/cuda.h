@@ -22,8 +22,25 @@ typedef struct CudaDevice {
 extern CudaDevice cuda_device;
 
 // Where operations put their launches, copies and events; it is never the default stream, and it
-// may be capturing a graph: an operation makes no call that waits or allocates.
-extern cudaStream_t cuda_stream;
+// may be capturing a graph: an operation makes no call that waits or allocates. Steps that wait to
+// be launched together (steps.cu) are launched when it is taken, so that all is in order.
+typedef struct CudaStreams {
+    cudaStream_t present;
+    bool waiting; // steps, or data for one
+    bool taken;   // since the last step's end
+} CudaStreams;
+extern CudaStreams cuda_streams;
+void cuda_run_waiting(void);
+
+struct OperationsStream {
+    operator cudaStream_t() const
+    {
+        cuda_streams.taken = true;
+        if (cuda_streams.waiting) cuda_run_waiting();
+        return cuda_streams.present;
+    }
+};
+constexpr OperationsStream cuda_stream = {};
 
 // The values of the step that is running, in device memory: the pointer never changes, the values
 // do before each step.
@@ -56,7 +73,19 @@ void cuda_use_branch_scratch(bool on);
 int cuda_open_collectives(const Collectives **c, const Comm *comm, Error *e);
 bool cuda_collectives_open(void);
 void cuda_collectives_check(void);
+
+// Steps (steps.cu). Groups of their values and data are sent from pinned memory, `host`
+// (CUDA_GROUPS * CUDA_GROUP_BYTES), in turn.
+enum { CUDA_GROUPS = 5, CUDA_GROUP_BYTES = 160 << 10 };
+int cuda_steps_open(unsigned char *host, Error *e);
+void cuda_steps_begin(bool use_graphs);
+void cuda_steps_close(void);
 void cuda_forget_graphs(void); // captured steps, which are then captured again
+bool cuda_capturing(void);
+
+// Transfers (cuda.cu).
+void cuda_upload(void *device_dst, const void *host_src, size_t bytes); // Kernels.upload
+void cuda_wait_event(cudaEvent_t event);
 
 // Runs the statements with T = the element type: BY_ELEMENT(nn_launch(kernel<T>, ...));
 #define BY_ELEMENT(...)                                                                            \
@@ -84,6 +113,7 @@ void cuda_vector_ops(Kernels *k);     // vector.cu
 void cuda_micro_ops(Kernels *k);      // micro.cu
 void cuda_timer_ops(Kernels *k);      // timer.cu
 void cuda_branch_ops(Kernels *k);     // branch.cu
+void cuda_steps_ops(Kernels *k);      // steps.cu
 
 // Called once by open, after the table is complete: compares the tensor-core kernels with the plain
 // ones on small ragged inputs in under 0.1 s. On a mismatch it clears tensor_cores_ok, or a switch

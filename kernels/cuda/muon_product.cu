@@ -189,7 +189,7 @@ __device__ __forceinline__ float2 add_slices(const float2 *sums, int pair)
 
 // block: (C::THREADS,PARTS), where slice y sums the y-th part of the terms
 template <class C, int PARTS>
-__global__ void __launch_bounds__(PARTS *C::THREADS)
+__global__ void __launch_bounds__(PARTS *C::THREADS, PARTS > 1 ? 1 : 2)
     muon_product_kernel(float scale, float factor, const __grid_constant__ MuonProducts list)
 {
     NN_SHARED_DYN(uint8_t, shared);

@@ -1,4 +1,5 @@
-// Graphs: captured from streams, replayed in an order that their dependencies allow.
+// Graphs: captured from streams, or made of other graphs; replayed in an order that their
+// dependencies allow.
 #include <map>
 
 #include "tests/cuda_on_cpu/stream.h"
@@ -71,6 +72,41 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
     return cudaSuccess;
 }
 
+cudaError_t cudaGraphCreate(cudaGraph_t *graph, unsigned)
+{
+    EMU_CALL("graph");
+    const auto made = std::make_shared<CUgraph_st>();
+    *graph = made.get();
+    graphs[*graph] = made;
+    return cudaSuccess;
+}
+
+// A copy of the child's nodes: what it does not depend on may run between them. A handle is the
+// number of the child, from 1.
+cudaError_t cudaGraphAddChildGraphNode(cudaGraphNode_t *node, cudaGraph_t graph,
+                                       const cudaGraphNode_t *after, size_t count,
+                                       cudaGraph_t child)
+{
+    EMU_CALL("graph");
+    const std::vector<CUgraph_st::Node> copy = graphs.at(child)->nodes;
+    const size_t first = graphs.at(graph)->nodes.size();
+    std::set<size_t> before, own;
+    for (size_t i = 0; i < count; i++) {
+        const std::set<size_t> &nodes = graph->children.at((size_t)(uintptr_t)after[i] - 1);
+        before.insert(nodes.begin(), nodes.end());
+    }
+    for (const CUgraph_st::Node &n : copy) {
+        std::set<size_t> earlier = before;
+        for (const size_t i : n.after) earlier.insert(first + i);
+        own.insert(graph->nodes.size());
+        graph->nodes.push_back({n.operation, earlier});
+    }
+    graph->urgent |= child->urgent;
+    graph->children.push_back(own);
+    *node = (cudaGraphNode_t)(uintptr_t)graph->children.size();
+    return cudaSuccess;
+}
+
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
     EMU_CALL("graph");
@@ -81,7 +117,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t s)
 {
-    EMU_LOCK;
+    EMU_CALL("graph");
     return stream_capturing(s) ? capture_spoiled() : cudaSuccess;
 }
 

@@ -82,3 +82,20 @@ same_losses() {
         --dtype "$dtype" --out "$work/$name"
     ok "$net losses: $how, $order, $dtype" losses_agree "$work/$name" "$work/cpu-$net" "$(tolerance "$dtype")"
 }
+
+# several_steps NAME PROGRAM OPTION...: a run that reads nothing between its steps, so that one
+# launch runs several of them, twice in a process; beside one without graphs.
+several_steps() {
+    local name=$1 program=$2
+    shift 2
+    local options=("$@" --speedrun --seeds 1 --quiet --device cuda)
+    rm -rf "$work"/several-*
+    ok "several steps, $name: calls alone" emulated asan forward "$program" "${options[@]}" --graph off \
+        --out "$work/several-off"
+    for order in forward reverse random; do
+        ok "several steps, $name: $order" emulated asan $order "$program" "${options[@]}" --out "$work/several-$order"
+        ok "several steps, $name: $order: the same bits" cmp <(test_losses "$work/several-off") \
+            <(test_losses "$work/several-$order")
+    done
+}
+test_losses() { grep -oE '"test_loss": ?[0-9.e+-]+' "$1/speedrun.json"; }

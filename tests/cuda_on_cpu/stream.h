@@ -15,7 +15,8 @@ struct CUgraph_st {
         std::set<size_t> after; // nodes that run before it
     };
     std::vector<Node> nodes;
-    bool urgent; // has operations that other processes wait for
+    bool urgent;                            // has operations that other processes wait for
+    std::vector<std::set<size_t>> children; // the nodes of each that was added
 };
 
 namespace emu
