@@ -8,9 +8,10 @@ Usage: scripts/gpu_check.sh [DIR]
 
 On a machine with an NVIDIA GPU: builds nn.c, compares every operation on the GPU with the fp64
 reference, checks the gradients of both trainers and the sums over processes by NCCL, runs
-compute-sanitizer on small shapes, trains both networks, compares runs that must have the same bits (graphs on and off, data resident and
-sent), and times the operations beside what the GPU can do at most. Takes under 8 minutes; needs the
-CUDA toolkit, gcc, make and zlib. What cannot run here is skipped by name.
+compute-sanitizer on small shapes, trains both networks, compares runs that must have the same bits
+(graphs on and off, several steps a launch, data resident and sent), and times the operations beside
+what the GPU can do at most; on sm_90 also with the convolutions that NN_WGMMA=1 turns on. Takes under
+8 minutes; needs the CUDA toolkit, gcc, make and zlib. What cannot run here is skipped by name.
 
 bench/gpu/run.sh compares speed with PyTorch's (docs/performance-gpu.md).
 
@@ -99,7 +100,19 @@ train() { # train NAME PROGRAM OPTION...: into DIR/run-NAME
     "$@" --device cuda --out "$out/run-$name" || return
     grep -oE '"(test_accuracy|images_per_s)":[^,]+' "$out/run-$name/summary.json" | tr -d '"' | xargs
 }
-export -f same_runs train
+
+# Nothing is read between the steps of a --speedrun, so that one launch runs several of them.
+speedrun() { # speedrun NAME PROGRAM OPTION...: into DIR/run-NAME
+    local name=$1
+    shift
+    rm -rf "$out/run-$name"
+    "$@" --speedrun --seeds 1 --quiet --device cuda --out "$out/run-$name" || return
+    grep -oE '"test_loss": ?[^,]+' "$out/run-$name/speedrun.json" | xargs | tee "$out/run-$name.results"
+}
+same_results() {
+    cmp "$out/$1.results" "$out/$2.results" && [ -s "$out/$1.results" ] && echo "same test losses"
+}
+export -f same_runs train speedrun same_results
 export out
 
 sanitize() { # sanitize TOOL
@@ -180,11 +193,25 @@ for program in mlp cnn; do
     part "$program profile" 60 bash -c "train $program-profile ./train_$program $short --profile"
     part "same bits $program graph on, off" 10 bash -c "same_runs run-$program-graph run-$program-calls"
     part "same bits $program resident, sent" 10 bash -c "same_runs run-$program-graph run-$program-sent"
+    part "$program several steps a launch" 60 bash -c "speedrun $program-several ./train_$program --steps 40"
+    part "$program no graphs" 60 bash -c "speedrun $program-none ./train_$program --steps 40 --graph off"
+    part "same bits $program several steps a launch, calls" 10 \
+        bash -c "same_results run-$program-several run-$program-none"
 done
 
-for dtype in $dtypes; do
-    part "times $dtype" 60 bash -c "$build/time_kernels cuda $dtype >$out/times-$dtype.tsv && grep -c ^time $out/times-$dtype.tsv"
-done
+times() { # times NAME DTYPE
+    part "times $1" 60 bash -c \
+        "$build/time_kernels cuda $2 >$out/times-$1.tsv && grep -c ^time $out/times-$1.tsv"
+}
+for dtype in $dtypes; do times "$dtype" "$dtype"; done
+timed=$dtypes
+if [[ $description == *sm_90,* && $dtypes == *bf16* ]]; then
+    export NN_WGMMA=1
+    part "operations bf16 wgmma" 60 $build/check_kernels cuda bf16 full conv2d
+    times bf16-wgmma bf16
+    unset NN_WGMMA
+    timed="$dtypes bf16-wgmma"
+fi
 for tool in memcheck racecheck initcheck; do sanitize $tool; done
 
 # ---- the report ----------------------------------------------------------------------------------
@@ -203,7 +230,7 @@ markdown() {
     echo '| part | result | s | |'
     echo '| --- | --- | --- | --- |'
     awk -F '\t' '{printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4}' "$results"
-    for dtype in $dtypes; do
+    for dtype in $timed; do
         [ -s "$out/times-$dtype.tsv" ] || continue
         echo
         echo "## Operations, $dtype"
@@ -242,7 +269,10 @@ json() {
             printf "%s {\"part\": %s, \"result\": %s, \"seconds\": %d, \"remark\": %s}",
                 parts++ ? ",\n" : " \"parts\": [\n", text($1), text($2), $3, text($4)
         }
-        FILENAME ~ /times-/ && $1 == "device" {dtype = $3}
+        FILENAME ~ /times-/ && $1 == "device" {
+            dtype = FILENAME
+            gsub(/.*times-|\.tsv$/, "", dtype)
+        }
         FILENAME ~ /times-/ && $1 == "ceiling" {
             ceilings = ceilings sprintf("%s {\"dtype\": %s, \"of\": %s, \"rate\": %s}",
                 ceilings ? ",\n" : "", text(dtype), text($2), $3)
@@ -255,7 +285,7 @@ json() {
         "$results" "$out"/times-*.tsv
 }
 
-for dtype in $dtypes; do [ -e "$out/times-$dtype.tsv" ] || : >"$out/times-$dtype.tsv"; done
+for dtype in $timed; do [ -e "$out/times-$dtype.tsv" ] || : >"$out/times-$dtype.tsv"; done
 markdown >"$out/report.md"
 json >"$out/report.json"
 failed=$(grep -c "$(printf '\tFAIL\t')" "$results")

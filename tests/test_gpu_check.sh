@@ -14,7 +14,7 @@ cp scripts/gpu_check.sh "$tree/scripts"
 program() { printf '#!/bin/bash\n%s\n' "$2" >"$tree/$1" && chmod +x "$tree/$1"; }
 program bin/nvidia-smi '[ "$1" = -L ] && echo "GPU 0: Fake" || echo 580.1'
 program bin/nvcc 'echo "Cuda compilation tools, release 13.0, V13.0.88"'
-program stub_check 'echo "cuda:0: NVIDIA \"Fake\", sm_90"
+program stub_check 'echo "cuda:0: NVIDIA \"Fake\", sm_90, 132 SMs"
     if [ -e broken ] && [ $2 = tf32 ]; then echo "FAIL add (1 of 9 shapes)"; exit 1; fi
     echo "0 operations failed"'
 program stub_time 'printf "device\tFake\t%s\nceiling\tcopy\t4300\nceiling\tmatmul\t790.12\n" $2
@@ -25,10 +25,12 @@ program stub_train 'while [ $# -gt 0 ]; do
     [ "$1" = --profile ] && printf "result\nweights\nprofile  39 steps of 0.5 ms\ngather input 1 0.01 2%%\n"
     [ "$1" = --selftest ] && echo "selftest passed" && exit
     [ "$1" = --resident ] && [ -e broken ] && other=x
+    [ "$1" = --graph ] && [ -e broken ] && other=9
     shift
 done
 mkdir -p $out && echo w$other >$out/model.safetensors
 echo "{\"step\":1,\"epoch\":0.1,\"loss\":2.3,\"lr\":1}" >$out/log.jsonl
+echo "{\"cold\":{\"test_loss\":1.5$other}}" >$out/speedrun.json
 echo "{\"test_accuracy\":0.99,\"images_per_s\":5000,\"seed\":1}" >$out/summary.json'
 printf '%s\n' 'train_mlp train_cnn: ; @cp stub_train $@' \
     'build/native/check_kernels build/native/time_kernels: ; @mkdir -p build/native' \
@@ -46,6 +48,8 @@ ok "profile" has "gather input 1 0.01 2%"
 ok "ceilings" has "copy 4300 GB/s, matrix product 790.12 TFLOP/s"
 ok "accuracy" has "| learns embedded-cnn | ok | test_accuracy:0.99 images_per_s:5000 |"
 ok "same bits" has "| same bits cnn resident, sent | ok | same weights and 1 same losses |"
+ok "same results" has "| same bits mlp several steps a launch, calls | ok | same test losses |"
+ok "times by wgmma" has "## Operations, bf16-wgmma"
 ok "sums" has "| sums, 1 process | ok | ok     a step, 1 ranks |"
 ok "sums of several are skipped" has "| sums, several GPUs | skip | it takes two GPUs and mpirun |"
 ok "skipped by name" has "| learns cifar10-cnn | skip | data/cifar10 is not here"
@@ -55,5 +59,6 @@ touch "$tree/broken"
 if check >"$work/out"; then miss "a fault fails"; else pass "a fault fails"; fi
 ok "a wrong operation" has "| operations tf32 | FAIL | status 1: FAIL add (1 of 9 shapes) |"
 ok "wrong sums" has "| sums, 1 process | FAIL | status 1"
+ok "other results" has "| same bits mlp several steps a launch, calls | FAIL |"
 ok "other bits" has "| same bits mlp resident, sent | FAIL |"
 finish
