@@ -63,12 +63,15 @@ void error_set_rank(int r)
     rank = r;
 }
 
+// What all ranks meet is told once, by rank 0, with which all end: the others give it time.
+enum { RANK_PATIENCE = 5 }; // seconds
+
 void die_error(const Error *e)
 {
     char kind[32] = "error";
     fflush(stdout);
     if (rank > 0) snprintf(kind, sizeof kind, "error: rank %d", rank);
-    if (rank == 0 || sleep(1) == 0) print_line(kind, e->message); // a signal ends the sleep
+    if (rank == 0 || sleep(RANK_PATIENCE) == 0) print_line(kind, e->message); // a signal ends the sleep
     exit(e->status);
 }
 

@@ -41,7 +41,7 @@ _Noreturn void die_error(const Error *e);
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 // Of several processes with the same task: those above rank 0 put it before their messages, do not
-// warn, and give rank 0 a second to tell what all of them met, and to end them.
+// warn, and give rank 0 five seconds to tell what all of them met, and to end them.
 void error_set_rank(int rank);
 
 // Prints "warning: MESSAGE" to stderr.
