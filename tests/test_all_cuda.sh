@@ -22,7 +22,8 @@ ok "8 steps in 4 launches: of 1, 4, 2 and 1" grep -q '"launches": *0.5,' "$work/
 
 # ---- several steps by one launch: also where the whitening bias is frozen, after 24 steps ----
 NN_GRAPH_STEPS=4 several_steps "mlp, at most 4" train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 45 --dtype bf16
-several_steps whitening train_cnn --data "$work/colour" --width 0.0625 --tta 0 --steps 30 --batch-size 8 --lr 0.01
+"$prepare" cifar tests/golden/colour --size 16x16 --out "$work/small" >/dev/null
+several_steps whitening train_cnn --data "$work/small" --width 0.0625 --tta 0 --steps 30 --batch-size 8 --lr 0.01
 
 # ---- and between the lines of a log, checkpoints and tests of a long run ----
 long=(train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 1500 --save-every 100 --quiet --device cuda)
