@@ -71,7 +71,8 @@ void die_error(const Error *e)
     char kind[32] = "error";
     fflush(stdout);
     if (rank > 0) snprintf(kind, sizeof kind, "error: rank %d", rank);
-    if (rank == 0 || sleep(RANK_PATIENCE) == 0) print_line(kind, e->message); // a signal ends the sleep
+    const int ended = rank > 0 && sleep(RANK_PATIENCE) > 0; // by a signal
+    if (!ended) print_line(kind, e->message);
     exit(e->status);
 }
 
