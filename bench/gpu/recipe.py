@@ -23,6 +23,7 @@ import torch_models
 WHITENING_IMAGES, WHITENING_EPS, WHITENING_EPOCHS = 5000, 5e-4, 3
 BIAS_LR, HEAD_LR, FILTER_LR = 0.053, 0.67, 0.24
 MOMENTUM, WEIGHT_DECAY, SMOOTHING = 0.85, 4e-3, 0.2
+SUMMED = 2000  # images whose losses a gradient sums, whatever the batch: train_cnn.c's RECIPES
 
 
 class Muon(torch.optim.Optimizer):
@@ -169,7 +170,7 @@ def train(o, model, forward, images, labels):
         at = order[place * o.batch:(place + 1) * o.batch]
         logits = forward(x[at].contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels[at], label_smoothing=SMOOTHING, reduction="sum")
-        loss.backward()
+        (loss * (SUMMED / o.batch)).backward()
         losses.append(loss.detach() / o.batch)
         for opt in both:
             opt.step()
