@@ -11,7 +11,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 ARCH := $(if $(PORTABLE),-march=x86-64,-march=native)
-OPT := $(if $(SANITIZE),-O1 -g -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined,-O3)
+OPT := $(if $(SANITIZE),-O1 -g -fsanitize=address -fsanitize=undefined -fsanitize=float-cast-overflow -fno-sanitize-recover=all,-O3)
 BUILD := build/$(if $(SANITIZE),sanitize,$(if $(PORTABLE),portable,native))
 
 # Fuzzing has its own compiler and build; kernels, which use OpenMP, are not in it.
@@ -66,8 +66,8 @@ help:
 	@echo 'make               train_mlp, train_cnn, predict, data/prepare; the CUDA backend where nvcc is'
 	@echo 'make train_cnn     one program'
 	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
-	@echo 'make test          the tests, under 10 minutes; SANITIZE=1 runs them under sanitizers'
-	@echo 'make test-all      everything, under an hour'
+	@echo 'make test          the tests, some minutes; SANITIZE=1 runs them under sanitizers'
+	@echo 'make test-all      everything, about an hour'
 	@echo 'make bench         kernels against other libraries, and --bench (docs/performance.md, timing.md)'
 	@echo 'make fuzz          fuzzers of everything that reads files, TIME=60 seconds each (setup.sh --dev)'
 	@echo 'make format        lay out all sources with clang-format'

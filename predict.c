@@ -84,10 +84,15 @@ int main(int argc, char **argv)
 {
     Error e;
     char weights[PATH_MAX], trainer[PATH_MAX];
+    os_open_streams();
+    os_check_output_at_exit();
     if (argc < 2 || args_help_asked(argc, argv)) {
         fprintf(argc < 2 ? stderr : stdout, "%s\n", usage);
         return argc < 2 ? STATUS_USAGE : STATUS_OK;
     }
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--init") == 0 || strncmp(argv[i], "--init=", 7) == 0)
+            die(STATUS_USAGE, "leave out --init: the weights are those of RUN, which comes first");
     if (argv[1][0] == '-')
         die(STATUS_USAGE, "%s: RUN comes first: predict RUN [options] PICTURE...", argv[1]);
     check(find_weights(argv[1], weights, &e), &e);

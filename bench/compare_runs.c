@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/args.h"
+#include "runtime/os.h"
 #include "timing/comparison.h"
 
 static const char *const USAGE =
@@ -10,7 +11,8 @@ static const char *const USAGE =
     "Usage: scripts/compare.sh [options] A.json B.json\n"
     "       scripts/compare.sh [options] A1.json A2.json ... vs B1.json B2.json ...\n"
     "With 5 processes or more a side there is a verdict. Exit status: 0 equivalent, or figures\n"
-    "without a verdict; 1 slower or faster; 2 wrong usage; 3 void, or no report; 7 undecided.";
+    "without a verdict; 1 slower or faster; 2 wrong usage; 3 void, or no report;\n"
+    "4 input or output; 7 undecided.";
 
 enum { STATUS_UNDECIDED = 7, FIXED_ARGS = 2 };
 
@@ -45,6 +47,8 @@ int main(int argc, char **argv)
         ARG_FLAG("commits", &commits, "two builds: their programs and losses may differ"),
         ARG_STRING("html", &html, "FILE", "the page that is written"),
     };
+    os_open_streams();
+    os_check_output_at_exit();
     if (args_help_asked(argc, argv)) {
         args_help(table, FIXED_ARGS, stdout, USAGE);
         return STATUS_OK;

@@ -78,6 +78,7 @@ def optimizer_of(network, model, mode):
 def captured(step):
     """The step as a CUDA graph, after steps on a stream of their own, as capturing wants it."""
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
             step()

@@ -13,6 +13,7 @@ typedef struct Folder {
     FolderOptions options;
     Scan scan;
     int64_t bad; // of what was left out, the files that look like images by their name
+    char missing[1024];
 
     const char *first_path; // of the image that gave the size
     Decoder decoder;
@@ -112,9 +113,24 @@ static void folder_close(Source *s)
     s->state = NULL;
 }
 
+// A class that is a link, or pictures a level too deep, would be missed much later.
+static void tell_missing(Source *s, Folder *f)
+{
+    const LeftOut *first;
+    const int64_t folders = scan_folders_left_out(&f->scan, &first);
+    if (folders == 0) return;
+    const int n = snprintf(f->missing, sizeof f->missing, "%s/%.500s is left out: %s", f->scan.dir,
+                           first->path, first->reason);
+    if (folders > 1 && n < (int)sizeof f->missing)
+        snprintf(f->missing + n, sizeof f->missing - (size_t)n,
+                 "; %" PRId64 " more folders in bad_files.tsv", folders - 1);
+    s->missing = f->missing;
+}
+
 static int open_folder(Source *s, Folder *f, const char *dir, Error *e)
 {
     int status = scan_open(&f->scan, dir, f->options.test_fraction, e);
+    if (!status) tell_missing(s, f);
     s->h = f->options.h;
     s->w = f->options.w;
     if (!status && s->h == 0) status = find_size(s, f, e);

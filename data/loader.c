@@ -65,9 +65,8 @@ static int fill_slot(const Loader *l, Slot *s, const Order *order, int64_t epoch
     const int64_t end = first + c->batch < order->n ? first + c->batch : order->n;
     // The first position at or after `first` that is this process's.
     const int64_t skip = (c->rank - first % c->ranks + c->ranks) % c->ranks;
-    int64_t n = 0;
-    for (int64_t p = first + skip; p < end; p += c->ranks)
-        s->ids[n++] = (uint32_t)order_at(order, p);
+    const int64_t n = (end - first - skip + c->ranks - 1) / c->ranks;
+    order_fill(order, first + skip, c->ranks, n, s->ids);
     s->batch = (Batch){s->images, s->labels, s->ids, n, epoch, index};
     if (c->ids_only) return dataset_touch(l->dataset, c->split, s->ids, n, e);
     // One window ahead, so that its blocks are in memory when their images are asked for.
@@ -211,11 +210,6 @@ int loader_open(Loader **out, const Dataset *d, const LoaderConfig *c, Error *e)
     else
         *out = l;
     return status;
-}
-
-int64_t loader_batches_per_epoch(const Loader *l)
-{
-    return l->batches;
 }
 
 int loader_next(Loader *l, Batch *b, Error *e)

@@ -41,8 +41,6 @@ typedef struct Loader Loader;
 // batch.
 int loader_open(Loader **l, const Dataset *d, const LoaderConfig *c, Error *e);
 
-int64_t loader_batches_per_epoch(const Loader *l);
-
 // Waits for the next batch, which stays valid until the next call. At the end n is 0 and index -1.
 // (In an incomplete last batch a process may have no image, too: then n is 0 and index is not -1.)
 // An error of the reading thread, as a damaged shard, is returned in place of the batch it hit.

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fts.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -17,6 +18,16 @@ static int compare_names(const FTSENT **a, const FTSENT **b)
     return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
+// The class of a directory; one that the user gave is named "." or "" where its path ends so.
+static int class_of_directory(const FTSENT *entry, char *const *class_names, int classes)
+{
+    int k = class_of(entry->fts_name, class_names, classes);
+    char *path = k < 0 && entry->fts_level == 0 ? realpath(entry->fts_path, NULL) : NULL;
+    if (path) k = class_of(strrchr(path, '/') + 1, class_names, classes);
+    free(path);
+    return k;
+}
+
 // fts_number of a directory: its class + 1.
 static int add_entry(ScanList *l, FTS *tree, FTSENT *entry, char *const *class_names, int classes,
                      Error *e)
@@ -25,7 +36,7 @@ static int add_entry(ScanList *l, FTS *tree, FTSENT *entry, char *const *class_n
     switch (entry->fts_info) {
     case FTS_D:
         if (hidden) fts_set(tree, entry, FTS_SKIP);
-        entry->fts_number = class_of(entry->fts_name, class_names, classes) + 1;
+        entry->fts_number = class_of_directory(entry, class_names, classes) + 1;
         return 0;
     case FTS_F:
         if (hidden || !scan_is_image_name(entry->fts_name)) return 0;

@@ -32,6 +32,10 @@ void order_init(Order *o, int64_t n, bool shuffle, int64_t block, int64_t window
 // The index of the image at `position`, both 0 .. n-1.
 int64_t order_at(const Order *o, int64_t position);
 
+// Sets index[i] = order_at(position + i * step) for i < count, in half the time; n is at most
+// 2^32.
+void order_fill(const Order *o, int64_t position, int64_t step, int64_t count, uint32_t *index);
+
 // The first index of the block whose images are at the positions of `position`'s block, before they
 // change places inside their window; it may run past n and go on at 0.
 int64_t order_block(const Order *o, int64_t position);

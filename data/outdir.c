@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/os.h"
+
 // Removes the files of a directory. This works where there is neither memory nor a free descriptor,
 // as when the program cleans up after the lack of them; opendir() needs both.
 static void empty_directory(int fd)
@@ -35,13 +37,25 @@ static void empty_directory(int fd)
     }
 }
 
-// An existing place may be replaced if it is a directory with nothing in it but our files.
+static bool is_current_directory(int fd)
+{
+    struct stat place, here;
+    return fstat(fd, &place) == 0 && stat(".", &here) == 0 && place.st_dev == here.st_dev &&
+           place.st_ino == here.st_ino;
+}
+
+// An existing place may be replaced if it is a directory with nothing in it but our files. Whoever
+// stands in it would stand in a deleted one.
 static int check_place(const char *path, bool (*ours)(const char *name), bool replace, Error *e)
 {
     DIR *list = opendir(path);
     if (!list && errno == ENOENT) return 0;
     if (!list) return fail_errno(e, STATUS_IO, "%s: cannot write there", path);
     int status = 0;
+    if (is_current_directory(dirfd(list)))
+        status =
+            fail(e, STATUS_USAGE,
+                 "%s: is the current directory, which cannot be replaced: name a new one", path);
     for (struct dirent *entry; !status && (entry = readdir(list));) {
         const char *name = entry->d_name;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
@@ -159,22 +173,20 @@ static int exchange(const Outdir *o, Error *e)
     return status;
 }
 
-static void sync_parent(const Outdir *o)
+// The place keeps the mode that it has.
+static int keep_mode(const Outdir *o, Error *e)
 {
-    char *parent = strdup(o->path);
-    if (!parent) return;
-    char *slash = strrchr(parent, '/');
-    if (slash) slash[slash == parent] = '\0';
-    const int fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    free(parent);
+    struct stat old, new;
+    if (stat(o->path, &old) != 0 || fstat(o->fd, &new) != 0 || old.st_mode == new.st_mode ||
+        fchmod(o->fd, old.st_mode & 07777) == 0)
+        return 0;
+    return fail_errno(e, STATUS_IO, "%s: cannot set the mode of %s", o->temporary, o->path);
 }
 
 int outdir_commit(Outdir *o, Error *e)
 {
+    const int mode = keep_mode(o, e);
+    if (mode) return mode;
     if (fsync(o->fd)) return fail_errno(e, STATUS_IO, "%s: cannot sync", o->temporary);
     if (rename(o->temporary, o->path) != 0) {
         if (errno != ENOTEMPTY && errno != EEXIST)
@@ -182,10 +194,10 @@ int outdir_commit(Outdir *o, Error *e)
         const int status = exchange(o, e);
         if (status) return status;
     }
-    sync_parent(o);
     close(o->fd);
     o->fd = -1;
-    return 0;
+    if (os_sync_parent(o->path) == 0) return 0;
+    return fail_errno(e, STATUS_IO, "%s: is complete, but its directory cannot be synced", o->path);
 }
 
 void outdir_close(Outdir *o)

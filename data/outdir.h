@@ -27,7 +27,8 @@ int outdir_reopen(const Outdir *o, const char *name, Error *e);
 
 int outdir_rename(const Outdir *o, const char *from, const char *to, Error *e);
 
-// Moves the directory to its place, for good once this returns 0.
+// Moves the directory to its place, for good once this returns 0. If only the last step fails, to
+// sync its parent, the directory stays in its place.
 int outdir_commit(Outdir *o, Error *e);
 
 // Removes the directory if it was not committed, and frees what `o` holds.

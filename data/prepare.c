@@ -85,6 +85,8 @@ static int check_options(const char *command, Error *e)
     if (o.crop && !o.size) return fail(e, STATUS_USAGE, "--crop needs --size HxW");
     if (o.test_fraction > 0 && strcmp(command, "folder") != 0)
         return fail(e, STATUS_USAGE, "--test-fraction: %s data is split already", command);
+    if (o.workers > 0 && strcmp(command, "folder") != 0)
+        return fail(e, STATUS_USAGE, "--workers: %s data needs no decoding", command);
     return 0;
 }
 
@@ -176,6 +178,21 @@ static int check_classes(const Source *s, Counts counts, Error *e)
     return 0;
 }
 
+// A word of a shell command.
+static void print_word(const char *word)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-";
+    const bool quoted = word[strspn(word, plain)] != '\0';
+    if (quoted) putchar('\'');
+    for (; *word; word++)
+        if (*word == '\'')
+            printf("'\\''");
+        else
+            putchar(*word);
+    if (quoted) putchar('\'');
+}
+
 static void print_summary(const Source *s, const Conversion *v, const PackSummary *p, Counts counts,
                           int64_t left_out, double seconds)
 {
@@ -193,7 +210,9 @@ static void print_summary(const Source *s, const Conversion *v, const PackSummar
     if (left_out)
         printf("%" PRId64 " files were left out: see %s/bad_files.tsv\n", left_out, o.out);
     printf("%d files, %.1f MB, %.2f s\n", p->shards, (double)p->bytes * 1e-6, seconds);
-    printf("next: ./train_%s --data %s\n", v->c == 1 ? "mlp" : "cnn", o.out);
+    printf("next: ./train_%s --data ", v->c == 1 ? "mlp" : "cnn");
+    print_word(o.out);
+    printf("\n");
 }
 
 static int open_source(Source *s, const char *command, int h, int w, Error *e)
@@ -278,6 +297,7 @@ static int pack(const char *command, int argc, char **argv, Error *e)
     status = open_source(&source, command, h, w, e);
     if (status) return status;
     if (source.notice) warn("%s", source.notice);
+    if (source.missing) warn("%s", source.missing);
     if (on_windows_drive(o.source)) warn("%s is on a Windows drive: reading is slow", o.source);
     status = pack_source(&source, command, h, w, start, e);
     source.close(&source);
@@ -351,6 +371,8 @@ static int look(const char *command, int argc, char **argv, Error *e)
 
 int main(int argc, char **argv)
 {
+    os_open_streams();
+    os_check_output_at_exit();
     if (args_help_asked(argc, argv)) {
         args_help(table, TABLE, stdout, usage);
         return 0;

@@ -3,11 +3,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "data/sha256.h"
 #include "runtime/utf8.h"
@@ -56,6 +58,7 @@ int scan_leave_out(Scan *f, const char *path, const char *reason, Error *e)
     LeftOut *l = &list[f->left_out_count++];
     l->path = strdup(path);
     l->reason = strdup(reason);
+    l->folder = false;
     return l->path && l->reason ? 0 : no_memory(e);
 }
 
@@ -117,6 +120,16 @@ bool scan_is_image_name(const char *name)
     return false;
 }
 
+static int leave_out_entry(Scan *f, int dir, const struct dirent *entry, const char *path,
+                           const char *reason, Error *e)
+{
+    struct stat st;
+    const int status = scan_leave_out(f, path, reason, e);
+    if (!status && fstatat(dir, entry->d_name, &st, 0) == 0)
+        f->left_out[f->left_out_count - 1].folder = S_ISDIR(st.st_mode);
+    return status;
+}
+
 static const char *why_not(mode_t type, const char *name)
 {
     if (!class_name_valid(name, strlen(name)))
@@ -145,16 +158,22 @@ static int scan_class(Scan *f, Split split, const char *prefix, int label, Error
     char inside[1024], path[4096], full[8192];
     snprintf(path, sizeof path, "%s%s", prefix, f->classes[label]);
     snprintf(full, sizeof full, "%s/%s", f->dir, path);
-    DIR *list = opendir(full);
-    if (!list && errno == ENOENT && *prefix) return 0; // a class of the other split
-    if (!list) return fail_errno(e, open_status(errno), "%s: cannot open", full);
+    const int fd = open(full, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    // A class of the other split; what has its name here was left out.
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR) && *prefix) return 0;
+    if (fd < 0) return fail_errno(e, open_status(errno), "%s: cannot open", full);
+    DIR *list = fdopendir(fd);
+    if (!list) {
+        close(fd);
+        return no_memory(e);
+    }
     int64_t before = f->images[0].n + f->images[1].n;
     int status = 0;
     for (struct dirent *entry; !status && next_entry(list, full, &entry, &status, e);) {
         snprintf(inside, sizeof inside, "%s/%s", f->classes[label], entry->d_name);
         snprintf(path, sizeof path, "%s%s", prefix, inside);
         const char *reason = why_not(type_of(dirfd(list), entry), entry->d_name);
-        status = reason ? scan_leave_out(f, path, reason, e)
+        status = reason ? leave_out_entry(f, dirfd(list), entry, path, reason, e)
                         : add_image(f, split, path, inside, label, e);
     }
     closedir(list);
@@ -179,8 +198,9 @@ static int scan_classes(Scan *f, const char *prefix, int64_t *capacity, Error *e
         const mode_t type = type_of(dirfd(list), entry);
         snprintf(path, sizeof path, "%s%s", prefix, name);
         if (type != S_IFDIR || !class_name_valid(name, strlen(name))) {
-            const char *reason = type == S_IFDIR ? why_not(type, name) : "not a class's directory";
-            status = scan_leave_out(f, path, reason, e);
+            const char *reason = type == S_IFDIR || type == S_IFLNK ? why_not(type, name)
+                                                                    : "not a class's directory";
+            status = leave_out_entry(f, dirfd(list), entry, path, reason, e);
             continue;
         }
         // classes[0..known) are sorted: those of the split before.
@@ -236,6 +256,11 @@ static int scan(Scan *f, Error *e)
     for (int s = 0; s < (f->split ? 2 : 1); s++)
         for (int k = 0; k < f->class_count && !status; k++)
             status = scan_class(f, (Split)s, f->split ? prefixes[s] : "", k, e);
+    if (!status && !f->split && f->images[SPLIT_TEST].n == 0)
+        status = fail(e, STATUS_DATA,
+                      "%s: none of %" PRId64 " images falls into the test split; take a larger "
+                      "--test-fraction or more pictures",
+                      f->dir, f->images[SPLIT_TRAIN].n);
     for (int s = 0; s < 2 && !status; s++)
         if (f->images[s].n)
             qsort(f->images[s].list, (size_t)f->images[s].n, sizeof(ScanImage), compare_entries);
@@ -258,6 +283,18 @@ static void print_escaped(FILE *out, const char *text)
     char escaped[4096];
     utf8_escape(escaped, sizeof escaped, text, '\\');
     fputs(escaped, out);
+}
+
+int64_t scan_folders_left_out(const Scan *f, const LeftOut **first)
+{
+    int64_t folders = 0;
+    *first = NULL;
+    for (int64_t i = 0; i < f->left_out_count; i++) {
+        const LeftOut *l = &f->left_out[i];
+        if (!l->folder) continue;
+        if (folders++ == 0 || compare_left_out(l, *first) < 0) *first = l;
+    }
+    return folders;
 }
 
 char *scan_left_out(Scan *f, Error *e)

@@ -33,6 +33,7 @@ bool scan_is_image_name(const char *name); // *.jpg, .jpeg, .png or .bmp
 
 typedef struct LeftOut {
     char *path, *reason;
+    bool folder; // or a link to one
 } LeftOut;
 
 typedef struct Scan {
@@ -51,6 +52,9 @@ typedef struct Scan {
 int scan_open(Scan *s, const char *dir, double test_fraction, Error *e);
 
 int scan_leave_out(Scan *s, const char *path, const char *reason, Error *e);
+
+// How many folders were left out, and the first of them by its path.
+int64_t scan_folders_left_out(const Scan *s, const LeftOut **first);
 
 // "path<tab>reason" a line, sorted, control characters and what is not UTF-8 as \xNN; to be freed.
 // NULL if there is no memory.

@@ -454,7 +454,7 @@ void shard_close(Shard *s)
     *s = (Shard){.fd = -1};
 }
 
-int64_t shard_block_bytes(const Shard *s, int64_t block)
+static int64_t block_bytes(const Shard *s, int64_t block)
 {
     const int64_t rest = (int64_t)s->header.images.bytes - block * SHARD_BLOCK;
     return rest < SHARD_BLOCK ? rest : SHARD_BLOCK;
@@ -462,7 +462,7 @@ int64_t shard_block_bytes(const Shard *s, int64_t block)
 
 int shard_read_block(const Shard *s, int64_t block, uint8_t *bytes, Error *e)
 {
-    const size_t size = (size_t)shard_block_bytes(s, block);
+    const size_t size = (size_t)block_bytes(s, block);
     const int64_t offset = (int64_t)s->header.images.offset + block * SHARD_BLOCK;
     const int status = read_exactly(s->fd, s->path, bytes, size, offset, e);
     if (status) return status;
@@ -480,7 +480,7 @@ int shard_read_block(const Shard *s, int64_t block, uint8_t *bytes, Error *e)
 static int read_first_time(const Shard *s, int64_t block, int64_t from, int64_t to, uint8_t *bytes,
                            Error *e)
 {
-    if (to - from == shard_block_bytes(s, block)) return shard_read_block(s, block, bytes, e);
+    if (to - from == block_bytes(s, block)) return shard_read_block(s, block, bytes, e);
     uint8_t *whole = malloc(SHARD_BLOCK);
     if (!whole) return fail(e, STATUS_IO, "%s: no memory for a block", s->path);
     const int status = shard_read_block(s, block, whole, e);

@@ -91,9 +91,8 @@ void shard_close(Shard *s);
 // that is touched for the first time is checked. Threads may read one shard at once.
 int shard_read(const Shard *s, int64_t first, int64_t n, uint8_t *images, Error *e);
 
-// Reads one whole block, shard_block_bytes() long, and checks its sum.
+// Reads one whole block and checks its sum.
 int shard_read_block(const Shard *s, int64_t block, uint8_t *bytes, Error *e);
-int64_t shard_block_bytes(const Shard *s, int64_t block);
 
 // Checks the sums of all blocks.
 int shard_verify(const Shard *s, Error *e);

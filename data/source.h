@@ -22,6 +22,7 @@ struct Source {
     char **class_names;   // (classes)
     int64_t count[2];     // images of each split at most; bad ones are left out
     const char *notice;   // what the user should know, or NULL
+    const char *missing;  // the same of folders that are left out
 
     // Sets image (H, W, C) and label to the next image of the split; label -1 after the last one.
     int (*next)(Source *s, Split split, uint8_t *image, int *label, Error *e);

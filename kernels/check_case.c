@@ -207,6 +207,11 @@ Tensor *case_output(Case *c, Kind kind, int64_t n)
     return t;
 }
 
+Tensor *case_gradient(Case *c, int64_t n, GradMode mode)
+{
+    return mode == ADD ? case_random(c, FLOAT, n) : case_output(c, FLOAT, n);
+}
+
 double *case_download(Case *c, const Tensor *t)
 {
     double *array = case_array(c, t->n);

@@ -60,6 +60,8 @@ Tensor *case_random(Case *c, Kind kind, int64_t n);  // bell-shaped, mean 0, sig
 Tensor *case_integer(Case *c, Kind kind, int64_t n); // -1, 0 and 1: sums are exact, with many ties
 Tensor *case_uniform(Case *c, Kind kind, int64_t n, int64_t below); // INT32 or BYTE
 Tensor *case_output(Case *c, Kind kind, int64_t n);                 // NaN or -1
+// FLOAT: an output or, for ADD, values to add to.
+Tensor *case_gradient(Case *c, int64_t n, GradMode mode);
 // Uploads value (rounded to the type first) or raw.
 void case_upload(Case *c, Tensor *t);
 // Downloads into doubles that the case owns.

@@ -16,10 +16,13 @@ static int shape_count(const Case *c, int all)
 
 // ---- linear ------------------------------------------------------------------------------------
 
+// The last five: the most tiles and terms that kernels/cuda/linear_few.cu takes where there are 3
+// multiprocessors, and more.
 static const LinearDims linears[] = {
-    {7, 33, 24},   {64, 64, 10},   {1, 5, 3},     {1, 1, 1},      {2, 784, 10},
-    {33, 17, 64},  {65, 31, 129},  {16, 16, 16},  {3, 256, 10},   {5, 300, 48},
-    {200, 100, 1}, {130, 513, 70}, {523, 70, 50}, {20, 1100, 40}, {1030, 3, 2},
+    {7, 33, 24},     {64, 64, 10},    {1, 5, 3},      {1, 1, 1},      {2, 784, 10},
+    {33, 17, 64},    {65, 31, 129},   {16, 16, 16},   {3, 256, 10},   {5, 300, 48},
+    {200, 100, 1},   {130, 513, 70},  {523, 70, 50},  {20, 1100, 40}, {1030, 3, 2},
+    {192, 1024, 10}, {16, 190, 1024}, {1024, 129, 9}, {1025, 16, 1},  {193, 8, 5},
 };
 
 static void begin_linear(Case *c, LinearDims d, Activation act, const char *options)
@@ -103,12 +106,6 @@ void check_linear_backward_data(Case *c)
     }
 }
 
-// A gradient tensor to add to has values first; `mode` ADD is called twice.
-static Tensor *new_gradient(Case *c, int64_t n, GradMode mode)
-{
-    return mode == ADD ? case_random(c, FLOAT, n) : case_output(c, FLOAT, n);
-}
-
 void check_linear_backward_weight(Case *c)
 {
     for (int i = 0; i < shape_count(c, COUNT(linears)) * 2; i++) {
@@ -117,8 +114,8 @@ void check_linear_backward_weight(Case *c)
         begin_linear(c, d, ACT_NONE, mode == ADD ? ", ADD twice" : ", SET");
         Tensor *dy = case_random(c, ELEMENT, d.rows * d.out);
         Tensor *x = case_random(c, ELEMENT, d.rows * d.in);
-        Tensor *dw = new_gradient(c, d.out * d.in, mode);
-        Tensor *dbias = i % 3 == 2 ? NULL : new_gradient(c, d.out, mode);
+        Tensor *dw = case_gradient(c, d.out * d.in, mode);
+        Tensor *dbias = i % 3 == 2 ? NULL : case_gradient(c, d.out, mode);
         double *abs_dy = case_abs(c, dy), *abs_x = case_abs(c, x);
         if (mode == ADD) memcpy(dw->tol, case_abs(c, dw), (size_t)dw->n * sizeof *dw->tol);
         if (mode == ADD && dbias)
@@ -431,7 +428,7 @@ static void check_conv_weight(Case *c, ConvDims d, bool pool, GradMode mode)
     begin_conv(c, d, ACT_NONE, mode == ADD ? ", ADD twice" : ", SET");
     Tensor *dy = case_random(c, ELEMENT, pool ? conv_pooled_outputs(d) : conv_outputs(d));
     Tensor *x = case_random(c, ELEMENT, conv_inputs(d)),
-           *dw = new_gradient(c, conv_weights(d), mode);
+           *dw = case_gradient(c, conv_weights(d), mode);
     Tensor *argmax = pool ? random_argmax(c, d) : NULL;
     double *abs_dy = case_abs(c, dy), *abs_x = case_abs(c, x);
     if (mode == ADD) memcpy(dw->tol, case_abs(c, dw), (size_t)dw->n * sizeof *dw->tol);

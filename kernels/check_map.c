@@ -93,8 +93,7 @@ void check_bias_act_backward(Case *c)
                    (const char *[]){"", ", in place", ", dz NULL"}[where]);
         Tensor *dy = case_random(c, ELEMENT, n), *saved = saved_map(c, act, n);
         Tensor *dz = where == 0 ? case_output(c, ELEMENT, n) : where == 1 ? dy : NULL;
-        Tensor *dbias =
-            mode == ADD ? case_random(c, FLOAT, d.channels) : case_output(c, FLOAT, d.channels);
+        Tensor *dbias = case_gradient(c, d.channels, mode);
         if (mode == ADD) fill_abs(dbias->tol, dbias);
         c->k->bias_act_backward(dev(dz), dev(dbias), dev(dy), dev(saved), act, mode, d);
         double *size = dbias->tol;
@@ -128,11 +127,6 @@ static Tensor *norm_input(Case *c, MapDims d)
     return x;
 }
 
-static Tensor *new_gradient(Case *c, int64_t n, GradMode mode)
-{
-    return mode == ADD ? case_random(c, FLOAT, n) : case_output(c, FLOAT, n);
-}
-
 NormTensors new_norm(Case *c, MapDims d, bool weight, GradMode mode, double eps)
 {
     const int ch = d.channels;
@@ -148,8 +142,8 @@ NormTensors new_norm(Case *c, MapDims d, bool weight, GradMode mode, double eps)
     case_upload(c, t.running_var);
     t.weight = weight ? case_random(c, FLOAT, ch) : NULL;
     t.bias = case_random(c, FLOAT, ch);
-    t.dweight = weight ? new_gradient(c, ch, mode) : NULL;
-    t.dbias = new_gradient(c, ch, mode);
+    t.dweight = weight ? case_gradient(c, ch, mode) : NULL;
+    t.dbias = case_gradient(c, ch, mode);
     t.device =
         (Norm){dev(t.stats), dev(t.sums),    dev(t.running_mean), dev(t.running_var), dev(t.weight),
                dev(t.bias),  dev(t.dweight), dev(t.dbias),        (float)eps,         0.4f};

@@ -9,6 +9,7 @@
 #ifndef KERNELS_COST_H
 #define KERNELS_COST_H
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "kernels/kernels.h"
@@ -40,6 +41,8 @@ static inline double linear_weight_bytes(LinearDims d)
 // Outputs of the convolution, an even number of rows and columns when they are pooled.
 static inline double conv_outputs(ConvDims d, bool pooled)
 {
+    assert(d.kernel >= 1 && d.kernel <= 7 && d.stride >= 1 && d.stride <= 2);
+    assert(d.pad >= 0 && d.pad < d.kernel);
     int h = conv_out(d.h, d.kernel, d.stride, d.pad), w = conv_out(d.w, d.kernel, d.stride, d.pad);
     if (pooled) {
         h &= ~1;
@@ -77,6 +80,7 @@ static inline double map_bytes(MapDims d, int maps)
 
 static inline double pool_inputs(PoolDims d)
 {
+    assert(d.stride >= 1 && d.kernel_h >= 1 && d.kernel_w >= 1 && d.kernel_h * d.kernel_w <= 256);
     return (double)d.n * d.h * d.w * d.c;
 }
 

@@ -5,13 +5,15 @@
 //   float       statistics, losses, parameter gradients, master weights: always fp32
 //   layout      NHWC, row-major: x (N,H,W,C) has x[n][h][w][c]; convolution weights
 //               (Cout,KH,KW,Cin); linear weights (out,in). `rows` of a map is N*H*W.
-//   pointers    the starts of 256-byte aligned tensors made by alloc(), never offsets into them;
-//               inputs and outputs do not overlap unless "in place" is allowed
+//   pointers    256-byte aligned, inside of memory from alloc(); inputs and outputs do not overlap
+//               unless "in place" is allowed
 //   set / add   outputs are set; parameter gradients take a GradMode: SET, or ADD to what is there
-//   order       operations run in the order they are called; only download() and synchronize() wait
+//   order       operations run in the order they are called; only download(), synchronize()
+//               and times() wait
 //   bits        the same call on the same device model gives the same bits, for any number of
 //               threads
-//   errors      a wrong size is an assert; a failing device ends the process with STATUS_DEVICE
+//   errors      a wrong size is an assert, at the latest where a step is planned; a failing device
+//               ends the process with STATUS_DEVICE
 // Scalars that change from step to step (learning rates) are read from the step's values, which
 // step_begin() hands to the device, so that a step can be captured once and replayed.
 #ifndef KERNELS_KERNELS_H
@@ -294,7 +296,8 @@ typedef struct Kernels {
 
     // ---- dropout, residual -------------------------------------------------------------------
     // y (n,per_sample) = x * mask / (1 - rate); the mask is a function of the step's seed and
-    // epoch, ids (n), `layer` and the element: backward is the same call on dy. In place allowed.
+    // epoch, ids (n), `layer` (0 to 255) and the element (of 2^26 at most): backward is the same
+    // call on dy. In place allowed.
     void (*dropout)(void *y, const void *x, const uint32_t *ids, float rate, int layer, int64_t n,
                     int64_t per_sample);
     void (*add)(void *y, const void *a, const void *b, int64_t n); // y = a + b; in place allowed
@@ -339,6 +342,9 @@ typedef struct KernelsConfig {
 // Opens the device. One a process. STATUS_DEVICE with the fix when it cannot be used; "auto" falls
 // back to the CPU and says why in `note` (empty when there is nothing to say).
 int kernels_open(const Kernels **k, const KernelsConfig *c, char note[256], Error *e);
+
+// What --dtype came to: "fp32", "tf32" or "bf16".
+const char *kernels_dtype(const Kernels *k);
 
 // ---- plan mode (kernels/plan.c) ---------------------------------------------------------------
 typedef struct Plan {

@@ -63,15 +63,14 @@ static int open_cuda(const Kernels **k, const KernelsConfig *c, char note[256], 
     return open(k, c, note, e);
 }
 
-// Uses a GPU where there is one. False, and why in `note`, when only something is missing for it;
-// without an NVIDIA driver there is nothing to say.
-static bool open_gpu(const Kernels **k, const KernelsConfig *c, char note[256])
+// Uses a GPU where there is one. STATUS_DEVICE, and why in `note`, when only something is missing
+// for it; without an NVIDIA driver there is nothing to say.
+static int open_gpu(const Kernels **k, const KernelsConfig *c, char note[256], Error *e)
 {
-    Error e;
-    if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) return false;
-    if (open_cuda(k, c, note, &e) == STATUS_OK) return true;
-    snprintf(note, 256, "on the CPU, since %.180s (scripts/doctor.sh)", e.message);
-    return false;
+    if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) return STATUS_DEVICE;
+    const int status = open_cuda(k, c, note, e);
+    if (status) snprintf(note, 256, "on the CPU, since %.180s (scripts/doctor.sh)", e->message);
+    return status;
 }
 
 int kernels_open(const Kernels **k, const KernelsConfig *c, char note[256], Error *e)
@@ -81,6 +80,12 @@ int kernels_open(const Kernels **k, const KernelsConfig *c, char note[256], Erro
     if (strcmp(c->device, "cpu") != 0 && strcmp(c->device, "auto") != 0)
         return fail(e, STATUS_USAGE, "unknown --device '%s': expected auto, cpu, cuda or cuda:N",
                     c->device);
-    if (strcmp(c->device, "auto") == 0 && open_gpu(k, c, note)) return STATUS_OK;
-    return open_cpu(k, c, e);
+    const int status = strcmp(c->device, "auto") == 0 ? open_gpu(k, c, note, e) : STATUS_DEVICE;
+    // What a person asked for in vain is no reason to go on without the GPU.
+    return status == STATUS_OK || status == STATUS_USAGE ? status : open_cpu(k, c, e);
+}
+
+const char *kernels_dtype(const Kernels *k)
+{
+    return k->element == BF16 ? "bf16" : k->tf32 ? "tf32" : "fp32";
 }

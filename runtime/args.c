@@ -85,16 +85,20 @@ static int parse_int(const Arg *a, const char *text, Error *e)
     return fail(e, STATUS_USAGE, "--%s %s: expected a whole number %s", a->name, text, range);
 }
 
-static int parse_double(const Arg *a, const char *text, Error *e)
+bool args_decimal(const char *text, double min, double max, double *number)
 {
     // strtod() would also take "nan", "inf", hexadecimal and leading white space.
     const bool decimal = text[0] && text[strspn(text, "0123456789+-.eE")] == '\0';
     char *end;
     const double v = strtod(text, &end);
-    if (decimal && *end == '\0' && isfinite(v) && v >= a->min && v <= a->max) {
-        *a->real = v;
-        return 0;
-    }
+    if (!decimal || *end != '\0' || !isfinite(v) || v < min || v > max) return false;
+    *number = v;
+    return true;
+}
+
+static int parse_double(const Arg *a, const char *text, Error *e)
+{
+    if (args_decimal(text, a->min, a->max, a->real)) return 0;
     char range[80];
     describe_range(a, range, sizeof range);
     return fail(e, STATUS_USAGE, "--%s %s: expected a number %s", a->name, text, range);
@@ -137,7 +141,8 @@ static int parse_onoff(const Arg *a, const char *text, Error *e)
 
 static int empty_value(const Arg *a, Error *e)
 {
-    return fail(e, STATUS_USAGE, "the value of %s is empty; expected %s", a->name, a->meta);
+    return fail(e, STATUS_USAGE, "the value of %s%s is empty; expected %s",
+                is_option(a) ? "--" : "", a->name, a->meta);
 }
 
 static int parse_value(Arg *a, const char *text, Error *e)

@@ -108,6 +108,9 @@ int args_parse(Arg *table, size_t n, int argc, char **argv, Error *e);
 //     if (!args_given(table, n, &o.batch_size)) o.batch_size = 1024;
 bool args_given(const Arg *table, size_t n, const void *value);
 
+// Whether `text` is a decimal number from min to max, as of options; sets *number only then.
+bool args_decimal(const char *text, double min, double max, double *number);
+
 // What an option is to a run that is continued.
 typedef enum ArgResume {
     ARG_FIXED, // decides numbers: the run's value holds, and another is refused

@@ -193,7 +193,13 @@ int checkpoint_open(Checkpoint *c, const char *dir, Error *e)
 {
     char parent[PATH_MAX];
     Steps steps;
-    if (checkpoints_path(parent, dir, e) || list_steps(&steps, parent, e)) return e->status;
+    if (checkpoints_path(parent, dir, e)) return e->status;
+    if (os_exists(dir) && !os_exists(parent))
+        return fail(e, STATUS_DATA,
+                    "%s has no checkpoint to continue from: it is no run, or one that ended before "
+                    "its first; train again, in another directory",
+                    dir);
+    if (list_steps(&steps, parent, e)) return e->status;
     int status = fail(e, STATUS_DATA, "%s holds no checkpoint", parent);
     for (size_t i = steps.count; i-- > 0 && status == STATUS_DATA;) {
         status = open_step(c, parent, steps.list[i], e);

@@ -160,6 +160,8 @@ void html_value(Html *h, const JsonNode *value)
         html_text(h, "%s", value->string);
     else if (value->type == JSON_BOOL)
         html_raw(h, "%s", value->boolean ? "on" : "off");
+    else if (value->type == JSON_INT)
+        html_raw(h, "%lld", (long long)value->integer);
     else
         html_raw(h, "%.6g", json_number(value));
 }

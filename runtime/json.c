@@ -7,19 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Bytes of the UTF-8 character at the start of s[0..size); 0 if it is none (RFC 3629).
-static size_t utf8_length(const unsigned char *s, size_t size)
-{
-    const unsigned char c = s[0];
-    const size_t n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-    if (n == 0 || n > size) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    const bool overlong = (c == 0xe0 && s[1] < 0xa0) || (c == 0xf0 && s[1] < 0x90);
-    const bool surrogate = c == 0xed && s[1] > 0x9f;
-    const bool too_large = c == 0xf4 && s[1] > 0x8f;
-    return overlong || surrogate || too_large ? 0 : n;
-}
+#include "runtime/utf8.h"
 
 static void append(Json *j, const char *text, size_t size)
 {
@@ -44,7 +32,7 @@ static void append_string(Json *j, const char *value)
     append(j, "\"", 1);
     const unsigned char *s = (const unsigned char *)value;
     for (size_t left = strlen(value); left > 0;) {
-        const size_t n = utf8_length(s, left);
+        const size_t n = utf8_length((const char *)s, (const char *)s + left);
         char escape[8];
         if (n == 0)
             append(j, "\xef\xbf\xbd", 3);
@@ -127,7 +115,7 @@ void json_rounded(Json *j, const char *key, double value, int digits)
         append(j, "null", 4);
 }
 
-void json_double(Json *j, const char *key, double value)
+int json_digits(double value)
 {
     char text[40];
     int digits = 15;
@@ -135,7 +123,12 @@ void json_double(Json *j, const char *key, double value)
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value) break;
     }
-    json_rounded(j, key, value, digits);
+    return digits;
+}
+
+void json_double(Json *j, const char *key, double value)
+{
+    json_rounded(j, key, value, json_digits(value));
 }
 
 int json_finish(Json *j, Error *e)
@@ -257,7 +250,7 @@ static int parse_string(Parser *p, const char **string)
             if (parse_escape(p, &out)) return p->e->status;
             continue;
         }
-        const size_t n = utf8_length((unsigned char *)p->at, (size_t)(p->end - p->at));
+        const size_t n = utf8_length(p->at, p->end);
         if (n == 0) return syntax(p, "invalid UTF-8 in a string");
         memmove(out, p->at, n);
         out += n;

@@ -33,8 +33,9 @@ void json_end(Json *j); // of the innermost open object or array
 void json_string(Json *j, const char *key, const char *value);
 void json_int(Json *j, const char *key, int64_t value);
 void json_bool(Json *j, const char *key, bool value);
-// Enough digits to read the same double again (15 to 17). NaN and infinities become null.
+// NaN and infinities become null.
 void json_double(Json *j, const char *key, double value);
+int json_digits(double value); // that it takes: the fewest of 15 to 17 that give the same double
 // `digits` significant digits, for what was measured and has no more.
 void json_rounded(Json *j, const char *key, double value, int digits);
 

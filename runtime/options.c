@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "runtime/os.h"
 
@@ -75,9 +76,16 @@ static void add_shared(CommandLine *line)
         ARG_FLAG("speedrun", &o->speedrun, "train from several seeds; mean, sigma and time"),
         ARG_INT("seeds", &o->seeds, 1, 1000, "of --speedrun: --seed and those after it"),
         ARG_FLAG("quick", &o->quick, "with --bench: in under two minutes"),
-        ARG_FLAG("quiet", &o->quiet, "print the result only"),
+        ARG_FLAG("quiet", &o->quiet, "print the result and where the weights are, no more"),
     };
     add_args(line, shared, sizeof shared / sizeof *shared);
+}
+
+static bool given(const CommandLine *line, const char *name)
+{
+    for (size_t i = 0; i < line->count; i++)
+        if (strcmp(line->table[i].name, name) == 0) return line->table[i].given;
+    return false;
 }
 
 bool options_given(const CommandLine *line, const void *value)
@@ -92,14 +100,31 @@ static bool is_one_of(const char *name, const char *const *list)
     return false;
 }
 
+uint32_t options_checksum(const CommandLine *line)
+{
+    static const char *const each_has[] = {"data", "verify", "device", "threads", "resident", "out",
+                                           "init", "resume", "report", "quiet",   NULL};
+    Error e;
+    Json j = {0};
+    json_object(&j, NULL);
+    for (size_t i = 0; i < line->count; i++)
+        if (!is_one_of(line->table[i].name, each_has)) args_json(&line->table[i], 1, &j);
+    json_end(&j);
+    check(json_finish(&j, &e), &e);
+    const uint32_t checksum = (uint32_t)crc32(0, (const Bytef *)j.text, (uInt)j.size);
+    json_free(&j);
+    return checksum;
+}
+
 static ArgResume resume_kind(const char *name)
 {
     static const char *const aside[] = {"verify",  "out",      "init",     "resume", "eval-only",
                                         "predict", "json",     "selftest", "bench",  "quick",
                                         "quiet",   "speedrun", "seeds",    NULL};
     // The data set is compared by what it holds; threads and devices change no result by much.
-    static const char *const free_options[] = {"data", "device",          "threads", "save-every",
-                                               "keep", "target-accuracy", "report",  NULL};
+    static const char *const free_options[] = {
+        "data",       "device", "threads",         "graph",  "resident", "profile",
+        "save-every", "keep",   "target-accuracy", "report", NULL};
     if (is_one_of(name, aside)) return ARG_ASIDE;
     return is_one_of(name, free_options) ? ARG_FREE : ARG_FIXED;
 }
@@ -121,14 +146,6 @@ static void restore(CommandLine *line)
 {
     Error e;
     const Options *o = &line->options;
-    if (o->out || o->init || o->eval_only || o->predict || o->selftest || o->bench)
-        die(STATUS_USAGE, "--resume continues a run in its directory; leave out %s",
-            o->out         ? "--out"
-            : o->init      ? "--init"
-            : o->eval_only ? "--eval-only"
-            : o->predict   ? "--predict"
-            : o->selftest  ? "--selftest"
-                           : "--bench");
     check(open_checkpoint(&line->checkpoint, o->resume, line->rank, &e), &e);
     const JsonNode *options = json_get(line->checkpoint.record.root, "options");
     if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
@@ -183,17 +200,37 @@ static void restore_network(CommandLine *line)
 
 // ---- all together -------------------------------------------------------------------------------
 
+// What a program does in place of training from the start, and options that have no meaning there.
+static void check_modes(const CommandLine *line)
+{
+    static const struct Mode {
+        const char *name, *does, *without[9];
+    } modes[] = {
+        {"speedrun",
+         "trains from the start alone",
+         {"resume", "init", "bench", "selftest", "profile"}},
+        {"resume",
+         "continues a run in its directory",
+         {"out", "init", "eval-only", "predict", "selftest", "bench"}},
+        {"predict",
+         "classifies pictures alone",
+         {"eval-only", "selftest", "bench", "profile", "out", "target-accuracy"}},
+        {"bench", "measures alone", {"eval-only", "selftest", "profile"}},
+        {"eval-only", "tests given weights alone", {"selftest", "profile", "out"}},
+        {"selftest", "checks alone", {"profile", "out", "target-accuracy"}},
+    };
+    for (const struct Mode *m = modes; m < modes + sizeof modes / sizeof *modes; m++)
+        for (const char *const *other = m->without; given(line, m->name) && *other; other++)
+            if (given(line, *other))
+                die(STATUS_USAGE, "--%s %s; leave out --%s", m->name, m->does, *other);
+}
+
 static void check_predict(const Options *o)
 {
     if (o->pictures.count && !o->predict)
         die(STATUS_USAGE, "unexpected argument %s; --help lists all options", o->pictures.item[0]);
     if (o->json && !o->predict) die(STATUS_USAGE, "--json is how --predict answers; add that");
     if (!o->predict) return;
-    if (o->eval_only || o->selftest || o->bench)
-        die(STATUS_USAGE, "--predict classifies pictures alone; leave out %s",
-            o->eval_only  ? "--eval-only"
-            : o->selftest ? "--selftest"
-                          : "--bench");
     if (!o->init) die(STATUS_USAGE, "--predict takes given weights; add --init FILE.safetensors");
     if (!o->pictures.count)
         die(STATUS_USAGE, "--predict needs pictures: files, folders, or - for standard input");
@@ -205,13 +242,6 @@ static void check_speedrun(const CommandLine *line)
     if (!o->speedrun && options_given(line, &o->seeds))
         die(STATUS_USAGE, "--seeds is how often --speedrun trains; add that");
     if (!o->speedrun) return;
-    const char *other = o->resume     ? "--resume"
-                        : o->init     ? "--init" // which --predict and --eval-only take
-                        : o->bench    ? "--bench"
-                        : o->selftest ? "--selftest"
-                        : o->profile  ? "--profile"
-                                      : NULL;
-    if (other) die(STATUS_USAGE, "--speedrun trains from the start alone; leave out %s", other);
     if (o->seed > INT64_MAX - o->seeds)
         die(STATUS_USAGE, "--seed %lld leaves no room for --seeds %lld", (long long)o->seed,
             (long long)o->seeds);
@@ -220,15 +250,9 @@ static void check_speedrun(const CommandLine *line)
 static void check_together(const CommandLine *line)
 {
     const Options *o = &line->options;
-    if (options_given(line, &o->steps) && options_given(line, &o->epochs))
+    check_modes(line);
+    if (o->steps > 0 && options_given(line, &o->epochs))
         die(STATUS_USAGE, "--steps and --epochs both set the length; give one of them");
-    if (o->eval_only && o->selftest)
-        die(STATUS_USAGE, "--eval-only and --selftest are two things; give one of them");
-    if (o->bench && (o->eval_only || o->selftest || o->profile))
-        die(STATUS_USAGE, "--bench measures alone; leave out %s",
-            o->eval_only  ? "--eval-only"
-            : o->selftest ? "--selftest"
-                          : "--profile");
     if (o->quick && !o->bench) die(STATUS_USAGE, "--quick shortens --bench; add that");
     if (o->eval_only && !o->init)
         die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
@@ -262,12 +286,8 @@ void options_parse(CommandLine *line, const Arg *own, size_t own_count, const ch
 // Reads "NAME=NUMBER" of an augmentation; the number must be within 0 .. max.
 static int augment_number(double *number, const char *item, double max, Error *e)
 {
-    const char *value = strchr(item, '=') + 1;
-    char *end;
-    *number = strtod(value, &end);
-    if (*value == '\0' || *end != '\0' || !(*number >= 0 && *number <= max))
-        return fail(e, STATUS_USAGE, "--augment %s: expected a number from 0 to %g", item, max);
-    return STATUS_OK;
+    if (args_decimal(strchr(item, '=') + 1, 0, max, number)) return STATUS_OK;
+    return fail(e, STATUS_USAGE, "--augment %s: expected a number from 0 to %g", item, max);
 }
 
 static int augment_whole(int *whole, const char *item, double max, Error *e)

@@ -73,6 +73,9 @@ void options_parse(CommandLine *line, const Arg *own, size_t own_count, const ch
                    void (*defaults)(CommandLine *line), int argc, char **argv);
 bool options_given(const CommandLine *line, const void *value);
 
+// CRC-32 of the options that all processes of a run have alike: not of paths, threads and the like.
+uint32_t options_checksum(const CommandLine *line);
+
 // Adds the options that make the network what it is in an evaluation, as a finished object.
 int options_network_json(const CommandLine *line, Json *j, Error *e);
 

@@ -92,7 +92,7 @@ static int sync_dir(const char *dir)
     return status;
 }
 
-static int sync_parent(const char *path)
+int os_sync_parent(const char *path)
 {
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
@@ -120,12 +120,31 @@ int os_make_dirs(const char *path, Error *e)
         bool existed;
         if (is_directory(part)) continue;
         if (os_make_dir(part, &existed, e)) return e->status;
-        if (!existed && sync_parent(part) != 0)
+        if (!existed && os_sync_parent(part) != 0)
             return fail_errno(e, STATUS_IO, "cannot create directory %s", part);
         if (existed && !is_directory(part))
             return fail(e, STATUS_IO, "%s exists and is not a directory", part);
     }
     return 0;
+}
+
+void os_open_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+static void check_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) return;
+    report_error("cannot write the output"); // errno may be of something else by now
+    _exit(STATUS_IO);
+}
+
+void os_check_output_at_exit(void)
+{
+    atexit(check_output);
 }
 
 bool os_exists(const char *path)
@@ -299,7 +318,7 @@ int atomic_file_write(AtomicFile *f, const void *data, size_t size, Error *e)
 
 int os_commit_dir(const char *from, const char *to, Error *e)
 {
-    if (sync_dir(from) == 0 && rename(from, to) == 0 && sync_parent(to) == 0) return STATUS_OK;
+    if (sync_dir(from) == 0 && rename(from, to) == 0 && os_sync_parent(to) == 0) return STATUS_OK;
     return fail_errno(e, STATUS_IO, "cannot finish %s", to);
 }
 
@@ -309,7 +328,7 @@ int atomic_file_commit(AtomicFile *f, Error *e)
     if (close(f->fd) != 0 && errno != EINTR) ok = false;
     f->fd = -1;
     ok = ok && rename(f->temporary, f->path) == 0;
-    ok = ok && sync_parent(f->path) == 0;
+    ok = ok && os_sync_parent(f->path) == 0;
     const int status =
         ok ? 0 : fail_errno(e, STATUS_IO, "cannot finish %s (%zu bytes)", f->path, f->written);
     atomic_file_abort(f);

@@ -49,6 +49,10 @@ void os_remove(const char *path);
 // parent. `to` must not exist, or be empty.
 int os_commit_dir(const char *from, const char *to, Error *e);
 
+// Makes the name of a file or directory last. -1 with errno set if that fails; a file system that
+// syncs no directories is fine.
+int os_sync_parent(const char *path);
+
 // Reads a regular file whole into page-aligned memory, which the caller frees with free(). A path
 // that is missing or no regular file fails with STATUS_DATA, everything else with STATUS_IO.
 int os_read_file(const char *path, void **data, size_t *size, Error *e);
@@ -95,6 +99,13 @@ void os_close(int fd);
 // Makes SIGINT and SIGTERM a request to stop, which os_stop_signal() returns (0: none). A second
 // signal ends the process at once.
 void os_catch_stop_signals(void);
+
+// Call it first in main(): a file that is opened takes no closed standard stream's place, and
+// writing to closed stdout fails.
+void os_open_streams(void);
+
+// For a program whose answer is its output: it ends with STATUS_IO where that cannot be written.
+void os_check_output_at_exit(void);
 int os_stop_signal(void);
 
 // A terminal that understands cursor movement: a TTY, and TERM is neither unset nor "dumb".

@@ -47,6 +47,7 @@ int pictures_allocate(Pictures *p, int count, int h, int w, int c, Error *e)
         .w = w / shrink > 0 ? w / shrink : 1,
         .c = c >= 3 ? 3 : 1,
         .shrink = shrink,
+        .source_h = h,
         .source_w = w,
         .source_c = c,
     };
@@ -68,15 +69,19 @@ static uint8_t *pixel(const Pictures *p, int i, int y, int x)
 
 void pictures_set(Pictures *p, int i, const uint8_t *image)
 {
-    const int s = p->shrink;
+    // pixels of the source that become one: a side shorter than `shrink` has fewer
+    const int rows = p->shrink < p->source_h ? p->shrink : p->source_h;
+    const int columns = p->shrink < p->source_w ? p->shrink : p->source_w, n = rows * columns;
     for (int y = 0; y < p->h; y++)
         for (int x = 0; x < p->w; x++)
             for (int c = 0; c < p->c; c++) {
                 int sum = 0;
-                for (int dy = 0; dy < s; dy++)
-                    for (int dx = 0; dx < s; dx++)
-                        sum += image[((y * s + dy) * p->source_w + x * s + dx) * p->source_c + c];
-                pixel(p, i, y, x)[c] = (uint8_t)((sum + s * s / 2) / (s * s));
+                for (int dy = 0; dy < rows; dy++) {
+                    const int row = (y * p->shrink + dy) * p->source_w + x * p->shrink;
+                    for (int dx = 0; dx < columns; dx++)
+                        sum += image[(int64_t)(row + dx) * p->source_c + c];
+                }
+                pixel(p, i, y, x)[c] = (uint8_t)((sum + n / 2) / n);
             }
 }
 

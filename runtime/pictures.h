@@ -7,9 +7,10 @@
 #include "runtime/html.h"
 
 typedef struct Pictures {
-    int count, h, w, c;             // c: 1 grey, 3 colours
-    int shrink, source_w, source_c; // pixels of the source that become one; its row and channels
-    uint8_t *pixels;                // (count,h,w,c)
+    int count, h, w, c;               // c: 1 grey, 3 colours
+    int shrink;                       // so many rows and columns of the source become one
+    int source_h, source_w, source_c; // images (h,w,c)
+    uint8_t *pixels;                  // (count,h,w,c)
 } Pictures;
 
 // Black pictures for images (h,w,c), at most 64 pixels wide and high: larger ones are shrunk by a

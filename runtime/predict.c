@@ -95,7 +95,8 @@ void predict_open(Session *s)
     p->terminal = os_is_terminal(STDOUT);
     p->colors = p->terminal && os_wants_colors();
     p->queue.list = &p->list;
-    check(decoder_open(&p->decoder, &wanted, p->list.n, os_cpu_count(), &e), &e);
+    const int processes = o->threads ? (int)o->threads : os_cpu_count();
+    check(decoder_open(&p->decoder, &wanted, p->list.n, processes, &e), &e);
     if (p->decoder.notice) warn("%s", p->decoder.notice);
 }
 

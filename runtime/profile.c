@@ -127,9 +127,7 @@ int profile_report(ProfileReport *r, const Kernels *k, Error *e)
     *r = (ProfileReport){
         .profile = kernels_profile_read(),
         .device = k->description,
-        .dtype = k->element == BF16 ? "bf16"
-                 : k->tf32          ? "tf32"
-                                    : "fp32",
+        .dtype = kernels_dtype(k),
     };
     if (r->profile.steps == 0) return STATUS_OK;
     if (measure_flop(&r->ceilings, k, e)) return e->status;

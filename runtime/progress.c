@@ -43,6 +43,10 @@ void format_seconds(double seconds, char text[static 16])
 static void add_epoch(char line[static LINE_SIZE], int columns, const Progress *p)
 {
     char total[24];
+    if (p->epochs < 1) {
+        add(line, columns, "epoch %.2g/%.2g", p->epoch, p->epochs);
+        return;
+    }
     snprintf(total, sizeof total, "%.6g", p->epochs);
     add(line, columns, "epoch %*.1f/%s", (int)strcspn(total, ".") + 2, p->epoch, total);
 }

@@ -129,8 +129,10 @@ static int take_filters(Session *s, Error *e)
             const float *w = weights + (size_t)i * each;
             float largest = 1e-30f;
             for (size_t j = 0; j < each; j++) largest = fmaxf(largest, fabsf(w[j]));
-            for (size_t j = 0; j < each; j++)
-                bytes[j] = (uint8_t)(127.5f + 127.4f * w[j] / largest);
+            for (size_t j = 0; j < each; j++) {
+                const float grey = 127.5f + 127.4f * w[j] / largest;
+                bytes[j] = (uint8_t)(isfinite(grey) ? grey : 127.5f); // of a run that diverged
+            }
             pictures_set(&s->report->filters, i, bytes);
         }
     } else {

@@ -62,7 +62,7 @@ static int write_record(const Session *s, const double metrics[static METRICS], 
     json_string(j, "trainer", s->program->name);
     json_string(j, "network", s->network);
     json_string(j, "device", s->kernels->description);
-    json_string(j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
+    json_string(j, "dtype", kernels_dtype(s->kernels));
     record_progress(s, metrics, j);
     record_data(s, j);
     json_object(j, "options");
@@ -123,11 +123,6 @@ static const JsonNode *member(const Session *s, const JsonNode *object, const ch
     return v;
 }
 
-static double number(const JsonNode *v)
-{
-    return v->type == JSON_INT ? (double)v->integer : v->number;
-}
-
 void resume_check(const Session *s)
 {
     const JsonNode *record = s->line.checkpoint.record.root;
@@ -152,15 +147,15 @@ static void load_progress(Session *s)
     s->step = s->line.checkpoint.step - 1;
     s->evaluated = member(s, record, "evaluated", JSON_BOOL)->boolean;
     s->images_since_log = member(s, record, "images_since_log", JSON_INT)->integer;
-    s->train_seconds = number(member(s, record, "train_seconds", JSON_DOUBLE));
-    s->log_time = -number(member(s, record, "seconds_since_log", JSON_DOUBLE));
-    s->best_accuracy = number(member(s, record, "best_accuracy", JSON_DOUBLE));
+    s->train_seconds = json_number(member(s, record, "train_seconds", JSON_DOUBLE));
+    s->log_time = -json_number(member(s, record, "seconds_since_log", JSON_DOUBLE));
+    s->best_accuracy = json_number(member(s, record, "best_accuracy", JSON_DOUBLE));
     s->best_step = member(s, record, "best_step", JSON_INT)->integer;
     const JsonNode *metrics = member(s, record, "metrics", JSON_ARRAY);
     float values[METRICS] = {0};
     const JsonNode *v = json_first(metrics);
     for (size_t i = 0; i < metrics->count && i < METRICS; i++, v = json_next(v))
-        values[i] = s->comm.rank == 0 ? (float)number(v) : 0.0f;
+        values[i] = s->comm.rank == 0 ? (float)json_number(v) : 0.0f;
     s->kernels->upload(s->metrics->value, values, sizeof values);
 }
 
@@ -170,7 +165,7 @@ static void compare_devices(const Session *s)
     const JsonNode *record = s->line.checkpoint.record.root;
     const char *device = member(s, record, "device", JSON_STRING)->string;
     const char *dtype = member(s, record, "dtype", JSON_STRING)->string;
-    const char *now = s->kernels->element == F32 ? "fp32" : "bf16";
+    const char *now = kernels_dtype(s->kernels);
     if (strcmp(dtype, now) != 0)
         warn("this run was begun in %s on %s and goes on in %s: results will differ a little",
              dtype, device, now);

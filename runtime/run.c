@@ -49,19 +49,23 @@ static int open_directory(Run *r, const char *dir, const char *trainer, Error *e
 
 static int open_log(Run *r, Error *e)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], checkpoints[PATH_MAX];
     run_path(r, "log.jsonl", path);
+    run_path(r, "checkpoints", checkpoints);
     if (os_exists(path))
         return fail(e, STATUS_USAGE,
-                    "%s holds a run already; continue it with --resume %s, or choose another "
-                    "directory with --out",
+                    os_exists(checkpoints)
+                        ? "%s holds a run already; continue it with --resume %s, or choose another "
+                          "directory with --out"
+                        : "%s holds a run without checkpoints; choose another directory with "
+                          "--out, or remove %s",
                     r->dir, r->dir);
     return os_append_open(&r->log, path, e);
 }
 
-// Bytes of the whole records up to `step`: what follows was written after the checkpoint, or was
-// never synced.
-static int64_t records_until(const char *text, size_t size, int64_t step)
+// Bytes of the whole records up to `step`, with the evaluation there if `evaluated`: what follows
+// was written after the checkpoint, or was never synced.
+static int64_t records_until(const char *text, size_t size, int64_t step, bool evaluated)
 {
     size_t kept = 0;
     while (kept < size) {
@@ -70,7 +74,8 @@ static int64_t records_until(const char *text, size_t size, int64_t step)
         Error ignored;
         if (!end || json_parse(&d, line, (size_t)(end - line), &ignored)) break;
         const JsonNode *at = json_get(d.root, "step");
-        const bool keep = at && at->type == JSON_INT && at->integer <= step;
+        const int64_t last = !evaluated && json_get(d.root, "test_loss") ? step - 1 : step;
+        const bool keep = at && at->type == JSON_INT && at->integer <= last;
         json_document_free(&d);
         if (!keep) break;
         kept = (size_t)(end + 1 - text);
@@ -78,7 +83,7 @@ static int64_t records_until(const char *text, size_t size, int64_t step)
     return (int64_t)kept;
 }
 
-static int reopen_log(Run *r, int64_t step, Error *e)
+static int reopen_log(Run *r, int64_t step, bool evaluated, Error *e)
 {
     char path[PATH_MAX];
     void *text;
@@ -86,7 +91,7 @@ static int reopen_log(Run *r, int64_t step, Error *e)
     run_path(r, "log.jsonl", path);
     if (!os_exists(path)) return os_append_open(&r->log, path, e);
     if (os_read_file(path, &text, &size, e)) return e->status;
-    r->log_size = records_until(text, size, step);
+    r->log_size = records_until(text, size, step, evaluated);
     free(text);
     return os_append_reopen(&r->log, path, r->log_size, e);
 }
@@ -123,13 +128,13 @@ int run_open(Run **run, const char *dir, const char *trainer, bool quiet, Error 
     return 0;
 }
 
-int run_reopen(Run **run, const char *dir, int64_t step, bool quiet, Error *e)
+int run_reopen(Run **run, const char *dir, int64_t step, bool evaluated, bool quiet, Error *e)
 {
     Run *r = new_run(quiet, e);
     if (!r) return e->status;
     if (open_directory(r, dir, NULL, e) || os_lock(&r->lock, r->dir, e))
         return give_up(r, false, e);
-    if (reopen_log(r, step, e)) return give_up(r, true, e);
+    if (reopen_log(r, step, evaluated, e)) return give_up(r, true, e);
     *run = r;
     return 0;
 }
@@ -199,17 +204,23 @@ void run_log_step(Run *r, const StepLog *s)
     run_log_end(r);
 }
 
-void run_clear(Run *r)
-{
-    if (!r) return;
-    display_clear(&r->display);
-}
-
 // An epoch that ended without an evaluation gets its line when the next step is there.
 static void show_waiting_epoch(Run *r)
 {
     if (r->epoch_end_waits) display_print(&r->display, &r->epoch_end);
     r->epoch_end_waits = false;
+}
+
+void run_clear(Run *r)
+{
+    if (!r) return;
+    show_waiting_epoch(r);
+    display_clear(&r->display);
+}
+
+void run_begin(Run *r, const Progress *p)
+{
+    if (r) r->last = *p;
 }
 
 void run_progress(Run *r, const Progress *p)

@@ -40,9 +40,10 @@ typedef struct EvalLog {
 // prints nothing.
 int run_open(Run **r, const char *dir, const char *trainer, bool quiet, Error *e);
 
-// Takes up a run that was stopped after `step`: takes the lock and cuts the log back to that step.
-// STATUS_IO, as when another process has the lock.
-int run_reopen(Run **r, const char *dir, int64_t step, bool quiet, Error *e);
+// Takes up a run that was stopped after `step`: takes the lock and cuts the log back to that step,
+// without an evaluation there unless the checkpoint came after it (`evaluated`). STATUS_IO, as when
+// another process has the lock.
+int run_reopen(Run **r, const char *dir, int64_t step, bool evaluated, bool quiet, Error *e);
 
 const char *run_dir(const Run *r);
 void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DIR/name
@@ -50,7 +51,7 @@ void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DI
 // Writes the finished object as DIR/name, with a newline. STATUS_IO.
 int run_write(const Run *r, const char *name, Json *j, Error *e);
 
-// The next five do nothing where r is NULL: a process that has no run of its own.
+// The next six do nothing where r is NULL: a process that has no run of its own.
 
 // One line of log.jsonl each. A full disk does not stop a run: the first failure is a warning. An
 // evaluation is also shown, with what run_progress() was told last.
@@ -64,10 +65,13 @@ void run_log_end(Run *r);
 // Makes the log so far survive a power loss, as far as the file system can.
 void run_sync(Run *r);
 
+// Where the run begins: what an evaluation before the first step is shown with.
+void run_begin(Run *r, const Progress *p);
+
 // Call it once a step. test_accuracy is filled in.
 void run_progress(Run *r, const Progress *p);
 
-// Removes the panel, so that the caller may print.
+// Prints what waits and removes the panel, so that the caller may print.
 void run_clear(Run *r);
 
 // Removes the panel, closes the log and writes summary.json from the finished object `summary`.

@@ -76,7 +76,9 @@ static void set_length(Session *s)
     const Options *o = s->options;
     s->steps_per_epoch =
         s->data.n[SPLIT_TRAIN] / o->batch_size; // the last partial batch is dropped
-    s->steps = o->steps > 0 ? o->steps : (int64_t)ceil(o->epochs * (double)s->steps_per_epoch);
+    // 0.07 * 100 is a little more than 7.
+    const double steps = ceil(o->epochs * (double)s->steps_per_epoch * (1 - 1e-12));
+    s->steps = o->steps > 0 ? o->steps : (int64_t)steps;
     s->epochs = (double)s->steps / (double)s->steps_per_epoch;
     s->step = -1;
     s->saved_step = -1;
@@ -108,10 +110,14 @@ static void open_kernels(Session *s)
         .no_graph = !s->options->graph,
         .local_rank = s->comm.local_rank,
     };
-    if (s->comm.ranks > 1 && config.threads == 0) config.threads = comm_threads(&s->comm);
+    if (s->comm.ranks > 1) { // all ranks ask
+        const int threads = comm_threads(&s->comm);
+        if (config.threads == 0) config.threads = threads;
+    }
     check(kernels_open(&s->kernels, &config, s->note, &e), &e);
-    if (!s->options->selftest || s->kernels->element == F32) return;
-    printf("the operations in bf16\n");
+    const char *const dtype = kernels_dtype(s->kernels);
+    if (!s->options->selftest || strcmp(dtype, "fp32") == 0) return;
+    printf("the operations in %s\n", dtype);
     s->failed_operations = kernels_check(s->kernels, false, stdout, NULL);
     printf("the operations and the gradients in fp32\n");
     s->kernels->close();
@@ -124,16 +130,21 @@ static void compare_ranks(const Session *s)
 {
     typedef struct Start {
         uint8_t data[sizeof s->data.id];
-        int64_t batch, steps, seed, from;
-        char device[8];
+        int64_t batch, steps, from;
+        uint32_t options;
+        char device[8], dtype[8];
     } Start;
     const Options *o = s->options;
     Start own, *all = calloc((size_t)s->comm.ranks, sizeof *all);
     if (!all) die(STATUS_IO, "out of memory");
-    own = (Start){.batch = o->batch_size, .steps = s->steps, .seed = o->seed};
-    own.from = o->resume ? s->line.checkpoint.step : 0;
+    memset(&own, 0, sizeof own);
     memcpy(own.data, s->data.id, sizeof own.data);
+    own.batch = o->batch_size;
+    own.steps = s->steps;
+    own.from = o->resume ? s->line.checkpoint.step : 0;
+    own.options = options_checksum(&s->line);
     snprintf(own.device, sizeof own.device, "%.4s", s->kernels->device);
+    snprintf(own.dtype, sizeof own.dtype, "%s", kernels_dtype(s->kernels));
     s->comm.all_gather(all, &own, sizeof own);
     for (int r = 1; r < s->comm.ranks; r++)
         if (memcmp(&all[0], &all[r], sizeof own) != 0)
@@ -161,6 +172,7 @@ void session_open(Session *s, const Program *p, const Arg *own, size_t own_count
                   char **argv)
 {
     Error e;
+    os_open_streams();
     os_limit_spinning(argv);
     s->started = os_seconds();
     check(comm_open(&s->comm, &e), &e);
@@ -199,6 +211,15 @@ static Plan plan_one(Session *s, const Kernels **k, ModelFunction function, void
     return plan;
 }
 
+// What a run takes of the device's memory beside its tensors, in arenas of parameters: averages,
+// and the snapshot of a CPU's run.
+static int more_arenas(const Session *s)
+{
+    const Options *o = s->options;
+    const bool snapshot = !s->kernels->own_memory && !o->selftest && !o->eval_only && !o->predict;
+    return (o->ema ? 2 : 0) + (snapshot ? 3 + o->ema : 0);
+}
+
 void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFunction step,
                   ModelFunction infer, void *model)
 {
@@ -214,7 +235,8 @@ void session_plan(Session *s, const Kernels **k, ModelFunction gradient, ModelFu
     plan_one(s, k, infer, model, batch);
     if (last >= ranks) plan_one(s, k, infer, model, last / ranks);
     if (last % ranks > 0) plan_one(s, k, infer, model, last / ranks + 1);
-    check(tensors_allocate(&s->tensors, s->kernels, s->options->batch_size, &e), &e);
+    check(tensors_allocate(&s->tensors, s->kernels, s->options->batch_size, more_arenas(s), &e),
+          &e);
     if (s->options->ema) {
         s->ema = s->kernels->alloc(s->tensors.parameter_bytes);
         s->ema_backup = s->kernels->alloc(s->tensors.parameter_bytes);
@@ -312,7 +334,7 @@ void session_open_loader(Session *s)
 static bool save_is_due(const Session *s)
 {
     const int64_t done = s->step + 1, every = s->options->save_every;
-    if (done == s->saved_step || s->search_end) return false;
+    if (done == s->saved_step || s->search_end || s->options->bench) return false;
     return s->stop || done == s->steps || (done > 0 && every > 0 && done % every == 0) ||
            (done > 0 && every == 0 && session_epoch_done(s));
 }
@@ -327,6 +349,15 @@ void session_metrics(const Session *s, double m[static METRICS])
         for (int i = 0; i < METRICS; i++) m[i] += (double)all[r][i];
 }
 
+// Statistics of --bn local, and memory that is short, are a rank's own.
+static bool one_rank_has(const Session *s, bool own)
+{
+    bool all[s->comm.ranks], any = false;
+    s->comm.all_gather(all, &own, sizeof own);
+    for (int r = 0; r < s->comm.ranks; r++) any |= all[r];
+    return any;
+}
+
 // Only a finite state replaces an older one.
 static void save(Session *s)
 {
@@ -334,7 +365,7 @@ static void save(Session *s)
     session_metrics(s, m);
     if (!isfinite(m[METRIC_LOSS]))
         diverged(s, "the loss is not finite");
-    else if (diverged_weights(s))
+    else if (one_rank_has(s, diverged_weights(s)))
         diverged(s, "a weight is not finite");
     else
         resume_save(s, m);
@@ -342,7 +373,8 @@ static void save(Session *s)
 
 bool session_next(Session *s)
 {
-    s->stop = s->comm.vote(os_stop_signal());
+    const int voted = s->comm.vote(os_stop_signal());
+    if (!s->stop) s->stop = voted; // an evaluation may have agreed on it before
     if (save_is_due(s)) save(s);
     if (s->stop && s->search_end) diverged(s, "the loss is not finite");
     if (s->step + 1 >= s->steps || s->stop) return false;
@@ -361,7 +393,8 @@ bool session_next(Session *s)
 // Of the arenas.
 static double device_bytes(const Session *s)
 {
-    return (double)(s->tensors.activation_bytes + s->tensors.parameter_bytes * 4);
+    const int averages = s->options->ema ? 2 : 0;
+    return (double)tensors_bytes(&s->tensors, s->kernels, averages);
 }
 
 static void print_banner(const Session *s)
@@ -377,8 +410,7 @@ static void print_banner(const Session *s)
            (long long)d->n[SPLIT_TEST], d->h, d->w, d->c);
     if (d->embedded)
         printf("         (for real ones: make data/prepare && ./data/prepare --help)\n");
-    printf("device   %s, %s, %.0f MB\n", k->description, k->element == F32 ? "fp32" : "bf16",
-           device_bytes(s) / 1e6);
+    printf("device   %s, %s, %.0f MB\n", k->description, kernels_dtype(k), device_bytes(s) / 1e6);
     if (s->comm.ranks > 1)
         printf("ranks    %d of %lld images a step, %d on this machine\n", s->comm.ranks,
                (long long)s->batch, s->comm.local_ranks);
@@ -394,7 +426,7 @@ static void write_network(const Session *s, Json *j)
     json_string(j, "trainer", s->program->name);
     json_string(j, "network", s->network);
     json_int(j, "parameters", tensors_parameter_count(&s->tensors));
-    json_rounded(j, "flop_per_image", s->plan.flop / (double)s->options->batch_size, 6);
+    json_rounded(j, "flop_per_image", s->plan.flop / (double)s->batch, 6);
 }
 
 static void write_setup(const Session *s, Json *j)
@@ -402,7 +434,7 @@ static void write_setup(const Session *s, Json *j)
     json_int(j, "seed", s->options->seed);
     json_string(j, "device", s->kernels->description);
     json_string(j, "device_kind", s->kernels->device);
-    json_string(j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
+    json_string(j, "dtype", kernels_dtype(s->kernels));
     json_string(j, "platform", os_platform());
     json_string(j, "data", s->data.source);
     json_string(j, "compiler", __VERSION__);
@@ -441,7 +473,7 @@ static void open_run(Session *s)
     const Options *o = s->options;
     if (s->comm.rank > 0) return;
     if (o->resume) {
-        check(run_reopen(&s->run, o->resume, s->step + 1, o->quiet, &e), &e);
+        check(run_reopen(&s->run, o->resume, s->step + 1, s->evaluated, o->quiet, &e), &e);
         checkpoint_clean(o->resume, s->step + 1);
     } else {
         check(run_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
@@ -483,13 +515,18 @@ void session_begin(Session *s)
     s->start_seconds = os_seconds() - s->started;
     s->first_step = s->step + 1;
     s->progress = (Progress){
+        .step = s->step + 1,
         .steps = s->steps,
+        .epoch = session_epoch(s),
         .epochs = s->epochs,
         .loss = NAN,
         .train_accuracy = NAN,
         .images_per_s = NAN,
         .data_wait = NAN,
+        .seconds_left = NAN,
+        .memory_bytes = NAN,
     };
+    run_begin(s->run, &s->progress);
     s->log_time += os_seconds(); // since the last log before the checkpoint
     const bool stopped_before = s->step >= 0 && session_epoch_done(s) && !s->evaluated;
     if (stopped_before) session_test(s, s->infer, s->model);

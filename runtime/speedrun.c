@@ -156,7 +156,7 @@ static void write_file(const Speedrun *r)
     json_object(&j, NULL);
     json_string(&j, "network", s->network);
     json_string(&j, "device", s->kernels->description);
-    json_string(&j, "dtype", s->kernels->element == F32 ? "fp32" : "bf16");
+    json_string(&j, "dtype", kernels_dtype(s->kernels));
     json_string(&j, "data", s->data.source);
     json_int(&j, "steps", s->steps);
     json_int(&j, "batch_size", s->options->batch_size);

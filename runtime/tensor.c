@@ -162,15 +162,15 @@ static size_t value_bytes(const Tensors *t, const Kernels *k)
     return k->element == F32 ? 0 : (size_t)t->arena_floats * k->element_size;
 }
 
-static size_t total_bytes(const Tensors *t, const Kernels *k)
+size_t tensors_bytes(const Tensors *t, const Kernels *k, int more)
 {
-    return t->parameter_bytes * 4 + value_bytes(t, k) + t->activation_bytes;
+    return t->parameter_bytes * (size_t)(4 + more) + value_bytes(t, k) + t->activation_bytes;
 }
 
 // A system that promises more memory than it has would kill the process later, without a word.
-static int check_memory(const Tensors *t, const Kernels *k, int64_t batch, Error *e)
+static int check_memory(const Tensors *t, const Kernels *k, int64_t batch, int more, Error *e)
 {
-    const size_t need = total_bytes(t, k), free = k->memory_free(),
+    const size_t need = tensors_bytes(t, k, more), free = k->memory_free(),
                  fixed = need - t->activation_bytes;
     if (need <= free) return STATUS_OK;
     char advice[64] = "a smaller network";
@@ -179,24 +179,24 @@ static int check_memory(const Tensors *t, const Kernels *k, int64_t batch, Error
         const long long fits = (long long)((double)batch * share);
         if (fits > 0) snprintf(advice, sizeof advice, "--batch-size %lld or less", fits);
     }
-    return fail(e, strcmp(k->device, "cpu") == 0 ? STATUS_IO : STATUS_DEVICE,
+    return fail(e, k->own_memory ? STATUS_DEVICE : STATUS_IO,
                 "%s has %.0f MB of memory free, but this network and batch need %.0f MB; try %s",
                 k->device, (double)free / 1e6, (double)need / 1e6, advice);
 }
 
-int tensors_allocate(Tensors *t, const Kernels *k, int64_t batch, Error *e)
+int tensors_allocate(Tensors *t, const Kernels *k, int64_t batch, int more, Error *e)
 {
     measure(t, k);
-    if (check_memory(t, k, batch, e)) return e->status;
+    if (check_memory(t, k, batch, more, e)) return e->status;
     float **const arenas[] = {&t->master, &t->grad, &t->state1, &t->state2};
     bool ok = true;
     for (size_t i = 0; i < 4; i++) ok = (*arenas[i] = k->alloc(t->parameter_bytes)) && ok;
     t->value = k->element == F32 ? t->master : k->alloc(value_bytes(t, k));
     t->activations = k->alloc(t->activation_bytes);
     if (!ok || !t->value || !t->activations)
-        return fail(e, strcmp(k->device, "cpu") == 0 ? STATUS_IO : STATUS_DEVICE,
+        return fail(e, k->own_memory ? STATUS_DEVICE : STATUS_IO,
                     "%s could not allocate %.0f MB; try a smaller --batch-size", k->device,
-                    (double)total_bytes(t, k) / 1e6);
+                    (double)tensors_bytes(t, k, 0) / 1e6);
     place(t, k);
     return STATUS_OK;
 }

@@ -99,8 +99,10 @@ NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, 
 Norm norm_of(const NormTensors *n, float eps, float momentum);
 
 // Allocates the arenas. STATUS_IO or STATUS_DEVICE with the bytes needed, and about how much of
-// `batch`, the --batch-size that the activations were declared for, would fit.
-int tensors_allocate(Tensors *t, const Kernels *k, int64_t batch, Error *e);
+// `batch`, the --batch-size that the activations were declared for, would fit. more: arenas of
+// parameter_bytes that the caller will take from the same memory.
+int tensors_allocate(Tensors *t, const Kernels *k, int64_t batch, int more, Error *e);
+size_t tensors_bytes(const Tensors *t, const Kernels *k, int more); // of all arenas
 void tensors_release(Tensors *t, const Kernels *k);
 
 // Trained parameters whose group is in the bit set `groups`, in the order of declaration.

@@ -5,25 +5,25 @@
 #include <stdio.h>
 #include <string.h>
 
+size_t utf8_length(const char *text, const char *end)
+{
+    const uint8_t *s = (const uint8_t *)text, c = s[0];
+    const int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+    if (n == 0 || n > end - text) return 0;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    const bool overlong = (c == 0xe0 && s[1] < 0xa0) || (c == 0xf0 && s[1] < 0x90);
+    const bool surrogate = c == 0xed && s[1] > 0x9f;
+    const bool too_large = c == 0xf4 && s[1] > 0x8f;
+    return overlong || surrogate || too_large ? 0 : (size_t)n;
+}
+
 size_t utf8_printable(const char *text, const char *end)
 {
     const uint8_t *s = (const uint8_t *)text;
-    const int more = *s < 0x80   ? 0
-                     : *s < 0xc2 ? -1
-                     : *s < 0xe0 ? 1
-                     : *s < 0xf0 ? 2
-                     : *s < 0xf5 ? 3
-                                 : -1;
-    if (more < 0 || end - text <= more) return 0;
-    uint32_t code = more == 0 ? *s : *s & (0x3fu >> more);
-    for (int i = 1; i <= more; i++) {
-        if ((s[i] & 0xc0) != 0x80) return 0;
-        code = code << 6 | (s[i] & 0x3f);
-    }
-    const bool overlong = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
-    const bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
-    const bool surrogate = code >= 0xd800 && code < 0xe000;
-    return overlong || control || surrogate || code > 0x10ffff ? 0 : (size_t)more + 1;
+    const size_t n = utf8_length(text, end);
+    const bool control = s[0] < 0x20 || s[0] == 0x7f || (n == 2 && s[0] == 0xc2 && s[1] < 0xa0);
+    return control ? 0 : n;
 }
 
 size_t utf8_escape(char *to, size_t size, const char *text, char also)

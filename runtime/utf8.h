@@ -5,7 +5,10 @@
 #include <stddef.h>
 
 // Bytes of the UTF-8 character at `s`, which ends before `end`; 0 if there is none: damaged or
-// overlong, a surrogate, or a control character (also U+0080..U+009F, which some terminals obey).
+// overlong, or a surrogate (RFC 3629).
+size_t utf8_length(const char *s, const char *end);
+
+// The same, and 0 for a control character (also U+0080..U+009F, which some terminals obey).
 size_t utf8_printable(const char *s, const char *end);
 
 // Copies as much of `text` as fits, with everything that is not printable as \xNN, and `also` too

@@ -571,12 +571,14 @@ check_toolkit_driver() {
 
 check_architecture() {
     architecture=sm_${capability%.*}${capability#*.}
+    first=12.8 # toolkit with code for 12.0
+    older "$capability" 12.1 || first=12.9
     if [ -z "$capability" ] || ! says codes '^sm_'; then
         check ok toolkit "$toolkit ($nvcc)"
     elif says codes "^$architecture\$"; then
         check ok toolkit "$toolkit ($nvcc) has code for $architecture"
-    elif older "$toolkit" 12.9 && ! older "$capability" 12; then
-        check FAIL architecture "toolkit $toolkit is too old for this GPU ($architecture): RTX 50xx needs 12.8 or newer" \
+    elif older "$toolkit" $first && ! older "$capability" 12; then
+        check FAIL architecture "toolkit $toolkit is too old for this GPU ($architecture): it needs $first or newer" \
             "$(install_toolkit "$best")"
     else
         check FAIL architecture "toolkit $toolkit has no code for this GPU ($architecture)" \
@@ -676,6 +678,9 @@ check_files() {
     if [ -e "$root$directory" ]; then
         directory=$(readlink -f "$root$directory") # data/ may be a link to a Windows drive
         directory=${directory#"$root"}
+    else
+        check warn files "$directory does not exist" "mkdir -p '$directory', or name another folder"
+        return
     fi
     type=$(awk -v dir="$directory/" '{
         point = $2

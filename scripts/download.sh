@@ -26,12 +26,13 @@ die() {
     exit "$1"
 }
 
-# Sets for a data set: kind (of data/prepare), known_mirrors, sums (file, SHA-256, ...) and members
-# (all that is unpacked from an archive).
+# Sets for a data set: kind (of data/prepare), shape (of images, and the number of classes),
+# known_mirrors, sums (file, SHA-256, ...) and members (all that is unpacked from an archive). By its
+# shape a data set that is there is known: MNIST passes for Fashion-MNIST.
 describe() {
     case $1 in
     mnist)
-        kind=idx members=()
+        kind=idx shape='28x28x1 10' members=()
         known_mirrors=(https://ossci-datasets.s3.amazonaws.com/mnist
             https://storage.googleapis.com/cvdf-datasets/mnist)
         sums=(train-images-idx3-ubyte.gz
@@ -44,7 +45,7 @@ describe() {
             f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6)
         ;;
     fashion-mnist)
-        kind=idx members=()
+        kind=idx shape='28x28x1 10' members=()
         known_mirrors=(http://fashion-mnist.s3-website.eu-central-1.amazonaws.com)
         sums=(train-images-idx3-ubyte.gz
             3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84
@@ -56,14 +57,14 @@ describe() {
             67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5)
         ;;
     cifar10)
-        kind=cifar
+        kind=cifar shape='32x32x3 10'
         members=(cifar-10-batches-bin/{batches.meta.txt,data_batch_{1,2,3,4,5}.bin,test_batch.bin})
         known_mirrors=(https://www.cs.toronto.edu/~kriz)
         sums=(cifar-10-binary.tar.gz
             c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd)
         ;;
     cifar100)
-        kind=cifar
+        kind=cifar shape='32x32x3 100'
         members=(cifar-100-binary/{fine_label_names.txt,train.bin,test.bin})
         known_mirrors=(https://www.cs.toronto.edu/~kriz)
         sums=(cifar-100-binary.tar.gz
@@ -109,10 +110,14 @@ parse() {
 
 # What would fail after a long download fails here, and a data set that is there ends the run.
 check_place() {
-    local shards=("$out"/x-train-*.nns)
+    local shards=("$out"/x-train-*.nns) found
     [ -x data/prepare ] || die 2 "data/prepare is missing: run \`make data/prepare\` in $PWD"
     if [ -e "${shards[0]}" ]; then
         data/prepare check "$out" >/dev/null || exit
+        found=$(data/prepare info "${shards[0]}" |
+            awk 'NR == 2 {print $4} $1 == "classes" {print $2}' | tr -d , | xargs)
+        [ "$found" = "$shape" ] ||
+            die 2 "$out: holds images of ${found/ / in } classes, not $name: choose another --out"
         echo "$out: the data set is there"
         exit 0
     fi

@@ -15,9 +15,11 @@ what the GPU can do at most; on sm_90 also with the convolutions that NN_WGMMA=1
 
 bench/gpu/run.sh compares speed with PyTorch's (docs/performance-gpu.md).
 
-Writes report.md, report.json and a log of each part to DIR (default: build/gpu_check).
+Writes report.md, report.json and a log of each part to DIR (default: build/gpu_check), which must be
+new, empty or of an earlier check, whose files are replaced.
 
-Exit status: 0 no part failed; 1 a part failed; 2 wrong use; 5 there is no GPU to check.
+Exit status: 0 no part failed; 1 a part failed; 2 wrong use; 5 there is no GPU to check, or
+no CUDA toolkit to build for it.
 END
 }
 
@@ -25,13 +27,18 @@ case ${1-} in
 -h | --help) usage && exit 0 ;;
 -*) usage >&2 && exit 2 ;;
 esac
+out=${1:+$(realpath -m -- "$1")}
 cd "$(dirname "$0")/.." || exit 1
-out=${1:-build/gpu_check} build=build/native
+out=${out:-$PWD/build/gpu_check} build=build/native
 began=$SECONDS end=$((SECONDS + 470))
-mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
-rm -rf "$out"/*.log "$out"/*.tsv "$out"/run-*
 results=$out/results.tsv # lines of part, status, seconds, remark
-: >"$results"
+
+# What is in DIR will be deleted, so that it must be empty or this script's own.
+ours() { [ -f "$results" ] && ! grep -qvP '^[^\t]+\t(ok|FAIL|skip)\t\d+\t' "$results"; }
+if [ -e "$out" ] && [ -n "$(ls -A "$out" 2>&1)" ] && ! ours; then
+    echo "error: $out: holds other files: choose a new or empty directory" >&2
+    exit 2
+fi
 
 # ---- what is here --------------------------------------------------------------------------------
 
@@ -43,17 +50,22 @@ find_tool() { # find_tool NAME PLACE...: its path
     return 1
 }
 
-no_gpu() {
-    echo "error: no GPU to check: $1; scripts/doctor.sh says more" >&2
+stop() {
+    echo "error: $1; scripts/doctor.sh says more" >&2
     exit 5
 }
+no_gpu() { stop "no GPU to check: $1"; }
 
 smi=$(find_tool nvidia-smi /usr/lib/wsl/lib) || smi=
 if [ -z "$smi" ] && ! [ -e /dev/nvidia0 ] && ! [ -e /dev/dxg ]; then
     no_gpu "no nvidia-smi, no /dev/nvidia0, no /dev/dxg"
 fi
-nvcc=$(find_tool nvcc /usr/local/cuda/bin) || no_gpu "nvcc is missing: install the CUDA toolkit"
+nvcc=$(find_tool nvcc /usr/local/cuda/bin) || stop "nvcc is missing: install the CUDA toolkit"
 sanitizer=$(find_tool compute-sanitizer /usr/local/cuda/bin) || sanitizer=
+
+mkdir -p "$out" || exit 1
+rm -rf "$out"/*.log "$out"/*.tsv "$out"/run-*
+: >"$results"
 
 # ---- parts ---------------------------------------------------------------------------------------
 
@@ -75,7 +87,13 @@ part() {
     status=$?
     case $status in
     0) record "$name" ok $((SECONDS - start)) "$(tail -n 1 "$log" | tr '\t|' '  ' | cut -c1-100)" ;;
-    124 | 137) record "$name" FAIL $((SECONDS - start)) "not done after $limit s" ;;
+    124 | 137)
+        if [ "$limit" -le "$left" ]; then
+            record "$name" FAIL $((SECONDS - start)) "not done after $limit s"
+        else
+            record "$name" skip $((SECONDS - start)) "stopped: the 8 minutes were over"
+        fi
+        ;;
     *) record "$name" FAIL $((SECONDS - start)) \
         "status $status: $( (grep -E '^(FAIL|error)' "$log" || tail -n 1 "$log") | head -n 1 |
             tr '\t|' '  ' | cut -c1-160)" ;;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the packages that nn.c needs and this system lacks; upgrades none. Nothing to install:
-# nothing printed.
+# nothing printed, but for what --dev says where there is no CUDA toolkit.
 #   scripts/setup.sh         to build and for `make test`
 #   scripts/setup.sh --dev   also for `make test-all`
 set -euo pipefail

@@ -25,8 +25,8 @@ def check_results(tree, summary):
     check(len(options) == len(summary["options"]), f"{len(options)} options")
     for key, value in summary["options"].items():
         shown = options.get("--" + key.replace("_", "-"))
-        expected = {True: "on", False: "off", None: "–"}.get(value, value) \
-            if value is None or isinstance(value, (bool, str)) else f"{value:.6g}"
+        expected = "–" if value is None else ["off", "on"][value] if isinstance(value, bool) \
+            else f"{value:.6g}" if isinstance(value, float) else value
         check(shown == str(expected), f"option {key}: {shown} for {expected}")
 
 

@@ -24,7 +24,8 @@ users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
        gemm_wgmma.cuh   conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
-       muon_product.cu  muon_product.cu  muon_update            bf16
+       gemm_slices.cuh  linear_few.cu    linear_forward         bf16
+       linear_few.cu    linear_few.cu    linear_backward_weight bf16
        gather.cu        gather.cu        gather                 bf16
        norm.cu          norm.cu          norm                   bf16
        map.cuh          norm.cu          norm                   bf16
@@ -50,7 +51,8 @@ guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
         conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (j < count) to[j] = place
         conv2d.cuh       conv2d.cu        conv2d_norm_backward_data fp32 for (; row < end
         muon.cu          muon.cu          muon_update            bf16 if (j < four.count)
-        muon_product.cu  muon_product.cu  muon_update            bf16 line + i < lines
+        gemm_slices.cuh  linear_few.cu    linear_forward         bf16 line + i < lines
+        linear_few.cu    linear_few.cu    linear_backward_weight bf16 if (column + 1 < p.columns)
         muon_product.cu  muon_product.cu  muon_update            bf16 mirror < p.rows
         elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
 
@@ -65,6 +67,8 @@ layouts='wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/1024.>>.
          conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/.>>.1// place_of_window >> 1
          conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/\^/|/ place_of_window ^ place_of_tap
          conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/NO_PLACE/0/ : NO_PLACE
+         gemm_slices.cuh linear_few.cu linear_forward bf16 s/j.<.left/j<=left/ j < left
+         gemm_slices.cuh linear_few.cu linear_forward bf16 s/slice.*PAIRS.+.pair/pair/ other = sums
          gemm_wgmma.cuh conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/h.<<.POOLED/h*2+1/ s.h << POOLED
          gemm_wgmma.cuh conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/top.>>.POOLED/top\/2/ top >> POOLED
          gemm_wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/before.<<.before/before/ >> before << before

@@ -32,6 +32,16 @@ ok "a long run" emulated asan reverse "${long[@]}" --out "$work/long-on"
 ok "a long run: the same bits" cmp "$work/long-off/model.safetensors" "$work/long-on/model.safetensors"
 ok "a long run: the same log" cmp <(losses "$work/long-off") <(losses "$work/long-on")
 
+# ---- small tiles of linear layers ----
+export NN_EMU_PROCESSORS=132
+for dtype in tf32 bf16; do
+    for order in forward reverse random; do agrees asan $order $dtype full linear; done
+    agrees tsan reverse $dtype quick linear
+done
+same_losses asan random tf32 mlp
+several_steps "mlp, small tiles" train_mlp --data "$work/grey" --hidden 40 --batch-size 40 --steps 9 --dtype bf16
+unset NN_EMU_PROCESSORS
+
 # ---- convolutions by wgmma ----
 export NN_WGMMA=1 NN_EMU_CAPABILITY=90
 for order in forward reverse random; do agrees asan $order bf16 full conv2d; done

@@ -114,7 +114,7 @@ static void refuses_with_one_line(void **state)
         {"--batch-size", "--batch-size needs a value: images a step"},
         {"--batch-size --quiet", "--batch-size needs a value"},
         {"--quiet=1", "--quiet takes no value"},
-        {"--out=", "the value of out is empty; expected DIR"},
+        {"--out=", "the value of --out is empty; expected DIR"},
         {"--ema yes", "--ema yes: expected on|off"},
         {"--schedule cosin", "expected constant|triangle|cosine; did you mean cosine?"},
         {"--schedule xyz", "--schedule xyz: expected constant|triangle|cosine"},

@@ -22,11 +22,14 @@ for row in clock_read fork_join cpu_1t gemm operation upload_64mb file_read star
     ok "row $row is in the table" grep -qE "^[a-z]+ +$row " "$work/table"
     ok "row $row is in the report" grep -q "\"name\": *\"$row\"" "$report"
 done
+ok "a device that waits is worse, and decides nothing" \
+    grep -q '"device_clock","kind":"micro","unit":"%","better":"higher"' "$report"
 ok "no file is left beside the report" test ! -e "$run/file.tmp"
 ok "no checkpoint either" sh -c "! ls '$run' | grep -q checkpoint"
 fails "--bench measures alone" 2 "leave out --selftest" "$train_mlp" --bench --selftest
 fails "an accuracy out of reach" 1 "--target-accuracy 1 was not reached in 40 steps" \
-    bench "$work/missed" "$train_mlp" --steps 40 --target-accuracy 1
+    bench "$work/missed" "$train_mlp" --steps 40 --target-accuracy 1 --save-every 2
+ok "a report leaves nothing to resume" test ! -e "$work/missed/checkpoints"
 fails "--quick belongs to --bench" 2 "add that" "$train_mlp" --quick
 
 page=$work/compare.html
@@ -43,6 +46,17 @@ sed 's/"batch_size":64/"batch_size":65/; s/"batch_size": 64/"batch_size": 65/' "
 "$compare_runs" --html "$page" "$report" "$work/other.json" >"$work/void"
 ok "another batch is void" test $? -eq 3
 ok "and says so" grep -q "not the same batch size: 64, and 65" "$work/void"
+
+# what a terminal would obey, in a row's name and unit and in what is not equal
+for cpu in a b; do
+    sed -E 's/("name": ?")epoch"/\1\\u001b[31mrow"/; s/("unit": ?")ns"/\1\\u001b[32mns"/;
+        s/("cpu": ?")[^"]*"/\1\\u001b[33m'$cpu'"/' "$report" >"$work/colour_$cpu.json"
+done
+"$compare_runs" --html "$page" "$work/colour_a.json" "$work/colour_b.json" >"$work/colours"
+ok "colours do not reach the terminal" sh -c "! grep -q '$(printf '\033')' '$work/colours'"
+for colour in 31mrow 32mns 33ma 33mb; do
+    ok "$colour is shown escaped" grep -qF "\\x1b[$colour" "$work/colours"
+done
 echo '{}' >"$work/empty.json"
 fails "an object without rows" 3 "is no bench.json" "$compare_runs" --html "$page" "$report" "$work/empty.json"
 fails "one file" 2 "expected A.json B.json" "$compare_runs" "$report"

@@ -33,7 +33,7 @@ static int set_up(void **state)
     if (!mkdtemp(scratch) || chdir(scratch) != 0 || kernels_open(&k, &config, note, &e)) return -1;
     weight = parameter(&tensors, SHAPE(2, 3), 1, zeros(), "fc.weight");
     mean = buffer(&tensors, "norm.running_mean", SHAPE(2), 0);
-    if (tensors_allocate(&tensors, k, 1, &e)) return -1;
+    if (tensors_allocate(&tensors, k, 1, 0, &e)) return -1;
     ema = k->alloc(tensors.parameter_bytes);
     return ema ? snapshot_allocate(&snapshot, &tensors, true, &e) : -1;
 }

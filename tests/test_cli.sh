@@ -17,13 +17,23 @@ fails "unknown network" $u "airbench" "$train_cnn" --net resnet
 fails "unknown schedule" $u "cosine" "$train_mlp" --schedule step
 fails "hidden words" $u "--hidden" "$train_mlp" --hidden 512,big
 fails "hidden zero" $u "--hidden" "$train_mlp" --hidden 0
+fails "hidden empty" $u "the value of --hidden is empty" "$train_mlp" --hidden ""
 fails "hidden comma" $u "--hidden" "$train_mlp" --hidden 5,
 fails "augment" $u "--augment" "$train_cnn" --augment spin=3
 fails "augment number" $u "translate" "$train_cnn" --augment translate=1.5
+fails "augment hexadecimal" $u "translate" "$train_cnn" --augment translate=0x1
+fails "augment space" $u "translate" "$train_cnn" --augment "translate= 1"
 fails "stray word" $u "mnist" "$train_cnn" mnist
 fails "batch above the set" $u "training images" "$train_cnn" --batch-size 100000
 fails "steps and epochs" $u "--epochs" "$train_cnn" --steps 3 --epochs 2
 fails "verify without data" $u "--data" "$train_mlp" --verify
+for option in profile "out x" target-accuracy=1; do
+    # shellcheck disable=SC2086 # an option with its value
+    fails "selftest not with $option" $u "--selftest checks alone; leave out" "$train_mlp" --selftest --$option
+    # shellcheck disable=SC2086
+    fails "predict not with $option" $u "--predict classifies pictures alone; leave out" "$train_mlp" --predict --$option
+done
+fails "eval-only not with --out" $u "leave out --out" "$train_mlp" --eval-only --out x
 fails "eval-only alone" $u "--init" "$train_cnn" --eval-only
 fails "unknown device" $u "gpu" "$train_cnn" --device gpu
 fails "no GPU to be seen" 5 "scripts/doctor.sh" env CUDA_VISIBLE_DEVICES= "$train_cnn" --device cuda
@@ -33,6 +43,8 @@ echo '{' >broken.safetensors
 fails "broken weights" 3 "broken.safetensors" "$train_mlp" --init broken.safetensors
 left=$(find . -mindepth 1 -maxdepth 1 ! -name out ! -name err ! -name colour ! -name broken.safetensors)
 ok "nothing was left behind" test -z "$left"
+ok "steps 0 is by epochs" "$train_mlp" --steps 0 --epochs 0.07 --batch-size 200 --hidden 8 --quiet --out short
+ok "0.07 of 100 steps are 7" grep -q '"planned_steps": *7,' short/run.json
 
 # ---- help ----
 "$train_cnn" --help >help.txt
@@ -73,6 +85,11 @@ ok "its shares are those of a whole step" awk '/^(all operations|between them)/ 
 ok "profile.json has the same" test "$(grep -o '"operation":' profiled/profile.json | wc -l)" -eq 8
 ok "it changes no loss" test "$(sed 's/,"step_ms.*//' run/log.jsonl | head -n 1)" = "$(sed 's/,"step_ms.*//' profiled/log.jsonl | head -n 1)"
 
+# ---- closed streams: what is opened does not take their place ----
+"$train_mlp" --steps 2 --hidden 8 --out closed <&- >&- 2>&-
+ok "closed streams" test $? -eq 0
+ok "closed streams: the log is a log" test "$(head -c 9 closed/log.jsonl)" = '{"step":1'
+
 # ---- weights come back ----
 "$train_mlp" --init run/model.safetensors --hidden 8 --eval-only >eval.txt
 ok "eval-only repeats the result" grep -q "$(awk "BEGIN {printf \"%.2f%%\", 100 * $(number run test_accuracy)}")" eval.txt
@@ -91,5 +108,4 @@ kill -INT $pid
 wait $pid
 ok "SIGINT: status 130" test $? -eq 130
 ok "SIGINT: weights saved" test -s stopped/model.safetensors
-ok "comma-decimal locale" env LC_ALL=de_DE.UTF-8 "$train_mlp" --steps 1 --lr 0.5 --hidden 8 --quiet --out locale
 finish

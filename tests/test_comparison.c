@@ -19,6 +19,7 @@
 typedef struct Made {
     double step_ms, noise; // relative standard deviation between processes, about
     double control;        // GFLOP/s
+    double alone_ms, epoch_s, device_clock;
     double idle_ms, loader_ms, launch_us, others;
     double launches;
     const char *binary;
@@ -26,6 +27,9 @@ typedef struct Made {
 static const Made USUAL = {.step_ms = 2,
                            .noise = 0.005,
                            .control = 100,
+                           .alone_ms = 2.1,
+                           .epoch_s = 5,
+                           .device_clock = 95,
                            .idle_ms = 0.1,
                            .loader_ms = 0.05,
                            .launch_us = 5,
@@ -83,7 +87,9 @@ static void add(Side *side, Made m, uint64_t seed)
     row(&j, "cpu_1t", "control", true, noisy(m.control, m.noise, seed, 3));
     row(&j, "step_pipelined", "macro", false, noisy(m.step_ms, m.noise, seed, 0));
     row(&j, "step_fastest", "macro", false, noisy(m.step_ms, m.noise, seed, 0));
-    row(&j, "epoch", "macro", false, noisy(5, m.noise, seed, 4));
+    row(&j, "step", "macro", false, noisy(m.alone_ms, m.noise, seed, 5));
+    row(&j, "device_clock", "micro", true, noisy(m.device_clock, m.noise, seed, 6));
+    row(&j, "epoch", "macro", false, noisy(m.epoch_s, m.noise, seed, 4));
     json_end(&j);
     json_end(&j);
     assert_int_equal(json_finish(&j, &e), 0);
@@ -161,6 +167,32 @@ static void test_a_slower_side_is_found(void **state)
     assert_int_equal(back.verdict, FASTER);
 }
 
+static void test_contradicting_rows_leave_it_undecided(void **state)
+{
+    (void)state;
+    Made mixed = USUAL;
+    mixed.alone_ms *= 1.3;
+    assert_int_equal(compare(USUAL, 5, mixed, 5, 1, false).verdict, SLOWER);
+    mixed.epoch_s *= 0.8;
+    const Comparison c = compare(USUAL, 5, mixed, 5, 1, false);
+    assert_int_equal(verdict_of(&c, "step"), SLOWER);
+    assert_int_equal(verdict_of(&c, "epoch"), FASTER);
+    assert_int_equal(verdict_of(&c, "step_fastest"), EQUIVALENT);
+    assert_int_equal(c.verdict, UNDECIDED);
+    mixed.step_ms *= 0.8;
+    assert_int_equal(compare(USUAL, 5, mixed, 5, 1, false).verdict, FASTER);
+}
+
+static void test_a_waiting_device_does_not_decide(void **state)
+{
+    (void)state;
+    Made waiting = USUAL;
+    waiting.device_clock = 60;
+    const Comparison c = compare(USUAL, 5, waiting, 5, 1, false);
+    assert_int_equal(verdict_of(&c, "device_clock"), SLOWER);
+    assert_int_equal(c.verdict, EQUIVALENT);
+}
+
 static void test_the_cause_is_named(void **state)
 {
     (void)state;
@@ -219,6 +251,8 @@ int main(void)
         cmocka_unit_test(test_equal_sides_are_equivalent),
         cmocka_unit_test(test_intervals_hold_together),
         cmocka_unit_test(test_a_slower_side_is_found),
+        cmocka_unit_test(test_contradicting_rows_leave_it_undecided),
+        cmocka_unit_test(test_a_waiting_device_does_not_decide),
         cmocka_unit_test(test_the_cause_is_named),
         cmocka_unit_test(test_noise_says_so),
         cmocka_unit_test(test_few_processes_give_no_verdict),

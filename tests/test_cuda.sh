@@ -65,10 +65,31 @@ branch() { # branch NAME OPTION...
 }
 branch whole
 branch clipped --clip-norm 0.1
+ok "muon without a hidden layer: nothing beside it" emulated asan forward train_mlp --data "$work/grey" --hidden none \
+    --optimizer muon --steps 4 --batch-size 16 --quiet --device cuda --out "$work/muon-none"
 
 # ---- several steps by one launch: the bits of steps whose calls are made ----
 several_steps mlp train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 45 --dtype bf16
 several_steps cnn train_cnn --data "$work/grey" --net simple --width 0.0625 --batch-size 2 --steps 12
+
+# ---- what the environment asks for ----
+plain() { NN_TENSOR_CORES=0 emulated asan forward train_mlp --device cuda --dtype bf16 --steps 1 --out "$work/plain"; }
+ok "no tensor cores" plain
+ok "the device says so, too" test "$(grep -c '^device .*, plain kernels, bf16' "$work/out")" -eq 1
+fails "no such number of steps" 2 "NN_GRAPH_STEPS=17: expected 1 to 16" env NN_GRAPH_STEPS=17 \
+    "$emulated/asan/train_mlp" --device cuda --steps 1
+fails "wgmma without an sm_90" 2 "NN_WGMMA=1, which needs a GPU of compute capability 9.0" \
+    env NN_WGMMA=1 "$emulated/asan/train_mlp" --device cuda --steps 1
+
+# ---- a GPU of many multiprocessors: small tiles of linear layers, and a step of few launches ----
+export NN_EMU_PROCESSORS=132
+agrees asan reverse bf16 quick linear
+launches() { # launches STEPS: of a run of so many steps
+    NN_EMU_COUNT=1 emulated asan forward train_mlp --data "$work/grey" --hidden "24,16" --batch-size 16 --steps "$1" \
+        --dtype bf16 --device cuda --graph off --quiet --out "$work/count-$1" 2>&1 | sed -n 's/^cuda_on_cpu: \([0-9]*\) launches$/\1/p'
+}
+ok "a step of an MLP with two hidden layers is 12 launches" test $(($(launches 3) - $(launches 2))) -eq 12
+unset NN_EMU_PROCESSORS
 
 # ---- killed inside an epoch and continued ----
 continued() { # continued DTYPE OPTIONS...: as an uninterrupted run; epochs have 4 steps

@@ -27,6 +27,8 @@ for name in mlp cnn; do
         ok "$name on $n ranks" test $? -eq 0
         ok "$name on $n ranks: rank 0 alone tells the result" test "$(grep -c ^result "$work/told")" -eq 1
         ok "$name on $n ranks: the losses of one" curves_agree "$work/$name-$n" "$work/$name-1" 1e-5
+        ok "$name on $n ranks: the arithmetic of an image" \
+            test "$(number "$work/$name-$n" flop_per_image)" = "$(number "$work/$name-1" flop_per_image)"
     done
     ok "$name on 2 ranks again" ranks 2 "${command[@]}" --threads 2 --out "$work/$name-again"
     ok "$name on 2 ranks again, the same bits" cmp "$work/$name-2/model.safetensors" "$work/$name-again/model.safetensors"
@@ -46,6 +48,11 @@ traced() {
 }
 ok "the first bucket of gradients is on its way before the backward pass ends" traced
 
+# shellcheck disable=SC2016 # each rank's own variable
+ok "ranks with threads of their own" ranks 2 sh -c \
+    'if [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" = 0 ]; then set -- "$@" --threads 2; fi; exec "$@"' sh "${mlp[@]}" --out "$work/uneven"
+ok "ranks with threads of their own: the same bits" cmp "$work/uneven/model.safetensors" "$work/mlp-2/model.safetensors"
+
 # ---- refused, told once ----
 refused() { # refused NAME STATUS TEXT COMMAND...: on 2 ranks
     local name=$1 expected=$2 text=$3 status
@@ -57,6 +64,12 @@ refused() { # refused NAME STATUS TEXT COMMAND...: on 2 ranks
 }
 refused "a batch that 2 do not divide" 2 "cannot be divided among 2 processes; try 32 or 34" "${mlp[@]}" --batch-size 33 --out "$work/odd"
 refused "an unknown option" 2 "--batch-sizes" "$train_mlp" --batch-sizes 12
+# shellcheck disable=SC2016 # each rank's own variable
+refused "ranks with other options" 3 "rank 1 has other data, options, device or checkpoint than rank 0" \
+    sh -c '"$@" --lr "$((1 + ${OMPI_COMM_WORLD_RANK:-$PMI_RANK}))"' sh "${mlp[@]}" --out "$work/unlike"
+# shellcheck disable=SC2016
+refused "one rank with --profile" 3 "rank 1 has other data, options, device or checkpoint than rank 0" \
+    sh -c 'if [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" = 0 ]; then set -- "$@" --profile; fi; exec "$@"' sh "${mlp[@]}" --out "$work/unlike"
 refused "no data" 3 "nowhere" "$train_mlp" --data nowhere
 refused "a run's directory" 2 "--resume" "${mlp[@]}" --out "$work/mlp-1"
 ranks 2 env OMPI_COMM_WORLD_SIZE=5 "$train_mlp" 2>"$work/told"

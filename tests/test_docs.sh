@@ -11,19 +11,21 @@ cp -a Makefile train_*.c kernels data runtime timing "$tree" 2>/dev/null
 mkdir -p "$tree/build" && cp -a "$BUILD" "$tree/$BUILD"
 
 patch_of() { sed -n '/^```diff$/,/^```$/p' "$1" | sed '1d;$d'; }
+applies() { # applies DOCUMENT: as it stands, no line of context differs and no hunk has moved
+    patch_of "$1" | patch -F0 -p1 -d "$tree" | tee "$work/patch.log"
+    [ "${PIPESTATUS[1]}" -eq 0 ] && ! grep -q offset "$work/patch.log"
+}
 build() { make -s -C "$tree" NVCC= "$1" >"$work/make.log" 2>&1; }
 selftest_names() { # selftest_names TENSOR: fails, and names it
     "$tree/train_cnn" --net simple --selftest >"$work/out" 2>&1
     [ $? -eq 1 ] && grep -q "gradient of $1 is not" "$work/out"
 }
 
-patch_of README.md >"$work/readme.patch"
-ok "README: the edit applies" patch -s -p1 -d "$tree" -i "$work/readme.patch"
+ok "README: the edit applies" applies README.md
 ok "README: builds" build train_cnn
 ok "README: passes the self-test" "$tree/train_cnn" --net simple --selftest
 
-patch_of docs/adding_a_layer.md >"$work/layer.patch"
-ok "layer: the patch applies" patch -s -p1 -d "$tree" -i "$work/layer.patch"
+ok "layer: the patch applies" applies docs/adding_a_layer.md
 ok "layer: builds" build train_cnn
 ok "layer: passes the self-test" "$tree/train_cnn" --net simple --selftest
 ok "layer: trains" "$tree/train_cnn" --net simple --steps 60 --quiet --out "$work/layer" --target-accuracy 0.3
@@ -35,8 +37,7 @@ sed -i "s/(void)0;/${line//&/\\&}/; s/stage2.y, true, n/stage2.y, false, n/" "$t
 build train_cnn
 ok "layer: no input gradient fails the self-test" selftest_names conv2.weight
 
-patch_of docs/adding_an_optimizer.md >"$work/optimizer.patch"
-ok "optimizer: the patch applies" patch -s -p1 -d "$tree" -i "$work/optimizer.patch"
+ok "optimizer: the patch applies" applies docs/adding_an_optimizer.md
 ok "optimizer: builds" build train_mlp
 ok "optimizer: trains" "$tree/train_mlp" --optimizer rmsprop --epochs 1 --quiet --out "$work/rms" --target-accuracy 0.5
 build train_cnn

@@ -115,6 +115,7 @@ systems=0
 run() { # run OUT SHELL OPTIONS...: the exit status is in OUT.status
     local out=$1
     shift
+    [ -n "${missing-}" ] || mkdir -p "$here$directory"
     env -i PATH="$here/bin:$tools" HOME=/root NN_DOCTOR_ROOT="$here" "${settings[@]}" \
         timeout 10 "$@" "$directory" >"$out" 2>"$out.err"
     echo $? >"$out.status"
@@ -248,7 +249,14 @@ toolkit 12.0 15 'sm_80
 sm_89
 sm_90'
 program wsl.exe 'WSL version: 2.7.1.0'
-expect 'FAIL architecture' "$cpu toolkit 12.0 is too old for this GPU (sm_120): RTX 50xx needs 12.8 or newer" 'cuda-toolkit-13-0'
+expect 'FAIL architecture' "$cpu toolkit 12.0 is too old for this GPU (sm_120): it needs 12.8 or newer" 'cuda-toolkit-13-0'
+
+system 'a GPU newer than RTX 50xx and their first toolkit' wsl
+wsl_gpu 'NVIDIA GB10' 12.1 581.15
+toolkit 12.8 14 'sm_90
+sm_120'
+program wsl.exe 'WSL version: 2.7.1.0'
+expect 'FAIL architecture' "$cpu toolkit 12.8 is too old for this GPU (sm_121): it needs 12.9 or newer" 'cuda-toolkit-13-0'
 
 system 'WSL 2, Pascal and a new toolkit' wsl
 wsl_gpu 'NVIDIA GeForce GTX 1080' 6.1 580.97
@@ -267,7 +275,9 @@ directory=/mnt/c/Users/me/nn.c
 expect 'warn files' 'ready for CUDA' "cp -r '/mnt/c/Users/me/nn.c' ~/"
 
 system 'WSL 2, data linked to a Windows drive' wsl
-directory=/home/me/data
+missing=1 directory=/home/me/data
+expect 'warn files' 'ready for CUDA' '/home/me/data does not exist'
+missing=''
 mkdir -p "$here/home/me"
 ln -s "$here/mnt/c/pictures" "$here/home/me/data"
 file /mnt/c/pictures/1.png ''
@@ -459,6 +469,7 @@ else
     skip "JSON" "no python3"
 fi
 system 'several folders' wsl
+mkdir -p "$here/home/me/runs"
 several() {
     directory=/mnt/c/data run "$here.sh" sh "$doctor" /home/me/runs && cat "$here.sh" &&
         [ "$(grep -cE '^  (ok|warn)  *files .*/(mnt/c/data|home/me/runs) is on' "$here.sh")" = 2 ]

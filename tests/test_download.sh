@@ -111,8 +111,8 @@ END
     rm "$work/escaped" "$work/absolute"
 }
 
-expect() { # expect DIR: the script's copy takes the sums of the files in served/DIR
-    local file edits=()
+expect() { # expect DIR: the script's copy takes the sums of the files in served/DIR, and their size
+    local file edits=(-e 's/28x28x1 10/19x18x1 10/')
     for file in "$served/$1"/*.gz; do
         edits+=(-e "/${file##*/}\$/{n;s/[0-9a-f]{64}/$(sha256sum <"$file" | head -c 64)/}")
     done
@@ -159,6 +159,8 @@ ok "mnist: only the data set is left" whole mnist
 ok "a second run" download good mnist
 ok "a second run: says so" same "$(cat "$work/out")" "data/mnist: the data set is there"
 ok "a second run asks for nothing" same "$(cat "$requests")" ""
+fails "another data set is there" 2 "holds images of 19x18x1 in 10 classes, not cifar10" \
+    download good cifar10 --out "$tree/data/mnist"
 truncate -s -1 "$tree/data/mnist/x-test-00000-of-00001.nns"
 fails "a damaged data set" 3 "x-test-00000-of-00001.nns" download good mnist
 
@@ -171,6 +173,9 @@ ok "cifar10: only the data set is left" whole cifar10
 fresh
 ok "cifar100" download good cifar100
 ok "cifar100: only the data set is left" whole cifar100
+ok "cifar100: a second run" download good cifar100
+fails "cifar100 is not cifar10" 2 "holds images of 32x32x3 in 100 classes, not cifar10" \
+    download good cifar10 --out "$tree/data/cifar100"
 
 fresh
 ok "--keep, --out" download good mnist --keep --out "$tree/data/my mnist"

@@ -7,6 +7,13 @@ if [ -e /dev/nvidia0 ] || [ -e /dev/dxg ] || command -v nvidia-smi >/dev/null; t
     finish
 fi
 fails "no GPU" 5 "no GPU to check" scripts/gpu_check.sh
+mkdir -p "$work/mine/run-mine" "$work/before"
+touch "$work/mine"/{mine.log,data.tsv}
+fails "a folder with other files" 2 "holds other files" scripts/gpu_check.sh "$work/mine"
+printf 'build\tok\t9\t\n' >"$work/before/results.tsv"
+fails "no GPU, an earlier report" 5 "no GPU to check" scripts/gpu_check.sh "$work/before"
+ok "nothing was deleted" test -s "$work/before/results.tsv" -a -d "$work/mine/run-mine" -a \
+    -e "$work/mine/mine.log" -a -e "$work/mine/data.tsv"
 
 tree=$work/tree
 mkdir -p "$tree"/{scripts,bin}
@@ -38,7 +45,7 @@ printf '%s\n' 'train_mlp train_cnn: ; @cp stub_train $@' \
     'build/native/check_collectives build/native/time_collectives: ; @mkdir -p build/native/kernels/cuda' \
     '	@cp stub_collectives $@; echo -DNN_NCCL >build/native/kernels/cuda/nccl' >"$tree/Makefile"
 
-check() { PATH=$tree/bin:$PATH "$tree/scripts/gpu_check.sh" "$work/report"; }
+check() { (cd "$work" && PATH=$tree/bin:$PATH "$tree/scripts/gpu_check.sh" report); }
 has() { sed -E "s,\| (ok|FAIL|skip) \| [0-9]+ ,| \1 ," "$work/report/report.md" | grep -qF -- "$1"; }
 valid() { python3 -m json.tool "$work/report/report.json" /dev/null; }
 
@@ -54,6 +61,14 @@ ok "sums" has "| sums, 1 process | ok | ok     a step, 1 ranks |"
 ok "sums of several are skipped" has "| sums, several GPUs | skip | it takes two GPUs and mpirun |"
 ok "skipped by name" has "| learns cifar10-cnn | skip | data/cifar10 is not here"
 if command -v python3 >/dev/null; then ok "JSON" valid; else skip JSON "python3 is missing"; fi
+
+if command -v nvcc >/dev/null || [ -e /usr/local/cuda/bin/nvcc ]; then
+    skip "no toolkit" "there is one here"
+else
+    mv "$tree/bin/nvcc" "$work"
+    fails "no toolkit" 5 "error: nvcc is missing" check
+    mv "$work/nvcc" "$tree/bin"
+fi
 
 touch "$tree/broken"
 if check >"$work/out"; then miss "a fault fails"; else pass "a fault fails"; fi

@@ -1,5 +1,6 @@
 // The CPU backend in fp32 and bf16: right for any number of threads, the same bits for all of them,
 // and planned without touching memory.
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,6 +40,33 @@ static void matches_reference(void **state)
         assert_int_equal(kernels->element, i / 3 == 0 ? F32 : BF16);
         assert_int_equal(kernels_check(kernels, true, stdout, NULL), 0);
         kernels->close();
+    }
+}
+
+// A NaN is the largest of its window, wherever in it, so that a search finds where it came from.
+static void pooling_keeps_nan(void **state)
+{
+    enum { SIDE = 8, COUT = 16, POOLED = SIDE / 2 };
+    (void)state;
+    for (int cin = 1; cin <= 8; cin += 7) {
+        const Kernels *cpu = open_cpu(1, "fp32");
+        const ConvDims d = {1, SIDE, SIDE, cin, COUT, 3, 1, 1};
+        float *x = cpu->alloc(sizeof(float) * SIDE * SIDE * 8), *w = cpu->alloc(65536),
+              *y = cpu->alloc(sizeof(float) * POOLED * POOLED * COUT);
+        uint8_t *argmax = cpu->alloc(POOLED * POOLED * COUT);
+        for (int i = 0; i < SIDE * SIDE * cin; i++) x[i] = 1;
+        for (int i = 0; i < COUT * 9 * cin; i++) w[i] = 1;
+        x[(4 * SIDE + 4) * cin] = NAN; // the last place of window (1,1), the first of (2,2)
+        cpu->conv2d_pool_forward(y, argmax, NULL, x, w, NULL, ACT_NONE, d);
+        for (int c = 0; c < COUT; c++) {
+            for (int row = 1; row < 3; row++)
+                for (int column = 1; column < 3; column++)
+                    assert_true(isnan(y[(row * POOLED + column) * COUT + c]));
+            assert_int_equal(argmax[(1 * POOLED + 1) * COUT + c], 3);
+            assert_true(y[c] == 9.0f * (float)cin);
+        }
+        for (int i = 0; i < 4; i++) cpu->release((void *[]){x, w, y, argmax}[i]);
+        cpu->close();
     }
 }
 
@@ -155,56 +183,14 @@ RUN(multiply, out[0], in[0], in[1], lengths[shape])
 RUN(sqrt_divide, out[0], in[0], in[4], 1e-8f, lengths[shape])
 RUN(dot, out[0], in[0], in[1], lengths[shape])
 
-// clang-format off
-#define ENTRY(name) {#name, run_##name}
-// clang-format on
+// All of the table: one without a RUN above does not compile.
+#define OPERATION(name, ...) {#name, run_##name},
+#define SCRATCH_OPERATION OPERATION
 static const struct {
     const char *name;
     void (*run)(void);
 } operations[] = {
-    ENTRY(from_f32),
-    ENTRY(to_f32),
-    ENTRY(gather),
-    ENTRY(linear_forward),
-    ENTRY(linear_forward_f32),
-    ENTRY(linear_backward_data),
-    ENTRY(linear_backward_weight),
-    ENTRY(conv2d_forward),
-    ENTRY(conv2d_pool_forward),
-    ENTRY(conv2d_backward_data),
-    ENTRY(conv2d_backward_weight),
-    ENTRY(conv2d_pool_backward_data),
-    ENTRY(conv2d_pool_backward_weight),
-    ENTRY(conv2d_norm_backward_data),
-    ENTRY(conv2d_pool_norm_backward_data),
-    ENTRY(conv2d_norm_inference),
-    ENTRY(conv2d_pool_norm_inference),
-    ENTRY(activation_forward),
-    ENTRY(activation_backward),
-    ENTRY(bias_act_backward),
-    ENTRY(norm_stats),
-    ENTRY(norm_merge),
-    ENTRY(norm_act_forward),
-    ENTRY(norm_act_inference),
-    ENTRY(norm_act_backward_sums),
-    ENTRY(norm_act_backward),
-    ENTRY(maxpool_forward),
-    ENTRY(maxpool_backward),
-    ENTRY(avgpool_forward),
-    ENTRY(avgpool_backward),
-    ENTRY(dropout),
-    ENTRY(add),
-    ENTRY(softmax_cross_entropy),
-    ENTRY(sgd_update),
-    ENTRY(adamw_update),
-    ENTRY(muon_update),
-    ENTRY(clip_gradients),
-    ENTRY(ema_update),
-    ENTRY(axpy),
-    ENTRY(scale),
-    ENTRY(multiply),
-    ENTRY(sqrt_divide),
-    ENTRY(dot),
+#include "kernels/operations.h"
 };
 
 static void *new_bytes(size_t bytes)
@@ -346,6 +332,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches_reference),
+        cmocka_unit_test(pooling_keeps_nan),
         cmocka_unit_test_setup_teardown(gives_the_same_bits, allocate, release),
         cmocka_unit_test(plans_without_memory),
         cmocka_unit_test(counts_arithmetic),

@@ -30,7 +30,7 @@ static int set_up(void **state)
     conv = parameter(&tensors, SHAPE(2, 1, 2, 3), 1, zeros(), "conv.weight"); // (out,h,w,in)
     constant(&tensors, "norm.weight", SHAPE(2), 1.0f);
     counter(&tensors, "norm.num_batches_tracked");
-    return tensors_allocate(&tensors, k, 1, &e);
+    return tensors_allocate(&tensors, k, 1, 0, &e);
 }
 
 static int tear_down(void **state)
@@ -115,7 +115,7 @@ static void tells_the_batch_that_fits(void **state)
     Kernels small = *k;
     small.memory_free = one_megabyte;
     activation(&t, SHAPE(1000, 512), "map"); // 2,048 bytes an image
-    assert_int_equal(tensors_allocate(&t, &small, 1000, &e), STATUS_IO);
+    assert_int_equal(tensors_allocate(&t, &small, 1000, 0, &e), STATUS_IO);
     assert_non_null(strstr(e.message, "try --batch-size 488 or less"));
 }
 

@@ -20,6 +20,17 @@ static void expect_permutation(const Order *o)
     free(seen);
 }
 
+// The loader's way: every third position from the second on, across windows.
+static void expect_filled(const Order *o)
+{
+    const int64_t count = (o->n + 1) / 3;
+    uint32_t *index = calloc((size_t)count + 1, sizeof *index);
+    order_fill(o, 1, 3, count, index);
+    for (int64_t i = 0; i < count; i++) assert_int_equal(index[i], order_at(o, 1 + 3 * i));
+    assert_int_equal(index[count], 0);
+    free(index);
+}
+
 static void test_every_image_once(void **state)
 {
     static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 63, 64, 65, 1000, 50000, 65537};
@@ -29,8 +40,10 @@ static void test_every_image_once(void **state)
         for (uint64_t seed = 0; seed < 3; seed++) {
             order_init(&o, sizes[i], true, 0, 0, seed, 5);
             expect_permutation(&o);
+            expect_filled(&o);
             order_init(&o, sizes[i], true, 3, 4, seed, 5); // blocks of 3, windows of 4 blocks
             expect_permutation(&o);
+            expect_filled(&o);
         }
 }
 
@@ -105,6 +118,7 @@ static void test_without_shuffling(void **state)
     (void)state;
     order_init(&o, 100, false, 3, 4, 1, 1);
     for (int64_t p = 0; p < 100; p++) assert_int_equal(order_at(&o, p), p);
+    expect_filled(&o);
 }
 
 // 10,000 images in blocks of 16 and windows of 8 blocks: a window must touch only what its blocks

@@ -294,6 +294,20 @@ bee/empty.png	empty file
 bee/short.png	PNG ends inside a chunk
 readme.md	not a class'\''s directory' "$(sort out/bad_files.tsv)"
 
+equal 'a folder below a class is told' 'warning: flat/ant/below is left out: a directory inside a class' "$("$prepare" folder flat --out out --force 2>&1 >stdout)"
+ln -s ant flat/link
+mkdir flat/$'new\nline'
+equal 'so are several' 'warning: flat/ant/below is left out: a directory inside a class; 2 more folders in bad_files.tsv' "$("$prepare" folder flat --out out --force 2>&1 >stdout)"
+rm -r flat/ant/below
+equal 'and a link' 'warning: flat/link is left out: a symbolic link; 1 more folders in bad_files.tsv' "$("$prepare" folder flat --out out --force 2>&1 >stdout)"
+equal 'links and names in bad_files.tsv' 'link	a symbolic link
+new\x0aline	the name is not UTF-8 or has control characters' "$(grep -E '^(link|new)' out/bad_files.tsv)"
+folder_good
+mv folder/test/dog elsewhere
+ln -s ../../elsewhere folder/test/dog
+equal 'a link in one split' 'warning: folder/test/dog is left out: a symbolic link' "$("$prepare" folder folder --out out --force 2>&1 >stdout)"
+equal 'its pictures are left out' 1 "$(od -An -tu8 -j32 -N8 out/x-test-00000-of-00001.nns | tr -d ' ')"
+
 # One bad image of three is too many; the message ends with the reason.
 image_case() { # NAME MESSAGE COMMAND: the command makes bad.jpg (the name's ending does not matter)
     folder_good
@@ -375,6 +389,7 @@ folder_case 'empty class' 3 'class "dog" is empty' 'rm folder/test/dog/*'
 folder_case 'a class of bad images' 3 'cannot be used' 'rm folder/train/cat/*; : >folder/train/cat/1.jpg'
 folder_case 'a class without training' 3 'class "emu" has no usable image in the train' 'mkdir folder/test/emu; cp good.jpg folder/test/emu/'
 folder_case 'no test split' 3 'has train/ but no test/' 'rm -r folder/test'
+folder_case 'an empty test split' 3 'larger --test-fraction or more pictures' 'mv folder/train/* folder/; mv folder/cat/{1,7}.bmp; rm folder/dog/3.jpeg; rm -r folder/train folder/test'
 folder_case 'one class' 3 'holds 1 class directories' 'rm -r folder/*/dog'
 folder_case 'nothing' 3 'holds 0 class directories' 'rm -r folder/*'
 folder_case 'not there' 3 'cannot open' 'rm -r folder'
@@ -393,6 +408,7 @@ refuses 'size with a tail' 2 '--size 64x64' idx idx --out out --size 64x64x3
 refuses 'grey and rgb' 2 'not both' idx idx --out out --grey --rgb
 refuses 'crop alone' 2 '--crop needs' idx idx --out out --crop
 refuses 'idx is split' 2 'split already' idx idx --out out --test-fraction 0.5
+refuses 'idx needs no workers' 2 '--workers' idx idx --out out --workers 3
 refuses 'shard-bytes of 0' 2 '--shard-bytes' idx idx --out out --shard-bytes 0
 refuses 'no parent' 4 'parent directory must exist' idx idx --out none/out
 "$prepare" --help >stdout 2>stderr && grep -q shard-bytes stdout && pass || fail '--help'
@@ -420,6 +436,24 @@ mkdir here
 touch here/mine
 (cd here && "$prepare" idx ../idx --out . 2>../stderr)
 [ $? = 2 ] && [ -e here/mine ] && pass || fail 'other files in .'
+rm here/mine
+for place in . ../here "$dir/here/"; do
+    (cd here && "$prepare" idx ../idx --out "$place" >../stdout 2>../stderr)
+    equal "--out $place in that directory: status" 2 $?
+    grep -q 'is the current directory' stderr && [ -d here ] && [ ! -e .here.tmp ] && pass || fail "--out $place: $(cat stderr)"
+done
+mkdir -p here
+equal 'the next command' 'next: ./train_mlp --data new' "$("$prepare" idx idx --out new | tail -n 1)"
+rm -r new
+equal 'the next command, quoted' "next: ./train_mlp --data 'it'\\''s new'" "$("$prepare" idx idx --out "it's new" | tail -n 1)"
+chmod 700 here
+"$prepare" idx idx --out here >stdout 2>stderr && pass || fail "over mode 700: $(cat stderr)"
+equal 'the mode stays' 700 "$(stat -c %a here)"
+chmod 750 here
+"$prepare" idx idx --out here --force >stdout 2>stderr && pass || fail "--force over mode 750: $(cat stderr)"
+equal '--force: the mode stays' 750 "$(stat -c %a here)"
+"$prepare" idx idx --out new >stdout 2>stderr && pass || fail "a new place: $(cat stderr)"
+equal 'the mode of a new place' "$(printf %o $((0777 & ~$(umask))))" "$(stat -c %a new)"
 
 # Stopped while it packs two million images, which are a hole in a file.
 wait_for_images() {

@@ -33,7 +33,7 @@ static int open_all(void **state)
     weight = parameter(&tensors, SHAPE(OUT, IN), 1, UNIFORM, "layers.%d.weight", 0);
     far = parameter(&tensors, SHAPE(OUT, IN), 1, UNIFORM, "a.layer.with.a.very.long.name.weight");
     norm_stats = workspace(&tensors, SHAPE(3, OUT), sizeof(float), "block.norm.stats");
-    check(tensors_allocate(&tensors, cpu, 1, &e), &e);
+    check(tensors_allocate(&tensors, cpu, 1, 0, &e), &e);
     k = kernels_profile(cpu, tensors_layer, &tensors);
     return 0;
 }

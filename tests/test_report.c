@@ -107,6 +107,43 @@ static void shrinks_large_pictures(void **state)
     assert_int_equal(p.pixels[43 * 23 + 1], 10);
     assert_int_equal(p.pixels[0], 0); // of the picture before
     pictures_free(&p);
+
+    // one row or one column, and after it 0, which is not part of it
+    static const int sides[][2] = {{1, 300}, {300, 1}};
+    static uint8_t line[5 * 300 * 3];
+    memset(line, 90, 300 * 3);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pictures_allocate(&p, 1, sides[i][0], sides[i][1], 3, &e), 0);
+        assert_int_equal(p.h * p.w, 60);
+        pictures_set(&p, 0, line);
+        assert_memory_equal(p.pixels, line, 60 * 3);
+        pictures_free(&p);
+    }
+}
+
+static void shows_whole_numbers_with_all_digits(void **state)
+{
+    (void)state;
+    static const char json[] = "[20261121,-9007199254740993,0.123456789]";
+    Html h;
+    Error e;
+    JsonDocument d;
+    void *page;
+    size_t size;
+    assert_int_equal(json_parse(&d, json, strlen(json), &e), 0);
+    assert_int_equal(html_open(&h, "Values", 0, &e), 0);
+    const JsonNode *value = json_first(d.root);
+    for (size_t i = 0; i < d.root->count; i++, value = json_next(value)) {
+        html_value(&h, value);
+        html_raw(&h, ";");
+    }
+    assert_int_equal(html_save(&h, path, &e), 0);
+    assert_int_equal(os_read_file(path, &page, &size, &e), 0);
+    char *text = strndup(page, size);
+    assert_non_null(strstr(text, "20261121;-9007199254740993;0.123457;"));
+    free(text);
+    free(page);
+    json_document_free(&d);
 }
 
 static void writes_png_into_the_page(void **state)
@@ -145,6 +182,7 @@ int main(void)
         cmocka_unit_test(predicts_and_counts),
         cmocka_unit_test(reads_a_log_that_grows),
         cmocka_unit_test(shrinks_large_pictures),
+        cmocka_unit_test(shows_whole_numbers_with_all_digits),
         cmocka_unit_test(writes_png_into_the_page),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

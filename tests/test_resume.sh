@@ -57,6 +57,9 @@ ok "muon, average and augmentation continued" continued muon "$train_cnn" --data
 ok "simple continued" continued simple "$train_cnn" --data grey --batch-size 8 --net simple --width 0.25 \
     --augment brightness=0.1,contrast=0.2
 
+aside() { cp -r run aside && "$train_mlp" --resume aside --graph off --resident off --profile --quiet >/dev/null; }
+ok "what changes no number may be given anew" aside
+
 # A run of 1,200 steps logs every second one.
 between() {
     "$train_mlp" --data grey --batch-size 2 --hidden 8 --steps 1200 --save-every 601 --quiet --threads 1 --out between || return 1
@@ -79,7 +82,7 @@ fails "resume and out" 2 "--out" "$train_mlp" --resume run --out other
 fails "resume and init" 2 "--init" "$train_mlp" --resume run --init run/model.safetensors
 fails "a directory that holds a run" 2 "--resume run" "${mlp[@]}" --out run
 mkdir none
-fails "nothing to continue" 3 "checkpoints" "$train_mlp" --resume none
+fails "nothing to continue" 3 "no checkpoint to continue from" "$train_mlp" --resume none
 mv grey moved
 fails "the data moved" 3 "grey" "$train_mlp" --resume run
 ok "its new place" "$train_mlp" --resume run --data moved --quiet

@@ -285,6 +285,9 @@ static void writes_log_and_summary(void **state)
     assert_int_equal(count_entries("out/run"), 3); // and the lock
 
     assert_int_equal(run_open(&r, "out/run", "train_mlp", true, &e), STATUS_USAGE);
+    assert_non_null(strstr(e.message, "out/run holds a run without checkpoints"));
+    assert_int_equal(mkdir("out/run/checkpoints", 0777), 0);
+    assert_int_equal(run_open(&r, "out/run", "train_mlp", true, &e), STATUS_USAGE);
     assert_non_null(strstr(e.message, "out/run holds a run already"));
     assert_int_equal(run_open(&r, "out/run/log.jsonl", "train_mlp", true, &e), STATUS_IO);
     assert_int_equal(run_open(&r, "/proc/absent/run", "train_mlp", true, &e), STATUS_IO);
@@ -298,6 +301,26 @@ static void finish(Run *r)
     json_end(&j);
     assert_int_equal(run_finish(r, &j, &e), 0);
     json_free(&j);
+}
+
+// A checkpoint before an evaluation: it comes again, and its record with it.
+static void logs_an_evaluation_once(void **state)
+{
+    (void)state;
+    const EvalLog eval = {.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5};
+    static const char text[] = "{\"step\":4,\"epoch\":1,\"test_loss\":2,\"test_accuracy\":0.5}\n";
+    Run *r;
+    Error e;
+    check(run_open(&r, "once", "train_mlp", true, &e), &e);
+    for (int evaluated = 0; evaluated < 2; evaluated++) {
+        if (!evaluated) run_log_eval(r, &eval);
+        finish(r);
+        check(run_reopen(&r, "once", 4, evaluated, true, &e), &e);
+        assert_contents("once/log.jsonl", evaluated ? text : "");
+        if (!evaluated) run_log_eval(r, &eval);
+    }
+    finish(r);
+    assert_contents("once/log.jsonl", text);
 }
 
 static void names_and_locks_directories(void **state)
@@ -415,11 +438,17 @@ static void redraws_a_panel_on_a_terminal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(makes_directories),      cmocka_unit_test(reads_only_regular_files),
-        cmocka_unit_test(replaces_a_file_whole),  cmocka_unit_test(leaves_no_temporaries),
-        cmocka_unit_test(log_holds_whole_lines),  cmocka_unit_test(recognises_platforms),
-        cmocka_unit_test(writes_log_and_summary), cmocka_unit_test(names_and_locks_directories),
-        cmocka_unit_test(prints_a_line_an_epoch), cmocka_unit_test(redraws_a_panel_on_a_terminal),
+        cmocka_unit_test(makes_directories),
+        cmocka_unit_test(reads_only_regular_files),
+        cmocka_unit_test(replaces_a_file_whole),
+        cmocka_unit_test(leaves_no_temporaries),
+        cmocka_unit_test(log_holds_whole_lines),
+        cmocka_unit_test(recognises_platforms),
+        cmocka_unit_test(writes_log_and_summary),
+        cmocka_unit_test(logs_an_evaluation_once),
+        cmocka_unit_test(names_and_locks_directories),
+        cmocka_unit_test(prints_a_line_an_epoch),
+        cmocka_unit_test(redraws_a_panel_on_a_terminal),
     };
     return cmocka_run_group_tests(tests, enter, leave);
 }

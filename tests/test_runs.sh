@@ -22,13 +22,24 @@ appears runs/stopped/best.safetensors
 appears runs/live/best.safetensors
 kill -INT %1 && wait %1
 
+ok "a speedrun" "${mlp[@]}" --steps 3 --speedrun --seeds 1 --out runs/fast
+
+killed_report() {
+    "${mlp[@]}" --bench --out runs/timed >/dev/null &
+    appears runs/timed/run.json
+    { kill -9 $! && wait $!; } 2>/dev/null
+    [ -e runs/timed/run.json ]
+}
+ok "a timing report that is killed" killed_report
+fails "output that cannot be written" 4 "cannot write the output" bash -c "'$tool' >/dev/full"
+
 # ---- the list ----
-line() { "$tool" | grep -- " $1"; }
 ok "finished: network, data, device, accuracy" bash -c "'$tool' | grep -E '^[01][0-9]-[0-9]+ [0-9]+:[0-9]+ $first mlp 12 +grey +cpu +[0-9.]+% +[0-9]+s$'"
 ok "running" bash -c "'$tool' | grep -E ' live .*% running$'"
 kill -9 %2 && wait %2 2>/dev/null
 ok "killed" bash -c "'$tool' | grep -E ' live .*% cut off$'"
 ok "stopped by a signal" bash -c "'$tool' | grep -E ' stopped .*% stopped$'"
+ok "no speedrun, no timing report" bash -c "'$tool' >list.txt && ! grep -E ' (fast|timed) ' list.txt"
 ok "the oldest first" bash -c "'$tool' | sed -n 2p | grep -q ' $first '"
 ok "one run" bash -c "'$tool' runs/cnn | tail -n 1 | grep -q ' runs/cnn .*cnn-airb'"
 ok "by --help" bash -c "'$tool' --help | grep -q 'scripts/runs.sh compare'"

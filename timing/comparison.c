@@ -8,6 +8,7 @@
 
 #include "kernels/philox.h"
 #include "runtime/os.h"
+#include "runtime/utf8.h"
 
 const double EQUIVALENCE_MARGIN = 0.05, CONTROL_TOLERANCE = 0.10, OTHERS_MAX = 0.2;
 const char *const verdict_names[] = {"-",      "equivalent",     "slower",
@@ -205,12 +206,6 @@ static void collect_rows(Comparison *c, const Side *sides, Logs logs[static SIDE
 
 // ---- intervals ----------------------------------------------------------------------------------
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // One resample of the processes, the same for all rows, so that what rows have in common stays.
 static void resample(double *difference, const Comparison *c, Logs logs[static SIDES],
                      uint32_t number)
@@ -268,7 +263,7 @@ static int make_intervals(Comparison *c, Logs logs[static SIDES], Error *e)
         for (int i = 0; i < RESAMPLES && error[row] > 0; i++)
             largest[i] = fmax(largest[i], fabs(draws[i][row] - at) / error[row]);
     }
-    qsort(largest, RESAMPLES, sizeof *largest, ascending);
+    qsort(largest, RESAMPLES, sizeof *largest, ascending_doubles);
     const int fewest = c->processes[A] < c->processes[B] ? c->processes[A] : c->processes[B];
     const double q =
         student(largest[(int)(CONFIDENCE * RESAMPLES)], c->processes[A] + c->processes[B] - SIDES) *
@@ -284,17 +279,22 @@ static int make_intervals(Comparison *c, Logs logs[static SIDES], Error *e)
     return STATUS_OK;
 }
 
-// Of training: different if a row about it is, equivalent if none is and the fastest steps are.
+// Of training: as the fastest steps are, if they differ; else as the rows about it that do, unless
+// these contradict each other; equivalent if none differs and the fastest steps are equivalent.
 static Verdict judge_all(const Comparison *c)
 {
-    Verdict step = UNDECIDED, all = EQUIVALENT;
+    Verdict step = UNDECIDED;
+    bool slower = false, faster = false;
     for (int i = 0; i < c->count; i++) {
         const Verdict v = c->rows[i].verdict;
         if (strcmp(c->rows[i].row.name, "step_fastest") == 0) step = v;
-        if (c->rows[i].row.kind == ROW_MACRO && (v == SLOWER || v == FASTER)) all = v;
+        if (c->rows[i].row.kind != ROW_MACRO) continue;
+        slower = slower || v == SLOWER;
+        faster = faster || v == FASTER;
     }
     if (step == SLOWER || step == FASTER) return step;
-    if (all != EQUIVALENT) return all;
+    if (slower && faster) return UNDECIDED;
+    if (slower || faster) return slower ? SLOWER : FASTER;
     return step == EQUIVALENT ? EQUIVALENT : UNDECIDED;
 }
 
@@ -417,12 +417,16 @@ void comparison_explanation(const Comparison *c, char text[static 512])
                  c->others[B]);
 }
 
+enum { ESCAPED = 4 }; // bytes that utf8_escape() makes of one, at most
+
 static void print_row(const ComparedRow *r)
 {
-    char interval[32] = "";
+    char name[ESCAPED * ROW_NAME], unit[ESCAPED * ROW_UNIT], interval[32] = "";
+    utf8_escape(name, sizeof name, r->row.name, 0);
+    utf8_escape(unit, sizeof unit, r->row.unit, 0);
     if (!isnan(r->low)) snprintf(interval, sizeof interval, "%.3f to %.3f", r->low, r->high);
-    printf("%-8s %-26s %-8s %10.5g %10.5g %7.3f  %-16s %s\n", row_kinds[r->row.kind], r->row.name,
-           r->row.unit, r->value[A], r->value[B], r->ratio, interval, verdict_names[r->verdict]);
+    printf("%-8s %-26s %-8s %10.5g %10.5g %7.3f  %-16s %s\n", row_kinds[r->row.kind], name, unit,
+           r->value[A], r->value[B], r->ratio, interval, verdict_names[r->verdict]);
 }
 
 void comparison_print(const Comparison *c)
@@ -439,5 +443,8 @@ void comparison_print(const Comparison *c)
         printf("           %+9.4f ms  %s\n", c->parts[i].ms, c->parts[i].name);
     comparison_conclusion(c, text);
     printf("conclusion %s\n", text);
-    if (c->invalid[0]) printf("void       %s\n", c->invalid);
+    if (!c->invalid[0]) return;
+    char invalid_text[ESCAPED * sizeof c->invalid];
+    utf8_escape(invalid_text, sizeof invalid_text, c->invalid, 0);
+    printf("void       %s\n", invalid_text);
 }

@@ -59,11 +59,11 @@ static void allocate(void *context)
     if (p) d->k->release(p);
 }
 
-static Row named(RowKind kind, const char *unit, const char *format, const char *size)
+static Row named(RowKind kind, const char *unit, const char *prefix, const char *size)
 {
     Row row = {.kind = kind};
     snprintf(row.unit, sizeof row.unit, "%s", unit);
-    snprintf(row.name, sizeof row.name, "%s%s", format, size);
+    snprintf(row.name, sizeof row.name, "%s%s", prefix, size);
     return row;
 }
 

@@ -60,7 +60,7 @@ int timing_environment(Json *j, const Kernels *k, int threads, Error *e)
     json_string(j, "compiler", __VERSION__);
     json_string(j, "device_kind", k->device);
     json_string(j, "device", k->description);
-    json_string(j, "dtype", k->element == F32 ? (k->tf32 ? "tf32" : "fp32") : "bf16");
+    json_string(j, "dtype", kernels_dtype(k));
     json_string(j, "cpu", os_cpu_model());
     json_int(j, "threads", threads);
     json_int(j, "processors", os_cpu_count());

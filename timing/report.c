@@ -63,8 +63,8 @@ static Row macro(const char *name, int64_t number, const char *unit)
     return row;
 }
 
-// Chunks of `chunk` steps and a wait; a value is the mean of one.
-static void time_steps(Timing *r, Row row, int64_t images, int chunk)
+// Each step with a wait after it.
+static void time_steps(Timing *r, Row row, int64_t images)
 {
     static double values[STEPS_MAX];
     const double start = os_seconds(), warm = start + 0.1 * r->step_seconds;
@@ -75,9 +75,9 @@ static void time_steps(Timing *r, Row row, int64_t images, int chunk)
     int count = 0;
     while (count < STEPS_MAX && (count < STEPS_MIN || os_seconds() - start < r->step_seconds)) {
         const double began = os_seconds();
-        for (int i = 0; i < chunk; i++) one_step(r, images);
+        one_step(r, images);
         r->s->kernels->synchronize();
-        values[count++] = 1e3 * (os_seconds() - began) / chunk;
+        values[count++] = 1e3 * (os_seconds() - began);
     }
     rows_add(&r->rows, row, values, count);
 }
@@ -161,6 +161,8 @@ static void compare_clocks(Timing *r)
 {
     enum { CHUNKS = 20 };
     const Kernels *k = r->s->kernels;
+    const Row row = {
+        .name = "device_clock", .unit = "%", .kind = ROW_MICRO, .higher_is_better = true};
     double shares[CHUNKS];
     for (int i = 0; i < CHUNKS; i++) {
         double device;
@@ -171,7 +173,7 @@ static void compare_clocks(Timing *r)
         k->times(&device, 1);
         shares[i] = 100 * device / (os_seconds() - began);
     }
-    rows_add(&r->rows, macro("device_clock", 0, "%"), shares, CHUNKS);
+    rows_add(&r->rows, row, shares, CHUNKS);
 }
 
 static void time_epoch(Timing *r)
@@ -193,17 +195,17 @@ static void time_training(Timing *r)
     learn(r);
     time_to_accuracy(r);
     s->options->lr = 0;
-    time_steps(r, macro("step", 0, "ms"), 0, 1);
+    time_steps(r, macro("step", 0, "ms"), 0);
     time_slice(r);
     compare_clocks(r);
     if (k->launches && s->options->graph) {
         timing_graphs(-1);
-        time_steps(r, macro("step_no_graph", 0, "ms"), 0, 1);
+        time_steps(r, macro("step_no_graph", 0, "ms"), 0);
     }
     for (int i = 0; i < TIMING_BATCHES; i++) {
         timing_graphs(i + 1);
         if (timing_batches[i] < s->options->batch_size)
-            time_steps(r, macro("step_batch", timing_batches[i], "ms"), timing_batches[i], 1);
+            time_steps(r, macro("step_batch", timing_batches[i], "ms"), timing_batches[i]);
     }
     timing_graphs(0);
     time_epoch(r);

@@ -12,7 +12,7 @@ const char *const row_kinds[] = {"micro", "control", "macro", NULL};
 
 enum { BATCHES_MIN = 3, BATCHES_MAX = 200 };
 
-static int ascending(const void *a, const void *b)
+int ascending_doubles(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -30,7 +30,7 @@ static double percentile(const double *sorted, int count, double share)
 void rows_add(Rows *r, Row row, double *values, int count)
 {
     assert(r->count < ROWS_MAX && count > 0);
-    qsort(values, (size_t)count, sizeof *values, ascending);
+    qsort(values, (size_t)count, sizeof *values, ascending_doubles);
     row.samples = count;
     row.median = percentile(values, count, 0.5);
     row.p10 = percentile(values, count, 0.1);
@@ -75,17 +75,11 @@ void rows_measure(Rows *r, Row row, double amount, void (*work)(void *), void (*
     rows_add(r, row, values, count);
 }
 
-const Row *rows_find(const Rows *r, const char *name)
-{
-    for (int i = 0; i < r->count; i++)
-        if (strcmp(r->rows[i].name, name) == 0) return &r->rows[i];
-    return NULL;
-}
-
 double rows_median(const Rows *r, const char *name)
 {
-    const Row *row = rows_find(r, name);
-    return row ? row->median : NAN;
+    for (int i = 0; i < r->count; i++)
+        if (strcmp(r->rows[i].name, name) == 0) return r->rows[i].median;
+    return NAN;
 }
 
 void rows_json(const Rows *r, Json *j)

@@ -33,6 +33,8 @@ typedef struct Rows {
 } Rows;
 enum { WARMUP_CALLS = 200 };
 
+int ascending_doubles(const void *a, const void *b); // for qsort()
+
 // What a row says of values that were measured elsewhere; sorts them.
 void rows_add(Rows *r, Row row, double *values, int count);
 
@@ -42,8 +44,7 @@ void rows_add(Rows *r, Row row, double *values, int count);
 void rows_measure(Rows *r, Row row, double amount, void (*work)(void *), void (*after)(void *),
                   void *context);
 
-const Row *rows_find(const Rows *r, const char *name); // NULL: there is none
-double rows_median(const Rows *r, const char *name);   // NAN: there is none
+double rows_median(const Rows *r, const char *name); // NAN: there is none
 
 void rows_json(const Rows *r, Json *j); // adds an array "rows" to the open object
 void rows_print(const Rows *r);         // a table for a person, to stdout

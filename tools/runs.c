@@ -83,6 +83,8 @@ int main(int argc, char **argv)
         ARG_FLAG("wide", &c.wide, "list: nothing is cut to fit the terminal or 80 columns"),
         ARG_STRING("out", &c.page, "FILE", "compare: the page that is written"),
     };
+    os_open_streams();
+    os_check_output_at_exit();
     if (args_help_asked(argc, argv)) {
         args_help(table, OPTIONS, stdout, USAGE);
         return STATUS_OK;

@@ -27,7 +27,8 @@ typedef struct SavedRun {
     LogFile log;
 } SavedRun;
 
-// Whether the directory has the log of a run; a timing report's (--bench) is none.
+// Whether the directory has the log of a run; a timing report's (--bench) is none, nor a
+// speedrun's.
 bool saved_run_is(const char *dir);
 
 // Reads the run in `dir`, or in runs/`dir`; the log of a finished one only `with_log`. STATUS_DATA

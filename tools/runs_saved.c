@@ -13,12 +13,6 @@ static bool has(const char *dir, const char *name, char path[static PATH_MAX])
     return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && os_exists(path);
 }
 
-bool saved_run_is(const char *dir)
-{
-    char path[PATH_MAX];
-    return has(dir, "log.jsonl", path) && !has(dir, "bench.json", path);
-}
-
 // A file that is missing leaves d->root NULL.
 static int read_json(JsonDocument *d, const char *dir, const char *name, Error *e)
 {
@@ -32,6 +26,26 @@ static int read_json(JsonDocument *d, const char *dir, const char *name, Error *
     const int status = json_parse(d, text, size, &why);
     free(text);
     return status ? fail(e, status, "%s: %s", path, why.message) : STATUS_OK;
+}
+
+static bool is_on(const JsonNode *options, const char *name)
+{
+    const JsonNode *option = options ? json_get(options, name) : NULL;
+    return option && option->type == JSON_BOOL && option->boolean;
+}
+
+// What is damaged is a run: saved_run_open() says what is wrong.
+bool saved_run_is(const char *dir)
+{
+    char path[PATH_MAX];
+    JsonDocument start;
+    Error ignored;
+    if (!has(dir, "log.jsonl", path)) return false;
+    if (read_json(&start, dir, "run.json", &ignored)) return true;
+    const JsonNode *options = start.root ? json_get(start.root, "options") : NULL;
+    const bool other = is_on(options, "bench") || is_on(options, "speedrun");
+    json_document_free(&start);
+    return !other;
 }
 
 static double last_step(const LogFile *l)
@@ -59,8 +73,8 @@ static int find_directory(SavedRun *r, const char *dir, Error *e)
     if (!saved_run_is(r->path)) snprintf(r->path, sizeof r->path, "runs/%.*s", (int)length, dir);
     if (!saved_run_is(r->path))
         return fail(e, STATUS_DATA,
-                    "%s is no run: there is no log.jsonl in it, or a timing report (--bench); "
-                    "scripts/runs.sh lists those in runs/",
+                    "%s is no run: there is no log.jsonl in it, or it is a timing report (--bench) "
+                    "or a speedrun; scripts/runs.sh lists those in runs/",
                     dir);
     r->name = r->path + (strncmp(r->path, "runs/", 5) == 0 ? 5 : 0);
     return STATUS_OK;

@@ -40,6 +40,7 @@ esac
 cd "$(dirname "$0")/../.." || exit 1
 build=build/native end=$((SECONDS + 460))
 python=${PYTHON:-build/bench-venv/bin/python}
+python=$(command -v "$python" || echo "$python") # a name or a path
 cifar=${CIFAR10:-data/cifar10} mnist=${MNIST:-data/mnist}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -79,11 +80,12 @@ ours() {
     within "nn.c $name" "$limit" "$@" --device $device --speedrun --quiet --out "$work/$name"
 }
 
-# Seconds of a step, of the warm run: loading is in it, logging and evaluation are not.
+# Seconds of a step, of the warm run: gathering the pictures is in it, logging and evaluation are not.
+# In the order of the data, as the peers' one batch: the host computes no order.
 our_step() { # our_step ROW STEPS PROGRAM OPTION...
     local row=$1 steps=$2 name=${1//[^a-zA-Z0-9]/-}
     shift 2
-    ours "$name" 60 "$@" --dtype $dtype --steps "$steps" --seeds 1 >/dev/null || return
+    ours "$name" 60 "$@" --shuffle off --dtype $dtype --steps "$steps" --seeds 1 >/dev/null || return
     record "$row" nn.c "$(awk "BEGIN {print $(json "$work/$name/speedrun.json" runs train_seconds) / $steps}")"
 }
 
@@ -146,7 +148,7 @@ speedrun() {
     fi
     if [ -n "$no_torch" ] || ! [ -e "$cifar" ]; then modes=(); fi
     for m in "${modes[@]}"; do
-        within "PyTorch recipe $m" 150 "$python" bench/gpu/recipe.py --data "$cifar" --device $device \
+        within "PyTorch recipe $m" 200 "$python" bench/gpu/recipe.py --data "$cifar" --device $device \
             --mode "$m" --seeds $seeds "${peer[@]}" >"$work/recipe" || continue
         record speedrun "PyTorch $m" "$(grep -oE '"seconds": [0-9.e-]+' "$work/recipe" |
             awk 'NR > 1 {s += $2; n++} END {print s / n}')"

@@ -177,7 +177,7 @@ static void pool_rows(const ConvTarget *t, float *c, int channel, int first, int
         VecInt at = {0};
         for (int j = 1; j < 4; j++) {
             const Vec v = vec_load(from + j * pixel * GEMM_NR);
-            const VecInt larger = v > best;
+            const VecInt larger = ((v > best) | (v != v)) & (best == best); // as in pool.c
             best = vec_select(larger, v, best);
             at = (larger & j) | (~larger & at);
         }

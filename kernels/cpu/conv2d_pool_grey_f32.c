@@ -83,8 +83,9 @@ pool_windows(const ConvOutput *o, const Filters *f, int count, const float *x, i
         Vec best = sum[4 * i];
         VecInt place = {0};
         for (int p = 1; p < 4; p++) {
-            const VecInt larger = sum[4 * i + p] > best;
-            best = vec_select(larger, sum[4 * i + p], best);
+            const Vec v = sum[4 * i + p];
+            const VecInt larger = ((v > best) | (v != v)) & (best == best); // as in pool.c
+            best = vec_select(larger, v, best);
             place = (larger & p) | (~larger & place);
         }
         vec_store_up_to(o->y + at, vec_act(o->act, best + f->bias), f->count);

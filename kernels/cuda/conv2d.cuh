@@ -218,8 +218,9 @@ __device__ __forceinline__ void pool_values(float (&value)[C::ROWS][C::COLUMNS],
 #pragma unroll
                 for (int p = 1; p < 4; p++) {
                     const float other = value[4 * i + p][group + j];
-                    if (other > best) place[j] = (uint8_t)p;
-                    best = other > best ? other : best;
+                    const bool larger = !(other <= best) && best == best; // a NaN is the largest
+                    if (larger) place[j] = (uint8_t)p;
+                    best = larger ? other : best;
                 }
                 value[i][group + j] = best;
             }
@@ -567,12 +568,13 @@ typedef enum {
     CONV_WGMMA, // forward and data gradient
     CONV_WGMMA_SPREAD,
     CONV_WGMMA_WEIGHT,
+    LINEAR_FEW, // linear_few.cu
     CONV_TENSOR_KERNELS
 } ConvTensorKernel;
 extern bool conv_tensor_ok[CONV_TENSOR_KERNELS];
 
-// The one rule for what tensor cores do: where channels come in pieces of 16 bytes, on devices that
-// have bf16 and tf32 (sm_80). All else goes to the plain kernels.
+// The one rule for what tensor cores do: where channels come in pieces of 16 bytes (linear_few.cu
+// needs none), on devices that have bf16 and tf32 (sm_80). All else goes to the plain kernels.
 static inline bool conv_on_tensor_cores(ConvTensorKernel kernel, int channels)
 {
     const int piece = cuda_device.element == BF16 ? 8 : 4;

@@ -1,15 +1,16 @@
 // The check at start: each tensor-core kernel against the plain one on small ragged maps of small
 // integers, whose products and sums both hold exactly, so that the results are equal bit for bit.
 // A kernel that differs is switched off for the run: a wrong instruction, compiler or driver then
-// does not train a wrong network. Channel statistics are left to --selftest. Muon's products have a
-// check of their own (muon_product.cu).
+// does not train a wrong network. Layers of few rows are compared with 1x1 convolutions. Channel
+// statistics are left to --selftest. Muon's products have a check of their own (muon_product.cu).
 #include <math.h>
 #include <stdio.h>
 
 #include "kernels/cuda/conv2d.cuh"
+#include "kernels/cuda/linear.cuh"
 #include "kernels/cuda/muon.cuh"
 
-bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true, true, true};
+bool conv_tensor_ok[CONV_TENSOR_KERNELS] = {true, true, true, true, true, true, true};
 int conv_tensor_width;
 
 // More steps of every product than stages, of 32 values of k and with wgmma of 64, and nothing a
@@ -17,6 +18,9 @@ int conv_tensor_width;
 static const ConvDims mma_shape = {3, 9, 8, 40, 72, 2, 1, 1},
                       wgmma_shape = {3, 9, 8, 40, 72, 3, 1, 2},
                       wide_shape = {3, 9, 8, 24, 72, 3, 1, 2}; // weights by wgmma in other tiles
+// n rows, cin and cout of a layer: more terms than the stages of all slices have.
+static const ConvDims few_shapes[] = {
+    {40, 1, 1, 520, 48, 1, 1, 0}, {40, 1, 1, 48, 520, 1, 1, 0}, {520, 1, 1, 48, 40, 1, 1, 0}};
 static ConvDims shape;
 constexpr int64_t MOST = 72 * 3 * 3 * 40; // values of a tensor: those of w
 constexpr int CHANNELS = 72;              // the most
@@ -32,20 +36,31 @@ typedef enum {
     POOL_NORM_DATA,
     WEIGHT,
     POOL_WEIGHT,
-    OPERATIONS
+    OPERATIONS,
+    LINEAR = OPERATIONS,
+    LINEAR_DATA,
+    LINEAR_WEIGHT,
+    ALL_OPERATIONS
 } Operation;
 // By mma.sync, and by wgmma.
-static const ConvTensorKernel kernel_of[OPERATIONS][2] = {
-    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_WINDOWS, CONV_WGMMA},
-    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
-    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_WINDOWS, CONV_WGMMA},
-    {CONV_TENSOR_WINDOWS, CONV_WGMMA},       {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
-    {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT}, {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT},
+static const ConvTensorKernel kernel_of[ALL_OPERATIONS][2] = {
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},
+    {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},
+    {CONV_TENSOR_WINDOWS, CONV_WGMMA},
+    {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
+    {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT},
+    {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT},
+    {LINEAR_FEW, LINEAR_FEW},
+    {LINEAR_FEW, LINEAR_FEW},
+    {LINEAR_FEW, LINEAR_FEW},
 };
 static const char *const names[CONV_TENSOR_KERNELS + 1] = {
-    "the convolution",       "the spread gradient",       "the weight gradient",
-    "the wgmma convolution", "the wgmma spread gradient", "the wgmma weight gradient",
-    "Muon's products"};
+    "convolution",           "spread gradient",       "weight gradient", "wgmma convolution",
+    "wgmma spread gradient", "wgmma weight gradient", "linear layers",   "Muon's products"};
 
 struct CheckTensors {
     void *x, *w, *dy; // element
@@ -71,6 +86,31 @@ static void fill(const Kernels *k, const CheckTensors &t, void *tensor)
     k->from_f32(tensor, t.numbers, MOST);
 }
 
+static void run_few(const CheckTensors &t, Operation operation)
+{
+    const LinearDims d = {shape.n, shape.cin, shape.cout};
+    if (operation == LINEAR)
+        linear_few_forward(t.out, NULL, t.x, t.w, t.ones, ACT_RELU, false, d);
+    else if (operation == LINEAR_DATA)
+        linear_few_backward_data(t.out, t.dy, t.w, t.x, ACT_RELU, d);
+    else
+        linear_few_backward_weight((float *)t.out, t.sums, t.dy, t.x, SET, d);
+}
+
+static void run_as_convolution(const Kernels *k, const CheckTensors &t, Operation operation)
+{
+    const ConvDims d = shape;
+    if (operation == LINEAR) {
+        k->conv2d_forward(t.out, NULL, NULL, t.x, t.w, t.ones, ACT_RELU, d);
+    } else if (operation == LINEAR_DATA) {
+        k->conv2d_backward_data(t.out, t.dy, t.w, d);
+        k->activation_backward(t.out, t.out, t.x, ACT_RELU, d.n * d.cin);
+    } else {
+        k->conv2d_backward_weight((float *)t.out, t.dy, t.x, SET, d);
+        k->bias_act_backward(NULL, t.sums, t.dy, t.dy, ACT_NONE, SET, MapDims{d.n, d.cout});
+    }
+}
+
 static void run(const Kernels *k, const CheckTensors &t, Operation operation)
 {
     const ConvDims d = shape;
@@ -94,8 +134,11 @@ static void run(const Kernels *k, const CheckTensors &t, Operation operation)
         return k->conv2d_pool_norm_backward_data(t.out, &n, t.dy, t.argmax, t.w, t.x, ACT_RELU, d);
     case WEIGHT:
         return k->conv2d_backward_weight((float *)t.out, t.dy, t.x, SET, d);
-    default:
+    case POOL_WEIGHT:
         return k->conv2d_pool_backward_weight((float *)t.out, t.dy, t.argmax, t.x, SET, d);
+    default:
+        return cuda_device.tensor_cores_ok ? run_few(t, operation)
+                                           : run_as_convolution(k, t, operation);
     }
 }
 
@@ -117,15 +160,17 @@ static void result_of(const Kernels *k, const CheckTensors &t, Operation operati
     k->download(result->sums, t.sums, sizeof result->sums);
 }
 
-// The operations from `first` on, with all widths of tiles.
+// The operations from `first` to before `end`, with all widths of tiles.
 static void check_shape(const Kernels *k, const CheckTensors &t, bool wgmma, ConvDims dims,
-                        Operation first)
+                        int first, int end)
 {
     static Result plain, tensor;
     shape = dims;
-    for (int i = first; i < OPERATIONS; i++) {
+    for (int i = first; i < end; i++) {
         const ConvTensorKernel kernel = kernel_of[i][wgmma];
-        const int widest = kernel == CONV_WGMMA_SPREAD ? WIDEST : WIDE;
+        const int widest = kernel == CONV_WGMMA_SPREAD ? WIDEST
+                           : kernel == LINEAR_FEW      ? MIDDLE
+                                                       : WIDE;
         cuda_device.tensor_cores_ok = false;
         result_of(k, t, (Operation)i, &plain);
         cuda_device.tensor_cores_ok = true;
@@ -149,10 +194,12 @@ static void check_shapes(const Kernels *k, const CheckTensors &t)
     k->upload(t.argmax, places, sizeof places);
     k->upload(t.ones, ones, sizeof ones);
     const bool wgmma = cuda_device.wgmma;
-    check_shape(k, t, false, mma_shape, FORWARD);
+    check_shape(k, t, false, mma_shape, FORWARD, OPERATIONS);
+    for (int i = LINEAR; i < ALL_OPERATIONS; i++)
+        check_shape(k, t, false, few_shapes[i - LINEAR], i, i + 1);
     if (wgmma) {
-        check_shape(k, t, true, wgmma_shape, FORWARD);
-        check_shape(k, t, true, wide_shape, WEIGHT);
+        check_shape(k, t, true, wgmma_shape, FORWARD, OPERATIONS);
+        check_shape(k, t, true, wide_shape, WEIGHT, OPERATIONS);
     }
     cuda_device.wgmma = wgmma;
 }

@@ -340,6 +340,38 @@ static int choose_element(const char *dtype, Error *e)
     return STATUS_OK;
 }
 
+// The number that an environment variable holds; without it, `number` stays.
+static int from_environment(int *number, const char *name, int least, int most, Error *e)
+{
+    const char *const text = getenv(name);
+    char *end;
+    if (!text) return STATUS_OK;
+    const long value = strtol(text, &end, 10);
+    if (end == text || *end || value < least || value > most)
+        return fail(e, STATUS_USAGE, "the environment has %s=%s: expected %d to %d, or unset it",
+                    name, text, least, most);
+    *number = (int)value;
+    return STATUS_OK;
+}
+
+// Which matrix products the environment allows. compiled_for: 10 * major + minor of this build's
+// code for the GPU; without wgmma if it was made for an older one.
+static int choose_products(int compiled_for, Error *e)
+{
+    int tensor_cores = 1, wgmma = 0;
+    if (from_environment(&tensor_cores, "NN_TENSOR_CORES", 0, 1, e)) return e->status;
+    if (from_environment(&wgmma, "NN_WGMMA", 0, 1, e)) return e->status;
+    if (wgmma && (cuda_device.capability != 90 || compiled_for != 90))
+        return fail(e, STATUS_USAGE,
+                    "the environment has NN_WGMMA=1, which needs a GPU of compute capability 9.0 "
+                    "and a build for it, these have %d.%d and %d.%d: unset it",
+                    cuda_device.capability / 10, cuda_device.capability % 10, compiled_for / 10,
+                    compiled_for % 10);
+    cuda_device.wgmma = wgmma && tensor_cores;
+    cuda_device.tensor_cores_ok = tensor_cores && cuda_device.capability >= 80;
+    return STATUS_OK;
+}
+
 static __global__ void probe_kernel()
 {
 }
@@ -352,10 +384,11 @@ static int open_device(const KernelsConfig *c, char *description, size_t size, E
     cudaDeviceProp p;
     cudaFuncAttributes attributes;
     TRY(cudaGetDeviceCount(&count));
-    const int index = number ? atoi(number + 1) : c->local_rank % count;
-    if (index >= count)
-        return fail(e, STATUS_DEVICE, "--device cuda:%d: there %s %d GPU%s here, from cuda:0 on",
-                    index, count == 1 ? "is" : "are", count, count == 1 ? "" : "s");
+    const long wanted = number ? strtol(number + 1, NULL, 10) : c->local_rank % count;
+    if (wanted >= count)
+        return fail(e, STATUS_DEVICE, "--device cuda:%ld: there %s %d GPU%s here, from cuda:0 on",
+                    wanted, count == 1 ? "is" : "are", count, count == 1 ? "" : "s");
+    const int index = (int)wanted;
     TRY(cudaSetDevice(index));
     TRY(cudaGetDeviceProperties(&p, index));
     cuda_device.index = index;
@@ -363,13 +396,13 @@ static int open_device(const KernelsConfig *c, char *description, size_t size, E
     cuda_device.processors = p.multiProcessorCount;
     cuda_device.shared_optin = p.sharedMemPerBlockOptin;
     cuda_device.memory = p.totalGlobalMem;
-    cuda_device.tensor_cores_ok = cuda_device.capability >= 80;
-    const char *const wgmma = getenv("NN_WGMMA");
-    cuda_device.wgmma = wgmma && strcmp(wgmma, "1") == 0 && cuda_device.capability == 90;
+    TRY(cudaFuncGetAttributes(&attributes, (const void *)probe_kernel));
+    if (choose_products(attributes.ptxVersion, e)) return e->status;
     snprintf(description, size, "%.60s, sm_%d, %d SMs, %.1f GB%s", p.name, cuda_device.capability,
              p.multiProcessorCount, (double)p.totalGlobalMem / 1e9,
-             cuda_device.wgmma ? ", wgmma" : "");
-    TRY(cudaFuncGetAttributes(&attributes, (const void *)probe_kernel));
+             cuda_device.wgmma                                              ? ", wgmma"
+             : cuda_device.capability >= 80 && !cuda_device.tensor_cores_ok ? ", plain kernels"
+                                                                            : "");
     TRY(cudaStreamCreateWithFlags(&cuda_streams.present, cudaStreamNonBlocking));
     return STATUS_OK;
 }
@@ -410,6 +443,8 @@ static void set_control(Kernels *k)
 
 static int open_all(Kernels *k, const KernelsConfig *c, char note[256], Error *e)
 {
+    int graph_steps = CUDA_GRAPH_STEPS;
+    if (from_environment(&graph_steps, "NN_GRAPH_STEPS", 1, CUDA_GRAPH_STEPS, e)) return e->status;
     int status = open_device(c, k->description, sizeof k->description, e);
     if (!status) status = choose_element(c->dtype, e);
     if (!status) status = open_transfer(e);
@@ -417,7 +452,7 @@ static int open_all(Kernels *k, const KernelsConfig *c, char note[256], Error *e
     if (status) return status;
     TRY(cudaMalloc((void **)&cuda_step, sizeof *cuda_step));
     const bool captures = !c->no_graph && capture_works();
-    cuda_steps_begin(captures);
+    cuda_steps_begin(captures, graph_steps);
     if (!captures && !c->no_graph)
         snprintf(note, 256,
                  "this driver cannot capture CUDA graphs (under WSL: wsl --update), so "

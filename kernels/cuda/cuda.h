@@ -17,7 +17,8 @@ typedef struct CudaDevice {
     ElementType element;  // of activations and working weights
     bool tf32;            // element F32: matrix products may round their inputs to tf32
     bool wgmma;           // NN_WGMMA=1 on sm_90: kernels that no GPU has run yet (*_wgmma.cu)
-    bool tensor_cores_ok; // cleared where the self-check at start found a tensor-core kernel wrong
+    bool tensor_cores_ok; // not with NN_TENSOR_CORES=0, nor where the self-check at start found a
+                          // tensor-core kernel wrong
 } CudaDevice;
 extern CudaDevice cuda_device;
 
@@ -77,8 +78,9 @@ void cuda_collectives_check(void);
 // Steps (steps.cu). Groups of their values and data are sent from pinned memory, `host`
 // (CUDA_GROUPS * CUDA_GROUP_BYTES), in turn.
 enum { CUDA_GROUPS = 5, CUDA_GROUP_BYTES = 160 << 10 };
+enum { CUDA_GRAPH_STEPS = 16 }; // by one launch, at most
 int cuda_steps_open(unsigned char *host, Error *e);
-void cuda_steps_begin(bool use_graphs);
+void cuda_steps_begin(bool use_graphs, int most); // most: steps by one launch, at most
 void cuda_steps_close(void);
 void cuda_forget_graphs(void); // captured steps, which are then captured again
 bool cuda_capturing(void);

@@ -8,13 +8,14 @@
 //          +------+   +--+--+--+--+
 //   128 threads; each of the four warps has WARP_M x WARP_N of C in registers.
 //
-// Stages lie in shared memory in one of two ways:
+// A factor's stages lie in shared memory in one of two ways:
 //   rows of K    (M,64 bytes): 16-byte piece p of row r at p ^ (r / 2 % 4), so that the eight rows
 //                an ldmatrix reads lie in different banks; fragments of bf16 and tf32 are then the
 //                same bytes.
 //   rows of M    TRANSPOSED, (K,M): what is contiguous in memory is not what is summed over.
-//                bf16: piece p of row k at p ^ (k % 8), for ldmatrix.trans. tf32, which ldmatrix
-//                cannot transpose: at p ^ (k % 4 * 2), for loads of single values.
+//                bf16: piece p of row k at p ^ (k % 8), of 64-byte rows at p ^ (k / 2 % 4), for
+//                ldmatrix.trans. tf32, which ldmatrix cannot transpose: at p ^ (k % 4 * 2), for
+//                loads of single values.
 // Where rows are of K, columns of C are exchanged within 32 (channel_of_row): a thread then has 8
 // neighbouring columns, and stores 16 bytes.
 //
@@ -27,12 +28,15 @@
 #include "kernels/cuda/elements.cuh"
 
 // The sizes of a tile. SPREAD: A is a pooled map's gradient.
-template <class Element, int M_, int N_, bool TRANSPOSED_, bool SPREAD_> struct TensorTile {
+template <class Element, int M_, int N_, bool A_TRANSPOSED_, bool SPREAD_,
+          bool B_TRANSPOSED_ = A_TRANSPOSED_>
+struct TensorTile {
     typedef Element T;
     static constexpr int M = M_, N = N_, K = 64 / (int)sizeof(T), STAGES = 4, THREADS = 128;
-    static constexpr bool TRANSPOSED = TRANSPOSED_, SPREAD = SPREAD_, IS_BF16 = sizeof(T) == 2;
+    static constexpr bool A_TRANSPOSED = A_TRANSPOSED_, B_TRANSPOSED = B_TRANSPOSED_;
+    static constexpr bool SPREAD = SPREAD_, IS_BF16 = sizeof(T) == 2;
     static constexpr int PIECE = 16 / (int)sizeof(T); // elements of 16 bytes
-    static constexpr int WARPS_N = N > 64 ? 2 : 1, WARPS_M = 4 / WARPS_N;
+    static constexpr int WARPS_N = N > 64 || M < 64 ? 2 : 1, WARPS_M = 4 / WARPS_N;
     static constexpr int WARP_M = M / WARPS_M, WARP_N = N / WARPS_N;
     static constexpr int A_BYTES = M * 64, STAGE_BYTES = (M + N) * 64;
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES;
@@ -59,7 +63,7 @@ template <class Element, int M_, int N_, bool TRANSPOSED_, bool SPREAD_> struct 
     {
         return warp_m() * (pool ? WARP_M / 4 : WARP_M) + lane() / 4 + 8 * i;
     }
-    // Column j of the thread in the tile, not TRANSPOSED.
+    // Column j of the thread in the tile, where columns are exchanged.
     static __device__ __forceinline__ int column(int j)
     {
         return warp_n() * WARP_N + j / 8 * 32 + lane() % 4 * 8 + j % 8;
@@ -97,7 +101,7 @@ __device__ __forceinline__ int piece_of_row(int row, int piece)
 // The same of a TRANSPOSED stage with rows of `width` elements.
 template <class C> __device__ __forceinline__ int piece_of_column(int k, int piece, int width)
 {
-    const int swizzle = C::IS_BF16 ? k & 7 : (k & 3) << 1;
+    const int swizzle = !C::IS_BF16 ? (k & 3) << 1 : width > 32 ? k & 7 : k >> 1 & 3;
     return (k * (width / C::PIECE) + (piece ^ swizzle)) * 16;
 }
 
@@ -112,18 +116,22 @@ template <class C> struct Fragments {
 };
 
 template <class C>
-__device__ __forceinline__ void load_rows(Fragments<C> &f, const uint8_t *a, const uint8_t *b,
-                                          int half)
+__device__ __forceinline__ void load_rows_a(Fragments<C> &f, const uint8_t *a, int half)
 {
-    const int lane = C::lane(), row_a = C::warp_m() * C::WARP_M + lane % 16,
-              row_b = C::warp_n() * C::WARP_N + lane % 8 + lane / 16 * 8;
+    const int lane = C::lane(), row = C::warp_m() * C::WARP_M + lane % 16;
 #pragma unroll
     for (int i = 0; i < C::WARP_M / 16; i++)
-        nn_ldmatrix_x4(f.a[i], a + piece_of_row(row_a + i * 16, 2 * half + lane / 16));
+        nn_ldmatrix_x4(f.a[i], a + piece_of_row(row + i * 16, 2 * half + lane / 16));
+}
+
+template <class C>
+__device__ __forceinline__ void load_rows_b(Fragments<C> &f, const uint8_t *b, int half)
+{
+    const int lane = C::lane(), row = C::warp_n() * C::WARP_N + lane % 8 + lane / 16 * 8;
 #pragma unroll
     for (int j = 0; j < C::WARP_N / 8; j += 2) {
         uint32_t two[4];
-        nn_ldmatrix_x4(two, b + piece_of_row(row_b + j * 8, 2 * half + lane / 8 % 2));
+        nn_ldmatrix_x4(two, b + piece_of_row(row + j * 8, 2 * half + lane / 8 % 2));
         f.b[j][0] = two[0], f.b[j][1] = two[1];
         f.b[j + 1][0] = two[2], f.b[j + 1][1] = two[3];
     }
@@ -142,39 +150,45 @@ __device__ __forceinline__ uint32_t load_value(const uint8_t *stage, int k, int 
 }
 
 template <class C>
-__device__ __forceinline__ void load_columns(Fragments<C> &f, const uint8_t *a, const uint8_t *b,
-                                             int half)
+__device__ __forceinline__ void load_columns_a(Fragments<C> &f, const uint8_t *a, int half)
 {
-    const int lane = C::lane(), column_a = C::warp_m() * C::WARP_M,
-              column_b = C::warp_n() * C::WARP_N;
+    const int lane = C::lane(), column = C::warp_m() * C::WARP_M;
     if constexpr (C::IS_BF16) {
-        const int k_a = half * 16 + lane / 16 * 8 + lane % 8,
-                  k_b = half * 16 + lane / 8 % 2 * 8 + lane % 8;
+        const int k = half * 16 + lane / 16 * 8 + lane % 8;
 #pragma unroll
         for (int i = 0; i < C::WARP_M / 16; i++)
             nn_ldmatrix_x4_trans(
-                f.a[i], a + piece_of_column<C>(k_a, column_a / 8 + i * 2 + lane / 8 % 2, C::M));
-#pragma unroll
-        for (int j = 0; j < C::WARP_N / 8; j += 2) {
-            uint32_t two[4];
-            nn_ldmatrix_x4_trans(two,
-                                 b + piece_of_column<C>(k_b, column_b / 8 + j + lane / 16, C::N));
-            f.b[j][0] = two[0], f.b[j][1] = two[1];
-            f.b[j + 1][0] = two[2], f.b[j + 1][1] = two[3];
-        }
+                f.a[i], a + piece_of_column<C>(k, column / 8 + i * 2 + lane / 8 % 2, C::M));
     } else {
         const int g = lane / 4, k = half * 8 + lane % 4;
 #pragma unroll
         for (int i = 0; i < C::WARP_M / 16; i++)
 #pragma unroll
             for (int r = 0; r < 4; r++)
-                f.a[i][r] =
-                    load_value<C>(a, k + r / 2 * 4, column_a + i * 16 + r % 2 * 8 + g, C::M);
+                f.a[i][r] = load_value<C>(a, k + r / 2 * 4, column + i * 16 + r % 2 * 8 + g, C::M);
+    }
+}
+
+template <class C>
+__device__ __forceinline__ void load_columns_b(Fragments<C> &f, const uint8_t *b, int half)
+{
+    const int lane = C::lane(), column = C::warp_n() * C::WARP_N;
+    if constexpr (C::IS_BF16) {
+        const int k = half * 16 + lane / 8 % 2 * 8 + lane % 8;
+#pragma unroll
+        for (int j = 0; j < C::WARP_N / 8; j += 2) {
+            uint32_t two[4];
+            nn_ldmatrix_x4_trans(two, b + piece_of_column<C>(k, column / 8 + j + lane / 16, C::N));
+            f.b[j][0] = two[0], f.b[j][1] = two[1];
+            f.b[j + 1][0] = two[2], f.b[j + 1][1] = two[3];
+        }
+    } else {
+        const int g = lane / 4, k = half * 8 + lane % 4;
 #pragma unroll
         for (int j = 0; j < C::WARP_N / 8; j++)
 #pragma unroll
             for (int r = 0; r < 2; r++)
-                f.b[j][r] = load_value<C>(b, k + r * 4, column_b + j * 8 + g, C::N);
+                f.b[j][r] = load_value<C>(b, k + r * 4, column + j * 8 + g, C::N);
     }
 }
 
@@ -186,10 +200,14 @@ __device__ __forceinline__ void multiply_stage(float (&value)[C::ROWS][C::COLUMN
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         Fragments<C> f;
-        if constexpr (C::TRANSPOSED)
-            load_columns<C>(f, a, b, half);
+        if constexpr (C::A_TRANSPOSED)
+            load_columns_a<C>(f, a, half);
         else
-            load_rows<C>(f, a, b, half);
+            load_rows_a<C>(f, a, half);
+        if constexpr (C::B_TRANSPOSED)
+            load_columns_b<C>(f, b, half);
+        else
+            load_rows_b<C>(f, b, half);
 #pragma unroll
         for (int i = 0; i < C::WARP_M / 16; i++)
 #pragma unroll
@@ -214,12 +232,12 @@ __device__ __forceinline__ void multiply_stage(float (&value)[C::ROWS][C::COLUMN
 }
 
 // Value of term k, in row or column `line` of a stage of `width`.
-template <class C>
+template <class C, bool TRANSPOSED>
 __device__ __forceinline__ float stage_value(const uint8_t *stage, int k, int line, int width)
 {
     typedef typename C::T T;
-    const int column = C::TRANSPOSED ? line : k, piece = column / C::PIECE;
-    const int at = C::TRANSPOSED ? piece_of_column<C>(k, piece, width) : piece_of_row(line, piece);
+    const int column = TRANSPOSED ? line : k, piece = column / C::PIECE;
+    const int at = TRANSPOSED ? piece_of_column<C>(k, piece, width) : piece_of_row(line, piece);
     return from_element(((const T *)(stage + at))[column % C::PIECE]);
 }
 
@@ -232,9 +250,11 @@ __device__ __forceinline__ void multiply_add_stage(float (&value)[C::ROWS][C::CO
     for (int k = 0; k < C::K; k++) {
         float x[C::ROWS], y[C::COLUMNS];
 #pragma unroll
-        for (int i = 0; i < C::ROWS; i++) x[i] = stage_value<C>(a, k, C::row(i, false), C::M);
+        for (int i = 0; i < C::ROWS; i++)
+            x[i] = stage_value<C, C::A_TRANSPOSED>(a, k, C::row(i, false), C::M);
 #pragma unroll
-        for (int j = 0; j < C::COLUMNS; j++) y[j] = stage_value<C>(b, k, C::pair(j), C::N);
+        for (int j = 0; j < C::COLUMNS; j++)
+            y[j] = stage_value<C, C::B_TRANSPOSED>(b, k, C::pair(j), C::N);
 #pragma unroll
         for (int i = 0; i < C::ROWS; i++)
 #pragma unroll

@@ -248,6 +248,7 @@ template <class T> static void update_list(const Param *p, int count, Muon c)
 // may begin early alone, the others together.
 static void muon_update(const Param *p, int count, Muon c)
 {
+    if (count == 0) return; // a branch without launches would not be part of a captured step
     cuda_branch_begin();
     for (int last = count, first; last > 0; last = first) {
         first = last - 1;

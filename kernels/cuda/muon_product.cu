@@ -12,10 +12,11 @@
 //   each with stages of its own, and adds their sums in their order. The others have few terms and
 //   many tiles: 64x64, one slice.
 //
-// Main loop: gemm_tensor.cuh, on tensor cores or with plain multiply-adds (--dtype fp32).
+// Main loop: gemm_tensor.cuh, on tensor cores or with plain multiply-adds (--dtype fp32); slices:
+// gemm_slices.cuh.
 // Floor: 2 rows width terms FLOP, half of it for squares, over the tensor cores' rate. Predicted:
 // docs/cuda-kernels.md. Not measured yet.
-#include "kernels/cuda/gemm_tensor.cuh"
+#include "kernels/cuda/gemm_slices.cuh"
 #include "kernels/cuda/muon.cuh"
 
 static bool tensor_ok = true; // cleared by the check at start
@@ -37,58 +38,24 @@ __host__ __device__ static inline int tiles_of(int n, int size)
 
 // ---- stages ------------------------------------------------------------------------------------
 
-// Brings SIDE rows or, TRANSPOSED, columns of a matrix (lines,width), C::K terms a stage, and zeros
-// beyond its ends.
-template <class C, int SIDE> struct SideLoader {
-    typedef typename C::T T;
-    static constexpr int PIECES = (C::TRANSPOSED ? SIDE : C::K) / C::PIECE; // of a line
-    static constexpr int LINES = C::TRANSPOSED ? C::K : SIDE, STEP = C::THREADS / PIECES;
-    const T *from;                  // of the thread's first piece of the next stage
-    int line, column, lines, width; // its place, which may be beyond the ends
-
-    __device__ __forceinline__ SideLoader(const void *matrix, int lines_, int width_, int first,
-                                          int term)
-    {
-        line = (C::TRANSPOSED ? term : first) + (int)threadIdx.x / PIECES;
-        column = (C::TRANSPOSED ? first : term) + (int)threadIdx.x % PIECES * C::PIECE;
-        lines = lines_;
-        width = width_;
-        from = (const T *)matrix + (int64_t)line * width + column;
-    }
-
-    __device__ __forceinline__ void fetch(uint8_t *stage)
-    {
-        const int piece = (int)threadIdx.x % PIECES;
-#pragma unroll
-        for (int i = 0; i < LINES; i += STEP) {
-            const int in_stage = (int)threadIdx.x / PIECES + i;
-            uint8_t *const to = stage + (C::TRANSPOSED ? piece_of_column<C>(in_stage, piece, SIDE)
-                                                       : piece_of_row(in_stage, piece));
-            nn_cp_async_zfill<16>(to, from + (int64_t)i * width,
-                                  line + i < lines && column < width);
-        }
-        (C::TRANSPOSED ? line : column) += C::K;
-        from += C::TRANSPOSED ? (int64_t)C::K * width : C::K;
-    }
-};
-
 template <class C_> struct MatrixLoader {
     typedef C_ C;
-    SideLoader<C, C::M> a;
-    SideLoader<C, C::N> b;
+    static constexpr bool TRANSPOSED = C::A_TRANSPOSED;
+    SideLoader<C, C::M, TRANSPOSED> a;
+    SideLoader<C, C::N, TRANSPOSED> b;
 
     // Of the tile at (row,column), from `term` on.
     __device__ __forceinline__ MatrixLoader(const MuonProduct &p, int row, int column, int term)
-        : a(p.a, C::TRANSPOSED ? p.terms : p.rows,
-            C::TRANSPOSED ? padded_width<typename C::T>(p.rows) : p.terms, row, term),
-          b(p.b, C::TRANSPOSED ? p.terms : p.rows, C::TRANSPOSED ? p.width : p.terms, column, term)
+        : a(p.a, TRANSPOSED ? p.terms : p.rows,
+            TRANSPOSED ? padded_width<typename C::T>(p.rows) : p.terms, row, term),
+          b(p.b, TRANSPOSED ? p.terms : p.rows, TRANSPOSED ? p.width : p.terms, column, term)
     {
     }
 
     __device__ __forceinline__ void fetch(uint8_t *to_a, uint8_t *to_b)
     {
-        a.fetch(to_a);
-        b.fetch(to_b);
+        a.fetch(to_a, true);
+        b.fetch(to_b, true);
     }
 
     __device__ __forceinline__ void put(uint8_t *)
@@ -99,7 +66,7 @@ template <class C_> struct MatrixLoader {
 // ---- tiles -------------------------------------------------------------------------------------
 
 // Tiles of a square that lie left of the diagonal in each further row of tiles.
-template <class C> constexpr int SKIPPED = C::TRANSPOSED ? 0 : C::M / C::N;
+template <class C> constexpr int SKIPPED = C::A_TRANSPOSED ? 0 : C::M / C::N;
 
 template <class C> static int count_tiles(const MuonProduct &p)
 {
@@ -143,7 +110,7 @@ __device__ __forceinline__ void store_pair(const MuonProduct &p, float scale, fl
     if (p.add) load_up_to<2>(added, (const T *)p.add, at, n);
 #pragma unroll
     for (int j = 0; j < 2; j++) v[j] += scale * added[j];
-    if constexpr (C::TRANSPOSED) {
+    if constexpr (C::A_TRANSPOSED) {
         store_up_to<2>(out, v, at, n);
     } else {
 #pragma unroll
@@ -154,37 +121,6 @@ __device__ __forceinline__ void store_pair(const MuonProduct &p, float scale, fl
                 out[(int64_t)mirror * p.width + row] = to_element<T>(v[j]);
         }
     }
-}
-
-// Puts a slice's sums to those of the others: sums (PARTS,PAIRS,C::THREADS), PAIRS of a thread.
-template <class C>
-__device__ __forceinline__ void share_sums(float2 *sums, const float (&value)[C::ROWS][C::COLUMNS],
-                                           int slice)
-{
-    constexpr int PAIRS = C::ROWS * C::COLUMNS / 2;
-    __syncthreads(); // the stages, which lie there too, have been read
-#pragma unroll
-    for (int pair = 0; pair < PAIRS; pair++) {
-        const int i = pair * 2 / C::COLUMNS, j = pair * 2 % C::COLUMNS;
-        sums[(slice * PAIRS + pair) * C::THREADS + (int)threadIdx.x] =
-            make_float2(value[i][j], value[i][j + 1]);
-    }
-    __syncthreads();
-}
-
-// The slices' sums of a pair, added in their order.
-template <class C, int PARTS>
-__device__ __forceinline__ float2 add_slices(const float2 *sums, int pair)
-{
-    constexpr int PAIRS = C::ROWS * C::COLUMNS / 2;
-    float2 sum = sums[pair * C::THREADS + (int)threadIdx.x];
-#pragma unroll
-    for (int slice = 1; slice < PARTS; slice++) {
-        const float2 other = sums[(slice * PAIRS + pair) * C::THREADS + (int)threadIdx.x];
-        sum.x += other.x;
-        sum.y += other.y;
-    }
-    return sum;
 }
 
 // block: (C::THREADS,PARTS), where slice y sums the y-th part of the terms

@@ -10,9 +10,8 @@
 // the step before it: then the device may be idle, or the host slow to send pictures.
 #include "kernels/cuda/cuda.h"
 
-#include <stdlib.h>
-
-enum { LEVELS = 5, STEPS = 1 << (LEVELS - 1) }; // graphs of 1, 2, 4, ... STEPS steps
+enum { LEVELS = 5, STEPS = CUDA_GRAPH_STEPS }; // graphs of 1, 2, 4, ... STEPS steps
+static_assert(1 << (LEVELS - 1) == STEPS);
 enum { VARIANTS = 64, PARTS = 4, THREADS = 512 };
 constexpr uint32_t ALIGNMENT = 16;
 
@@ -254,13 +253,10 @@ static void step_end()
     cuda_streams.taken = cuda_collectives_open(); // then no step waits
 }
 
-void cuda_steps_begin(bool use_graphs)
+void cuda_steps_begin(bool use_graphs, int most)
 {
-    // How many steps one launch may run, to see what that is worth.
-    const char *const most = getenv("NN_GRAPH_STEPS");
     graphs.on = use_graphs;
-    graphs.most = most ? atoi(most) : STEPS;
-    if (graphs.most < 1 || graphs.most > STEPS) graphs.most = STEPS;
+    graphs.most = most;
     memset(graphs.seen, 0, sizeof graphs.seen);
 }
 

@@ -20,7 +20,7 @@ namespace emu
 {
 namespace
 {
-constexpr int SHARED_OPTIN = 227 << 10, SHARED = 48 << 10, PROCESSORS = 3;
+constexpr int SHARED_OPTIN = 227 << 10, SHARED = 48 << 10;
 
 Order order_from_environment()
 {
@@ -37,16 +37,17 @@ uint64_t seed_from_environment()
     return seed ? strtoull(seed, nullptr, 10) : 1;
 }
 
-// 80: the compute capability that the sources are compiled for; 75 for what the host does there.
-int capability_from_environment()
+int from_environment(const char *name, int otherwise)
 {
-    const char *capability = getenv("NN_EMU_CAPABILITY");
-    return capability ? atoi(capability) : 80;
+    const char *value = getenv(name);
+    return value ? atoi(value) : otherwise;
 }
 
 uint64_t random_state = seed_from_environment() * 0x9E3779B97F4A7C15u + 1;
-const int capability = capability_from_environment();
-std::map<const void *, size_t> shared_allowed; // by kernel
+// 80: the compute capability that the sources are compiled for; 75 for what the host does there.
+const int capability = from_environment("NN_EMU_CAPABILITY", 80);
+const int processors = from_environment("NN_EMU_PROCESSORS", 3); // multiprocessors
+std::map<const void *, size_t> shared_allowed;                   // by kernel
 thread_local cudaError_t last_error = cudaSuccess;
 
 #ifdef NN_EMU_ASAN
@@ -199,7 +200,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     cudaMemGetInfo(&free, &p->totalGlobalMem);
     p->major = capability / 10;
     p->minor = capability % 10;
-    p->multiProcessorCount = PROCESSORS;
+    p->multiProcessorCount = processors;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;
     p->sharedMemPerBlock = SHARED;
@@ -218,7 +219,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
         *value = capability % 10;
         return cudaSuccess;
     case cudaDevAttrMultiProcessorCount:
-        *value = PROCESSORS;
+        *value = processors;
         return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
         *value = SHARED_OPTIN;
@@ -245,6 +246,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *)
 {
     EMU_CALL("device");
     *attributes = {};
+    attributes->ptxVersion = capability;
     return cudaSuccess;
 }
 

@@ -78,6 +78,7 @@ same_losses() {
     if [ ! -d "$work/cpu-$net" ]; then
         ok "$net on the CPU" "$BUILD/$program" "${options[@]}" --device cpu --out "$work/cpu-$net"
     fi
+    rm -rf "${work:?}/$name" # of a call before, in another environment
     ok "$net trains: $how, $order, $dtype" emulated "$how" "$order" $program "${options[@]}" --device cuda \
         --dtype "$dtype" --out "$work/$name"
     ok "$net losses: $how, $order, $dtype" losses_agree "$work/$name" "$work/cpu-$net" "$(tolerance "$dtype")"

@@ -1,6 +1,8 @@
 #include "tests/cuda_on_cpu/stream.h"
 
 #include <algorithm>
+#include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 namespace emu
@@ -102,9 +104,19 @@ cudaError_t capture_spoiled()
 
 // ---- launches ----------------------------------------------------------------------------------
 
+// With NN_EMU_COUNT the number of launches, those into a graph once, is printed at the end.
+static struct LaunchCount {
+    long launches = 0;
+    ~LaunchCount()
+    {
+        if (getenv("NN_EMU_COUNT")) fprintf(stderr, "cuda_on_cpu: %ld launches\n", launches);
+    }
+} counted;
+
 cudaError_t launch(const Grid &g, cudaStream_t stream, const void *const *pointers, int count)
 {
     EMU_CALL("launch");
+    counted.launches++;
     const uint64_t block = (uint64_t)g.block.x * g.block.y * g.block.z;
     if (block == 0 || block > 1024 || g.block.z > 64 || block % 32)
         fail("%s:%d: a block of (%u,%u,%u) threads: expected whole warps, at most 1024 threads",
