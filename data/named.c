@@ -18,7 +18,7 @@ static int compare_names(const FTSENT **a, const FTSENT **b)
     return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
-// The class of a directory; one that the user gave is named "." or "" where its path ends so.
+// The class of a directory; one that the user gave may be "." or a link: then that of what it is.
 static int class_of_directory(const FTSENT *entry, char *const *class_names, int classes)
 {
     int k = class_of(entry->fts_name, class_names, classes);

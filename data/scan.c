@@ -242,11 +242,26 @@ static int find_layout(Scan *f, Error *e)
     return 0;
 }
 
+// What lies beside the splits, val/ for instance, is left out.
+static int scan_beside_splits(Scan *f, Error *e)
+{
+    DIR *list = opendir(f->dir);
+    if (!list) return fail_errno(e, open_status(errno), "%s: cannot open", f->dir);
+    int status = 0;
+    for (struct dirent *entry; !status && next_entry(list, f->dir, &entry, &status, e);)
+        if (strcmp(entry->d_name, "train") != 0 && strcmp(entry->d_name, "test") != 0)
+            status =
+                leave_out_entry(f, dirfd(list), entry, entry->d_name, "beside train/ and test/", e);
+    closedir(list);
+    return status;
+}
+
 static int scan(Scan *f, Error *e)
 {
     static const char *const prefixes[2] = {"train/", "test/"};
     int64_t capacity = 0;
     int status = find_layout(f, e);
+    if (!status && f->split) status = scan_beside_splits(f, e);
     for (int s = 0; s < (f->split ? 2 : 1) && !status; s++)
         status = scan_classes(f, f->split ? prefixes[s] : "", &capacity, e);
     if (!status && f->class_count < 2)

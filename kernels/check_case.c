@@ -185,6 +185,12 @@ Tensor *case_integer(Case *c, Kind kind, int64_t n)
     return t;
 }
 
+void case_nan(Case *c, Tensor *t, int64_t every)
+{
+    for (int64_t i = every / 2; i < t->n; i += every) t->value[i] = NAN;
+    case_upload(c, t);
+}
+
 Tensor *case_uniform(Case *c, Kind kind, int64_t n, int64_t below)
 {
     Tensor *t = new_tensor(c, kind, n);

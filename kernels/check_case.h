@@ -58,6 +58,7 @@ void case_step(const Case *c, const StepValues *values);
 
 Tensor *case_random(Case *c, Kind kind, int64_t n);  // bell-shaped, mean 0, sigma 1, |x| < 3.5
 Tensor *case_integer(Case *c, Kind kind, int64_t n); // -1, 0 and 1: sums are exact, with many ties
+void case_nan(Case *c, Tensor *t, int64_t every);    // sets every so many values of it to NaN
 Tensor *case_uniform(Case *c, Kind kind, int64_t n, int64_t below); // INT32 or BYTE
 Tensor *case_output(Case *c, Kind kind, int64_t n);                 // NaN or -1
 // FLOAT: an output or, for ADD, values to add to.

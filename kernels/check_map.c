@@ -392,7 +392,7 @@ static PoolDims begin_pool(Case *c, int i)
 {
     const PoolDims d = pools[i % COUNT(pools)];
     case_begin(c, "%d x %dx%d, %d channels, window %dx%d, stride %d%s", (int)d.n, d.h, d.w, d.c,
-               d.kernel_h, d.kernel_w, d.stride, i >= COUNT(pools) ? ", ties" : "");
+               d.kernel_h, d.kernel_w, d.stride, i >= COUNT(pools) ? ", ties and NaN" : "");
     return d;
 }
 
@@ -408,6 +408,7 @@ void check_maxpool_forward(Case *c)
         const PoolDims d = begin_pool(c, i / 2 + (ties ? COUNT(pools) : 0));
         Tensor *x =
             ties ? case_integer(c, ELEMENT, unpooled(d)) : case_random(c, ELEMENT, unpooled(d));
+        if (ties) case_nan(c, x, 29);
         Tensor *y = case_output(c, ELEMENT, pooled(d)), *argmax = case_output(c, BYTE, pooled(d));
         c->k->maxpool_forward(dev(y), dev(argmax), dev(x), d);
         ref_maxpool_forward(val(y), argmax->raw, val(x), d);

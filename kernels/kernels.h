@@ -288,7 +288,8 @@ typedef struct Kernels {
                               Activation act, GradMode mode, MapDims d);
 
     // ---- pooling -----------------------------------------------------------------------------
-    // y (n,ph,pw,c); argmax the same shape: the first maximum's place kernel_w*row + column.
+    // y (n,ph,pw,c); argmax the same shape: the first maximum's place kernel_w*row + column. A NaN
+    // is larger than every number, here and in what pools together with a convolution.
     void (*maxpool_forward)(void *y, uint8_t *argmax, const void *x, PoolDims d);
     void (*maxpool_backward)(void *dx, const void *dy, const uint8_t *argmax, PoolDims d);
     void (*avgpool_forward)(void *y, const void *x, PoolDims d);

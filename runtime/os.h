@@ -99,6 +99,7 @@ void os_close(int fd);
 // Makes SIGINT and SIGTERM a request to stop, which os_stop_signal() returns (0: none). A second
 // signal ends the process at once.
 void os_catch_stop_signals(void);
+int os_stop_signal(void);
 
 // Call it first in main(): a file that is opened takes no closed standard stream's place, and
 // writing to closed stdout fails.
@@ -106,7 +107,6 @@ void os_open_streams(void);
 
 // For a program whose answer is its output: it ends with STATUS_IO where that cannot be written.
 void os_check_output_at_exit(void);
-int os_stop_signal(void);
 
 // A terminal that understands cursor movement: a TTY, and TERM is neither unset nor "dumb".
 bool os_is_terminal(int fd);

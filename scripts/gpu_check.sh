@@ -87,8 +87,10 @@ part() {
     status=$?
     case $status in
     0) record "$name" ok $((SECONDS - start)) "$(tail -n 1 "$log" | tr '\t|' '  ' | cut -c1-100)" ;;
-    124 | 137)
-        if [ "$limit" -le "$left" ]; then
+    124 | 137) # timeout's, or of a part that was killed before
+        if [ $((SECONDS - start)) -lt "$((limit < left ? limit : left))" ]; then
+            record "$name" FAIL $((SECONDS - start)) "killed, or status $status of its own"
+        elif [ "$limit" -le "$left" ]; then
             record "$name" FAIL $((SECONDS - start)) "not done after $limit s"
         else
             record "$name" skip $((SECONDS - start)) "stopped: the 8 minutes were over"
@@ -149,12 +151,12 @@ part build 240 make -j "$(nproc)" NVCC="$nvcc" train_mlp train_cnn $build/check_
     tail -n 20 "$out/build.log"
     exit 1
 }
-$build/check_kernels cuda auto quick alloc >"$out/device.log" 2>&1
+timeout -k 5 60 $build/check_kernels cuda auto quick alloc >"$out/device.log" 2>&1
 if [ $? -eq 5 ]; then no_gpu "$(head -n 1 "$out/device.log")"; fi
 description=$(sed -n '1s/^[^ ]*: //p' "$out/device.log")
 
 dtypes='bf16 tf32 fp32'
-$build/check_kernels cuda bf16 quick alloc >"$out/bf16.log" 2>&1
+timeout -k 5 60 $build/check_kernels cuda bf16 quick alloc >"$out/bf16.log" 2>&1
 if [ $? -eq 5 ]; then
     dtypes=fp32
     record "bf16, tf32" skip 0 "$(sed -n 's/^error: //p' "$out/bf16.log" | cut -c1-100)"

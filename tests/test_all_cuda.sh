@@ -2,14 +2,34 @@
 # Every operation of the CUDA backend executed on the CPU: all shapes in every order and type, a
 # race detector over all operations, and both trainers in every order and type.
 . "$(dirname "$0")/cuda_on_cpu/lib.sh"
+"$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
+trains() { # trains ORDER DTYPE
+    for net in mlp cnn simple; do same_losses asan "$1" "$2" $net; done
+}
 for dtype in fp32 tf32 bf16; do
     for order in forward reverse random; do
-        agrees asan $order $dtype full
-        for net in mlp cnn simple; do same_losses asan $order $dtype $net; done
+        beside agrees asan $order $dtype full
+        beside trains $order $dtype
     done
-    agrees tsan random $dtype quick
+    beside agrees tsan random $dtype quick
 done
-same_losses tsan random bf16 mlp
+beside same_losses tsan random bf16 mlp
+
+# ---- small tiles of linear layers ----
+export NN_EMU_PROCESSORS=132
+for dtype in tf32 bf16; do
+    for order in forward reverse random; do beside agrees asan $order $dtype full linear; done
+    beside agrees tsan reverse $dtype quick linear
+done
+beside same_losses asan random tf32 mlp
+unset NN_EMU_PROCESSORS
+
+# ---- convolutions by wgmma ----
+export NN_WGMMA=1 NN_EMU_CAPABILITY=90
+for order in forward reverse random; do beside agrees asan $order bf16 full conv2d; done
+beside agrees tsan reverse bf16 quick conv2d
+unset NN_WGMMA NN_EMU_CAPABILITY
+besides
 
 # ---- the timing report has CUDA's rows ----
 ok "a timing report" emulated asan forward train_mlp --bench --quick --quiet --device cuda --batch-size 64 \
@@ -32,18 +52,6 @@ ok "a long run" emulated asan reverse "${long[@]}" --out "$work/long-on"
 ok "a long run: the same bits" cmp "$work/long-off/model.safetensors" "$work/long-on/model.safetensors"
 ok "a long run: the same log" cmp <(losses "$work/long-off") <(losses "$work/long-on")
 
-# ---- small tiles of linear layers ----
-export NN_EMU_PROCESSORS=132
-for dtype in tf32 bf16; do
-    for order in forward reverse random; do agrees asan $order $dtype full linear; done
-    agrees tsan reverse $dtype quick linear
-done
-same_losses asan random tf32 mlp
-several_steps "mlp, small tiles" train_mlp --data "$work/grey" --hidden 40 --batch-size 40 --steps 9 --dtype bf16
-unset NN_EMU_PROCESSORS
-
-# ---- convolutions by wgmma ----
-export NN_WGMMA=1 NN_EMU_CAPABILITY=90
-for order in forward reverse random; do agrees asan $order bf16 full conv2d; done
-agrees tsan reverse bf16 quick conv2d
+NN_EMU_PROCESSORS=132 several_steps "mlp, small tiles of linear layers" train_mlp --data "$work/grey" --hidden 40 \
+    --batch-size 40 --steps 9 --dtype bf16
 finish

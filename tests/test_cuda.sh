@@ -20,26 +20,27 @@ for fault in missing_wait missing_wgmma_wait buffer_overwritten missing_event; d
 for fault in missing_barrier missing_second_barrier missing_wait blocks_race; do reported $fault tsan forward; done
 
 # ---- the operations ----
-agrees asan forward fp32 quick
-agrees asan reverse fp32 quick
-agrees asan random fp32 quick
-agrees asan forward tf32 quick
-agrees asan reverse tf32 quick
-agrees asan random tf32 quick
-agrees asan forward bf16 quick
-agrees asan reverse bf16 quick
-agrees asan random bf16 quick
-for operation in conv2d_forward conv2d_norm norm_stats softmax; do agrees tsan random bf16 quick $operation; done
+beside agrees asan forward fp32 quick
+beside agrees asan reverse fp32 quick
+beside agrees asan random fp32 quick
+beside agrees asan forward tf32 quick
+beside agrees asan reverse tf32 quick
+beside agrees asan random tf32 quick
+beside agrees asan forward bf16 quick
+beside agrees asan reverse bf16 quick
+beside agrees asan random bf16 quick
+for operation in conv2d_forward conv2d_norm norm_stats softmax; do beside agrees tsan random bf16 quick $operation; done
 
 # ---- convolutions by wgmma, which sm_90 has and a person asks for ----
 export NN_WGMMA=1 NN_EMU_CAPABILITY=90
-agrees asan random bf16 full conv2d_forward
-agrees asan reverse bf16 full conv2d_backward_data
-agrees asan random bf16 full conv2d_pool_backward_data
-agrees asan forward bf16 quick conv2d_pool_forward
-agrees asan reverse bf16 quick conv2d_pool_norm
-agrees asan random bf16 full conv2d_backward_weight
-agrees asan reverse bf16 full conv2d_pool_backward_weight
+beside agrees asan random bf16 full conv2d_forward
+beside agrees asan reverse bf16 full conv2d_backward_data
+beside agrees asan random bf16 full conv2d_pool_backward_data
+beside agrees asan forward bf16 quick conv2d_pool_forward
+beside agrees asan reverse bf16 quick conv2d_pool_norm
+beside agrees asan random bf16 full conv2d_backward_weight
+beside agrees asan reverse bf16 full conv2d_pool_backward_weight
+besides
 agrees tsan random bf16 quick conv2d_forward # the check at start runs all of them
 ok "the device says so" test "$(grep -c ', wgmma$' "$work/out")" -eq 1
 unset NN_WGMMA NN_EMU_CAPABILITY

@@ -22,6 +22,8 @@ program() { printf '#!/bin/bash\n%s\n' "$2" >"$tree/$1" && chmod +x "$tree/$1"; 
 program bin/nvidia-smi '[ "$1" = -L ] && echo "GPU 0: Fake" || echo 580.1'
 program bin/nvcc 'echo "Cuda compilation tools, release 13.0, V13.0.88"'
 program stub_check 'echo "cuda:0: NVIDIA \"Fake\", sm_90, 132 SMs"
+    if [ -e broken ] && [ "$2 $3" = "bf16 full" ]; then kill -9 $$; fi
+    if [ -e slow ] && [ $3 = full ]; then sleep 100; fi
     if [ -e broken ] && [ $2 = tf32 ]; then echo "FAIL add (1 of 9 shapes)"; exit 1; fi
     echo "0 operations failed"'
 program stub_time 'printf "device\tFake\t%s\nceiling\tcopy\t4300\nceiling\tmatmul\t790.12\n" $2
@@ -73,7 +75,16 @@ fi
 touch "$tree/broken"
 if check >"$work/out"; then miss "a fault fails"; else pass "a fault fails"; fi
 ok "a wrong operation" has "| operations tf32 | FAIL | status 1: FAIL add (1 of 9 shapes) |"
+ok "a part that was killed" has "| operations bf16 | FAIL | killed"
 ok "wrong sums" has "| sums, 1 process | FAIL | status 1"
 ok "other results" has "| same bits mlp several steps a launch, calls | FAIL |"
 ok "other bits" has "| same bits mlp resident, sent | FAIL |"
+
+# ---- eight minutes that are over, here after eight seconds ----
+rm "$tree/broken"
+touch "$tree/slow"
+sed -i 's/end=$((SECONDS + 470))/end=$((SECONDS + 8))/' "$tree/scripts/gpu_check.sh"
+ok "what the time cuts off is no failure" check
+ok "it is skipped" has "| stopped: the 8 minutes were over |"
+ok "and so is what follows" has "| no time left of the 8 minutes |"
 finish

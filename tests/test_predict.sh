@@ -97,6 +97,8 @@ ok "likeliest first, and 100% in all" awk 'NR > 1 {sum += $1; if (NR > 2 && $1 >
 ok "standard input" bash -c "'$predict' mlp - <$image | tail -n +2 | cmp - <(tail -n +2 one.txt)"
 ok "a pipe" bash -c "'$predict' mlp <(cat $image) | tail -n +2 | cmp - <(tail -n +2 one.txt)"
 ln -s $image link.bmp
+ln -s photos/test/light link-to-light
+ok "a link to a class's folder" bash -c "'$predict' mlp link-to-light | grep -q '^light '"
 ok "a link" bash -c "'$predict' mlp link.bmp | tail -n +2 | cmp - <(tail -n +2 one.txt)"
 tail -c +2 "$corpus/seed-jpeg-3-0" >small.jpg
 tail -c +2 "$corpus/seed-png-6-8" >small.png

@@ -306,6 +306,9 @@ folder_good
 mv folder/test/dog elsewhere
 ln -s ../../elsewhere folder/test/dog
 equal 'a link in one split' 'warning: folder/test/dog is left out: a symbolic link' "$("$prepare" folder folder --out out --force 2>&1 >stdout)"
+mkdir folder/val
+equal 'and a third split' 'warning: folder/test/dog is left out: a symbolic link; 1 more folders in bad_files.tsv' "$("$prepare" folder folder --out out --force 2>&1 >stdout)"
+equal 'in bad_files.tsv' 'val	beside train/ and test/' "$(grep val out/bad_files.tsv)"
 equal 'its pictures are left out' 1 "$(od -An -tu8 -j32 -N8 out/x-test-00000-of-00001.nns | tr -d ' ')"
 
 # One bad image of three is too many; the message ends with the reason.

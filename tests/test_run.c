@@ -341,7 +341,9 @@ static void names_and_locks_directories(void **state)
 
 static const EvalLog eval4 = {.step = 4, .epoch = 1, .test_loss = 1, .test_accuracy = 0.5};
 
-// Two epochs; only the first is evaluated.
+static double epochs = 2;
+
+// Eight steps; the fourth is evaluated.
 static void train(const char *dir, bool quiet)
 {
     Run *r;
@@ -350,7 +352,8 @@ static void train(const char *dir, bool quiet)
     for (int64_t step = 1; step <= 8; step++) {
         Progress p = step4;
         p.step = step;
-        p.epoch = 0.25 * (double)step;
+        p.epoch = epochs / 8 * (double)step;
+        p.epochs = epochs;
         run_progress(r, &p);
         if (step == 4) run_log_eval(r, &eval4);
     }
@@ -431,6 +434,10 @@ static void redraws_a_panel_on_a_terminal(void **state)
     read_terminal(120, "xterm", text, sizeof text);
     assert_non_null(strstr(text, "12% [=====   "));
     unsetenv("NO_COLOR");
+    epochs = 0.5;
+    read_terminal(120, "xterm", text, sizeof text);
+    assert_non_null(strstr(text, "epoch 0.062/0.5  left"));
+    epochs = 2;
     read_terminal(200, "dumb", text, sizeof text);
     assert_null(strchr(text, '\x1b'));
 }

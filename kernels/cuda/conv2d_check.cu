@@ -213,7 +213,7 @@ static void report(char line[256], bool muon_ok)
                                length ? ", " : "wrong on this GPU's tensor cores: ", names[i]);
     if (length)
         snprintf(line + length, (size_t)(256 - length),
-                 "; plain kernels do it in this run (please report GPU and driver)");
+                 "; other kernels do it in this run (please report GPU and driver)");
 }
 
 void cuda_matmul_self_check(const Kernels *k, char line[256])

@@ -17,8 +17,8 @@ typedef struct CudaDevice {
     ElementType element;  // of activations and working weights
     bool tf32;            // element F32: matrix products may round their inputs to tf32
     bool wgmma;           // NN_WGMMA=1 on sm_90: kernels that no GPU has run yet (*_wgmma.cu)
-    bool tensor_cores_ok; // not with NN_TENSOR_CORES=0, nor where the self-check at start found a
-                          // tensor-core kernel wrong
+    bool tensor_cores_ok; // sm_80 or later, and not with NN_TENSOR_CORES=0; the self-check at start
+                          // switches single kernels off, by switches of their own
 } CudaDevice;
 extern CudaDevice cuda_device;
 
@@ -118,8 +118,8 @@ void cuda_branch_ops(Kernels *k);     // branch.cu
 void cuda_steps_ops(Kernels *k);      // steps.cu
 
 // Called once by open, after the table is complete: compares the tensor-core kernels with the plain
-// ones on small ragged inputs in under 0.1 s. On a mismatch it clears tensor_cores_ok, or a switch
-// of its own, and writes one line; else the line stays empty.
+// ones on small ragged inputs in under 0.1 s. On a mismatch it clears the kernel's
+// switch and writes one line; else the line stays empty.
 void cuda_matmul_self_check(const Kernels *k, char line[256]);
 void cuda_timer_close(void);
 int cuda_branch_open(Error *e);

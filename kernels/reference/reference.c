@@ -72,7 +72,7 @@ double ref_act(double x, Activation act)
 {
     switch (act) {
     case ACT_RELU:
-        return x > 0 ? x : 0;
+        return x < 0 ? 0 : x; // a NaN stays
     case ACT_GELU:
         return x * 0.5 * erfc(-x / sqrt(2));
     case ACT_SILU:
@@ -473,7 +473,7 @@ void ref_maxpool_forward(double *y, uint8_t *argmax, const double *x, PoolDims d
         for (int r = 0; r < d.kernel_h; r++) {
             for (int s = 0; s < d.kernel_w; s++) {
                 const double value = x[pool_input(o, r, s, d)];
-                if (value > y[o]) {
+                if (value > y[o] || (isnan(value) && !isnan(y[o]))) {
                     y[o] = value;
                     argmax[o] = (uint8_t)(r * d.kernel_w + s);
                 }

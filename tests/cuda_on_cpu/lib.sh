@@ -43,6 +43,34 @@ agrees() { # agrees HOW ORDER DTYPE quick|full [OPERATION]
     ok "operations: $how, $order, $dtype $*" emulated "$how" "$order" check_kernels cuda "$dtype" "$@"
 }
 
+# beside COMMAND...: checks (functions that call ok) in a process and a folder of their own; as many
+# at a time as there are processors, as an emulated device takes only one. besides prints and counts.
+beside_count=0
+beside() {
+    local folder=$work/beside-$((++beside_count))
+    mkdir "$folder"
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+    (
+        work=$folder passed=0 failed=0 skipped=0
+        "$@" >"$folder.log" 2>&1
+        echo "$passed $failed $skipped" >"$folder.counts"
+    ) &
+}
+besides() {
+    local folder p f s
+    wait
+    for ((; beside_count > 0; beside_count--)); do
+        folder=$work/beside-$beside_count
+        cat "$folder.log"
+        if read -r p f s <"$folder.counts"; then
+            passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+        else
+            miss "a process of checks did not end as it should"
+        fi
+        rm -r "$folder" "$folder.log" "$folder.counts"
+    done
+}
+
 losses() { sed -nE 's/.*"loss": ?([0-9.e+-]+).*/\1/p' "$1/log.jsonl"; }
 
 # Losses of a few steps, line by line within a share of the loss.
@@ -78,7 +106,6 @@ same_losses() {
     if [ ! -d "$work/cpu-$net" ]; then
         ok "$net on the CPU" "$BUILD/$program" "${options[@]}" --device cpu --out "$work/cpu-$net"
     fi
-    rm -rf "${work:?}/$name" # of a call before, in another environment
     ok "$net trains: $how, $order, $dtype" emulated "$how" "$order" $program "${options[@]}" --device cuda \
         --dtype "$dtype" --out "$work/$name"
     ok "$net losses: $how, $order, $dtype" losses_agree "$work/$name" "$work/cpu-$net" "$(tolerance "$dtype")"
