@@ -57,18 +57,19 @@ beside() {
     ) &
 }
 besides() {
-    local folder p f s
+    local folder i p f s
     wait
-    for ((; beside_count > 0; beside_count--)); do
-        folder=$work/beside-$beside_count
+    for ((i = 1; i <= beside_count; i++)); do
+        folder=$work/beside-$i
         cat "$folder.log"
         if read -r p f s <"$folder.counts"; then
             passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
         else
             miss "a process of checks did not end as it should"
         fi
-        rm -r "$folder" "$folder.log" "$folder.counts"
+        rm -rf "$folder" "$folder.log" "$folder.counts"
     done
+    beside_count=0
 }
 
 losses() { sed -nE 's/.*"loss": ?([0-9.e+-]+).*/\1/p' "$1/log.jsonl"; }
