@@ -118,8 +118,8 @@ void cuda_branch_ops(Kernels *k);     // branch.cu
 void cuda_steps_ops(Kernels *k);      // steps.cu
 
 // Called once by open, after the table is complete: compares the tensor-core kernels with the plain
-// ones on small ragged inputs in under 0.1 s. On a mismatch it clears the kernel's switch and writes
-// one line; else the line stays empty.
+// ones on small ragged inputs in under 0.1 s. On a mismatch it clears the kernel's switch and
+// writes one line; else the line stays empty.
 void cuda_matmul_self_check(const Kernels *k, char line[256]);
 void cuda_timer_close(void);
 int cuda_branch_open(Error *e);
