@@ -15,6 +15,7 @@ fi
 
 # emulated HOW ORDER PROGRAM ARGUMENTS...: one of its programs. Some kernels spread addresses more
 # than ThreadSanitizer can take; some containers do not allow to change that.
+processors=$(nproc) # before OMP_NUM_THREADS, which it heeds
 export TSAN_OPTIONS=halt_on_error=1 ASAN_OPTIONS=detect_stack_use_after_return=0 OMP_NUM_THREADS=1
 ulimit -c 0
 fixed_addresses=()
@@ -49,7 +50,7 @@ beside_count=0
 beside() {
     local folder=$work/beside-$((++beside_count))
     mkdir "$folder"
-    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+    while [ "$(jobs -rp | wc -l)" -ge "$processors" ]; do wait -n; done
     (
         work=$folder passed=0 failed=0 skipped=0
         "$@" >"$folder.log" 2>&1

@@ -16,7 +16,7 @@ namespace emu
 {
 namespace
 {
-constexpr size_t ALIGNMENT = 256, GAP = 256, PAGE = 4096;
+constexpr size_t ALIGNMENT = 256, GAP = 256, PAGE = 4096, HUGE = 2 << 20;
 constexpr size_t RANGE = (size_t)1 << 36, DEVICE_MEMORY = (size_t)1 << 30; // addresses; bytes
 
 struct Block {
@@ -37,7 +37,7 @@ size_t round_up(size_t n, size_t to)
 void protect(bool open)
 {
     const int mode = open ? PROT_READ | PROT_WRITE : PROT_NONE;
-    if (range_used && mprotect(range, round_up(range_used, PAGE), mode))
+    if (range_used && mprotect(range, round_up(range_used, HUGE), mode))
         fail("mprotect of device memory: %s", strerror(errno));
 }
 
@@ -56,10 +56,12 @@ void *device_alloc(size_t bytes)
         void *p =
             mmap(nullptr, RANGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) fail("no addresses for device memory");
-        range = (char *)p;
+        range = (char *)round_up((uintptr_t)p, HUGE);
+        // Each operation protects and opens the range: quick where its pages are few.
+        madvise(range, RANGE - HUGE, MADV_HUGEPAGE);
     }
     const size_t end = range_used + round_up(bytes, ALIGNMENT) + GAP;
-    if (end > RANGE || bytes > DEVICE_MEMORY - device_bytes) return nullptr;
+    if (end > RANGE - HUGE || bytes > DEVICE_MEMORY - device_bytes) return nullptr;
     char *p = range + range_used;
     range_used = end;
     device_bytes += bytes;
