@@ -217,17 +217,18 @@ static void page(void **state)
     unlink(path);
 }
 
-// On this machine, whatever it is: they are measured, and of a plausible size.
+// On this machine, whatever it is and does beside, under valgrind too: they are measured, and in
+// FLOP and bytes a second.
 static void ceilings(void **state)
 {
     (void)state;
     Error e;
     ProfileReport r;
     assert_int_equal(profile_report(&r, k, &e), 0);
-    assert_true(r.ceilings.flop > 1e8);
+    assert_true(r.ceilings.flop > 1e5);
     assert_in_range(r.ceilings.bandwidths, 1, BANDWIDTHS);
     for (int i = 0; i < r.ceilings.bandwidths; i++)
-        assert_true(r.ceilings.bandwidth[i].rate > 1e7 &&
+        assert_true(r.ceilings.bandwidth[i].rate > 1e5 &&
                     r.ceilings.bandwidth[i].bytes == (double)(1 << (18 + 2 * i)));
 }
 
