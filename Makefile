@@ -45,8 +45,8 @@ ARCH_v1 := -march=x86-64
 
 # Everything but the programs' own files.
 PROGRAMS := train_mlp train_cnn predict data/prepare
-SOURCES := $(filter-out data/prepare.c,$(wildcard data/*.c runtime/*.c timing/*.c kernels/*.c \
-	kernels/reference/*.c))
+SOURCES := $(filter-out data/prepare.c tools/runs%,$(wildcard data/*.c runtime/*.c timing/*.c \
+	tools/*.c kernels/*.c kernels/reference/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
@@ -86,8 +86,8 @@ $(PROGRAMS:%=$(BUILD)/%) $(DEVICE_TOOLS): $(OBJECTS)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
 # Without kernels: it is built where a run is looked at.
-RUNS_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/runs*.c)) \
-	$(patsubst %,$(BUILD)/runtime/%.o,args chart error html json log_file os progress utf8)
+RUNS_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/runs*.c) tools/log_file.c) \
+	$(patsubst %,$(BUILD)/runtime/%.o,args chart error html json os progress utf8)
 $(BUILD)/tools/runs: $(RUNS_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
@@ -106,7 +106,7 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(OBJE
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/libfuzzed.a: $(filter $(BUILD)/data/%.o $(BUILD)/runtime/%.o,$(OBJECTS))
+$(BUILD)/libfuzzed.a: $(filter $(BUILD)/data/%.o $(BUILD)/runtime/%.o $(BUILD)/tools/%.o,$(OBJECTS))
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libfuzzed.a

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "runtime/os.h"
-#include "runtime/report_page.h"
+#include "tools/report_page.h"
 
 enum { INPUTS = 24, FILTERS_MAX = 64 };
 static const double SHARE_OF_TIME = 0.01; // of the run's, at most

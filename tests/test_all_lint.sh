@@ -2,7 +2,7 @@
 # clang-tidy (.clang-tidy says what) and cppcheck over what reads files and the command line,
 # and what speaks with other processes.
 . "$(dirname "$0")/lib.sh"
-sources=(data/*.c runtime/*.c timing/*.c kernels/distributed.c)
+sources=(data/*.c runtime/*.c timing/*.c tools/*.c kernels/distributed.c)
 # What of mpicc's command finds mpi.h.
 read -ra mpi < <(mpicc -show 2>/dev/null | grep -oE -- '-I[^ ]+' | tr '\n' ' ')
 if command -v clang-tidy >/dev/null; then

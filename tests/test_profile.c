@@ -10,7 +10,7 @@
 
 #include "runtime/json.h"
 #include "runtime/os.h"
-#include "runtime/profile_page.h"
+#include "tools/profile_page.h"
 #include "runtime/tensor.h"
 
 #include <cmocka.h> // last: it defines a macro fail()

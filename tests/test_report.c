@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/log_file.h"
+#include "tools/log_file.h"
 #include "runtime/os.h"
-#include "runtime/pictures.h"
+#include "tools/pictures.h"
 #include "runtime/predictions.h"
 
 #include <cmocka.h> // last: it defines a macro fail()

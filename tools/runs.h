@@ -8,7 +8,7 @@
 
 #include "runtime/error.h"
 #include "runtime/json.h"
-#include "runtime/log_file.h"
+#include "tools/log_file.h"
 
 typedef enum RunState {
     RUN_FINISHED,

@@ -1,6 +1,6 @@
 // Reads the log.jsonl of a run, also of one that lives: docs/runs.md has its records.
-#ifndef RUNTIME_LOG_FILE_H
-#define RUNTIME_LOG_FILE_H
+#ifndef TOOLS_LOG_FILE_H
+#define TOOLS_LOG_FILE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "runtime/report_page.h"
+#include "tools/report_page.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -8,8 +8,8 @@
 
 #include "runtime/chart.h"
 #include "runtime/os.h"
-#include "runtime/profile_page.h"
-#include "runtime/report_images.h"
+#include "tools/profile_page.h"
+#include "tools/report_images.h"
 
 enum { REFRESH_SECONDS = 5, CURVES_MAX = 12, ROWS_MAX = 100 };
 

@@ -1,11 +1,11 @@
 // The page of a run, from what is known of it now: runtime/report.h collects that.
-#ifndef RUNTIME_REPORT_PAGE_H
-#define RUNTIME_REPORT_PAGE_H
+#ifndef TOOLS_REPORT_PAGE_H
+#define TOOLS_REPORT_PAGE_H
 
 #include "data/dataset.h"
 #include "runtime/json.h"
-#include "runtime/log_file.h"
-#include "runtime/pictures.h"
+#include "tools/log_file.h"
+#include "tools/pictures.h"
 #include "runtime/predictions.h"
 #include "runtime/profile.h"
 

@@ -1,4 +1,4 @@
-#include "runtime/profile_page.h"
+#include "tools/profile_page.h"
 
 #include "runtime/chart.h"
 

@@ -1,4 +1,4 @@
-#include "runtime/report_images.h"
+#include "tools/report_images.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 // The profile of a step as a section of a page.
-#ifndef RUNTIME_PROFILE_PAGE_H
-#define RUNTIME_PROFILE_PAGE_H
+#ifndef TOOLS_PROFILE_PAGE_H
+#define TOOLS_PROFILE_PAGE_H
 
 #include "runtime/html.h"
 #include "runtime/profile.h"

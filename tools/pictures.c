@@ -1,4 +1,4 @@
-#include "runtime/pictures.h"
+#include "tools/pictures.h"
 
 #include <stddef.h>
 #include <stdlib.h>

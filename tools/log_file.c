@@ -1,4 +1,4 @@
-#include "runtime/log_file.h"
+#include "tools/log_file.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 // Small pictures in a page, as PNG inside it.
-#ifndef RUNTIME_PICTURES_H
-#define RUNTIME_PICTURES_H
+#ifndef TOOLS_PICTURES_H
+#define TOOLS_PICTURES_H
 
 #include <stdint.h>
 
