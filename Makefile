@@ -43,10 +43,13 @@ ARCH_v4 := -march=x86-64-v4
 ARCH_v3 := -march=x86-64-v3
 ARCH_v1 := -march=x86-64
 
-# Everything but the programs' own files.
+# Everything but the programs' own files, and what draws pages: no trainer has that.
 PROGRAMS := train_mlp train_cnn predict data/prepare
-SOURCES := $(filter-out data/prepare.c tools/runs%,$(wildcard data/*.c runtime/*.c timing/*.c \
-	tools/*.c kernels/*.c kernels/reference/*.c))
+PAGE_SOURCES := $(filter-out tools/runs%,$(wildcard tools/*.c)) runtime/chart.c runtime/html.c \
+	timing/comparison_page.c
+PAGE_OBJECTS := $(PAGE_SOURCES:%.c=$(BUILD)/%.o)
+SOURCES := $(filter-out data/prepare.c $(PAGE_SOURCES),$(wildcard data/*.c runtime/*.c timing/*.c \
+	kernels/*.c kernels/reference/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
@@ -85,9 +88,10 @@ $(PROGRAMS:%=$(BUILD)/%) $(DEVICE_TOOLS): $(OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
-# Without kernels: it is built where a run is looked at.
-RUNS_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/runs*.c) tools/log_file.c) \
-	$(patsubst %,$(BUILD)/runtime/%.o,args chart error html json os progress utf8)
+# Without kernels: it is built where a run is looked at. Trainers start it to draw their pages.
+RUNS_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*.c)) \
+	$(patsubst %,$(BUILD)/runtime/%.o,args chart error html json os progress safetensors utf8)
+$(BUILD)/train_mlp $(BUILD)/train_cnn: | $(BUILD)/tools/runs
 $(BUILD)/tools/runs: $(RUNS_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
@@ -97,16 +101,16 @@ $(BUILD)/tests/slow_train_mlp: $(BUILD)/tests/slow_step.o $(BUILD)/train_mlp.o $
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--wrap=session_next -o $@ $^ $(LDLIBS)
 
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS) $(PAGE_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 # On every file of its corpus; `make fuzz` has libFuzzer's main().
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(OBJECTS)
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(OBJECTS) $(PAGE_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/libfuzzed.a: $(filter $(BUILD)/data/%.o $(BUILD)/runtime/%.o $(BUILD)/tools/%.o,$(OBJECTS))
+$(BUILD)/libfuzzed.a: $(filter $(BUILD)/data/%.o $(BUILD)/runtime/%.o $(BUILD)/tools/%.o,$(OBJECTS) $(PAGE_OBJECTS))
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libfuzzed.a
@@ -122,7 +126,7 @@ fuzz: $(FUZZERS:%=$(BUILD)/fuzz_%)
 	  $(BUILD)/fuzz_$$f -max_total_time=$(TIME) -timeout=20 -rss_limit_mb=3000 -verbosity=0 -print_final_stats=1 \
 	  -artifact_prefix=$(BUILD)/found/$$f- $(BUILD)/corpus/$$f tests/fuzz/corpus/$$f || exit 1; done
 
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(OBJECTS)
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(OBJECTS) $(PAGE_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 # Of Debian's OpenBLAS the one with OpenMP, whose threads do not compete with ours.
@@ -181,4 +185,4 @@ format:
 clean:
 	rm -rf build/native build/portable build/sanitize build/fuzz $(PROGRAMS)
 
--include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(DEVICE_TOOLS:$(BUILD)/%=$(BUILD)/tests/%.d) $(TOOLS:=.d) $(RUNS_OBJECTS:.o=.d) $(BENCHES:=.d)
+-include $(OBJECTS:.o=.d) $(PAGE_OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(DEVICE_TOOLS:$(BUILD)/%=$(BUILD)/tests/%.d) $(TOOLS:=.d) $(RUNS_OBJECTS:.o=.d) $(BENCHES:=.d)

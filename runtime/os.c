@@ -10,6 +10,7 @@
 #include <math.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -420,6 +422,54 @@ bool os_locked(const char *dir)
 int64_t os_process(void)
 {
     return getpid();
+}
+
+// The environment without LD_PRELOAD; free() it. NULL if memory is short.
+static char **environment_without_preload(void)
+{
+    size_t count = 0, kept = 0;
+    while (environ && environ[count]) count++;
+    char **copy = calloc(count + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < count; i++)
+        if (strncmp(environ[i], "LD_PRELOAD=", strlen("LD_PRELOAD=")) != 0)
+            copy[kept++] = environ[i];
+    return copy;
+}
+
+int os_start(int64_t *process, const char *const *arguments, Error *e)
+{
+    posix_spawn_file_actions_t streams;
+    posix_spawnattr_t group;
+    pid_t started = 0;
+    char **environment = environment_without_preload();
+    posix_spawn_file_actions_init(&streams);
+    posix_spawnattr_init(&group); // whose number is the process', unless that is set
+    int error = environment ? 0 : ENOMEM;
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO && error == 0; fd++)
+        error = posix_spawn_file_actions_addopen(&streams, fd, "/dev/null", O_RDWR, 0);
+    if (error == 0) error = posix_spawnattr_setflags(&group, POSIX_SPAWN_SETPGROUP);
+    if (error == 0)
+        error = posix_spawn(&started, arguments[0], &streams, &group, (char *const *)arguments,
+                            environment);
+    posix_spawnattr_destroy(&group);
+    posix_spawn_file_actions_destroy(&streams);
+    free(environment);
+    *process = started;
+    errno = error;
+    return error ? fail_errno(e, STATUS_IO, "cannot start %s", arguments[0]) : STATUS_OK;
+}
+
+bool os_ended(int64_t process, int *status, double *seconds)
+{
+    struct rusage used = {0};
+    int how = 0;
+    if (wait4((pid_t)process, &how, WNOHANG, &used) == 0) return false;
+    // -1 where SIGCHLD is ignored: nothing is known of it then
+    const struct timeval user = used.ru_utime, system = used.ru_stime;
+    *status = WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
+    *seconds =
+        (double)(user.tv_sec + system.tv_sec) + 1e-6 * (double)(user.tv_usec + system.tv_usec);
+    return true;
 }
 
 void os_exit(int status)

@@ -89,6 +89,15 @@ bool os_locked(const char *dir);
 int64_t os_process(void);              // its number
 bool os_process_runs(int64_t process); // false once it has ended, waited for or not
 
+// Starts a program in the background: arguments[0] is its path, and NULL ends them. It has a
+// process group of its own, so that Ctrl-C does not end it, no standard streams, and nothing that
+// is preloaded into this process. STATUS_IO.
+int os_start(int64_t *process, const char *const *arguments, Error *e);
+
+// Whether that program has ended; then sets its exit status, 128 + n where signal n ended it, and
+// the processor seconds it took. Call it until it says so.
+bool os_ended(int64_t process, int *status, double *seconds);
+
 // Ends the process without any tidying up: now, or in some seconds whatever it does until then.
 _Noreturn void os_exit(int status);
 void os_exit_after(unsigned seconds, int status);

@@ -8,59 +8,56 @@ int predictions_open(Predictions *p, const Dataset *d, Error *e)
 {
     const int64_t n = d->n[SPLIT_TEST];
     *p = (Predictions){.n = n, .classes = d->classes};
-    p->image = calloc((size_t)n, sizeof *p->image);
-    uint16_t *labels = calloc((size_t)n, sizeof *labels);
+    p->label = calloc((size_t)n, sizeof *p->label);
+    p->predicted = calloc((size_t)n, sizeof *p->predicted);
+    p->probability = calloc((size_t)n, sizeof *p->probability);
+    p->loss = calloc((size_t)n, sizeof *p->loss);
     int status = STATUS_OK;
-    if (!p->image || !labels)
+    if (!p->label || !p->predicted || !p->probability || !p->loss)
         status = fail(e, STATUS_IO, "not enough memory for %lld predictions", (long long)n);
     else
-        status = dataset_read(d, SPLIT_TEST, 0, n, NULL, labels, e);
-    for (int64_t i = 0; status == STATUS_OK && i < n; i++) p->image[i].label = labels[i];
-    free(labels);
+        status = dataset_read(d, SPLIT_TEST, 0, n, NULL, p->label, e);
     if (status) predictions_close(p);
     return status;
 }
 
 void predictions_close(Predictions *p)
 {
-    free(p->image);
+    free(p->label);
+    free(p->predicted);
+    free(p->probability);
+    free(p->loss);
     *p = (Predictions){0};
 }
 
-static void predict(Prediction *image, const float *logits, int classes, float scale)
+// Of the next image.
+static void predict(Predictions *p, const float *logits, float scale)
 {
+    const int64_t i = p->done++;
     int best = 0;
     double sum = 1; // the best one's
-    for (int c = 1; c < classes; c++)
+    for (int c = 1; c < p->classes; c++)
         if (logits[c] > logits[best]) best = c;
-    for (int c = 0; c < classes; c++)
+    for (int c = 0; c < p->classes; c++)
         if (c != best) sum += exp((double)(scale * (logits[c] - logits[best])));
-    image->predicted = (uint16_t)best;
-    image->probability = (float)(1 / sum);
-    image->loss = (float)(log(sum) + (double)(scale * (logits[best] - logits[image->label])));
+    p->predicted[i] = (uint16_t)best;
+    p->probability[i] = (float)(1 / sum);
+    p->loss[i] = (float)(log(sum) + (double)(scale * (logits[best] - logits[p->label[i]])));
 }
 
 void predictions_add(Predictions *p, const float *logits, int64_t count, float scale)
 {
     for (int64_t i = 0; i < count && p->done < p->n; i++)
-        predict(&p->image[p->done++], logits + i * p->classes, p->classes, scale);
-}
-
-void predictions_confusion(const Predictions *p, int64_t *confusion)
-{
-    memset(confusion, 0, (size_t)p->classes * (size_t)p->classes * sizeof *confusion);
-    for (int64_t i = 0; i < p->done; i++)
-        confusion[p->image[i].label * p->classes + p->image[i].predicted]++;
+        predict(p, logits + i * p->classes, scale);
 }
 
 int predictions_worst(const Predictions *p, uint32_t *worst, int most)
 {
     int count = 0;
     for (int64_t i = 0; i < p->done; i++) {
-        const Prediction *image = &p->image[i];
-        if (image->predicted == image->label) continue;
+        if (p->predicted[i] == p->label[i]) continue;
         int place = count;
-        while (place > 0 && p->image[worst[place - 1]].loss < image->loss) place--;
+        while (place > 0 && p->loss[worst[place - 1]] < p->loss[i]) place--;
         if (place == most) continue;
         if (count < most) count++;
         memmove(worst + place + 1, worst + place, (size_t)(count - 1 - place) * sizeof *worst);

@@ -7,16 +7,12 @@
 #include "data/dataset.h"
 #include "runtime/error.h"
 
-typedef struct Prediction {
-    uint16_t label, predicted;
-    float probability; // of the predicted class
-    float loss;        // -log of the label's probability
-} Prediction;
-
 typedef struct Predictions {
     int64_t n, done; // test images; of which predicted
     int classes;
-    Prediction *image; // (n) in stored order
+    uint16_t *label, *predicted; // (n) in stored order, as those below
+    float *probability;          // of the predicted class
+    float *loss;                 // -log of the label's probability
 } Predictions;
 
 // Reads the labels of the test split. What fails leaves nothing to close.
@@ -25,9 +21,6 @@ void predictions_close(Predictions *p);
 
 // The next images in stored order from their logits (count,classes), each times `scale`.
 void predictions_add(Predictions *p, const float *logits, int64_t count, float scale);
-
-// confusion (classes,classes), set: how many images of class row were taken for class column.
-void predictions_confusion(const Predictions *p, int64_t *confusion);
 
 // Sets `worst` to the wrong predictions of highest loss, worst first; returns how many, at most
 // `most`.

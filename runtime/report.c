@@ -1,27 +1,34 @@
 #include "runtime/report.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/os.h"
-#include "tools/report_page.h"
+#include "runtime/predictions.h"
+#include "runtime/safetensors.h"
 
-enum { INPUTS = 24, FILTERS_MAX = 64 };
+enum { INPUTS = 24, FILTERS = 64, MISTAKES = 50 };
 static const double SHARE_OF_TIME = 0.01; // of the run's, at most
 static const double UPDATE_SECONDS = 5;   // between pages where nothing was evaluated
+static const double PATIENCE = 30;        // seconds that the end of a run waits for a page
 
 struct Report {
     Predictions predictions;
-    float *logits; // (batch,classes)
-    Pictures inputs, filters;
-    const Tensor *first; // layer with weights that can be shown; NULL: none
-    double seconds;      // spent so far
-    double page_seconds; // by the last page
-    double written_at;   // os_seconds() of the last page
-    char path[PATH_MAX];
+    float *logits;              // (batch,classes); NULL: no predictions
+    uint8_t *mistakes, *inputs; // (MISTAKES,h,w,c), (INPUTS,h,w,c)
+    float *filters;             // (filter_count,h,w,c)
+    int64_t input_count, filter_count;
+    const Tensor *first;      // layer with weights that can be shown; NULL: none
+    double seconds;           // of this process, so far
+    double drawing_seconds;   // processors' time of all drawing, so far
+    double last_page_seconds; // of both for the last page
+    double written_at;        // os_seconds() of its facts
+    int64_t drawing;          // the process that draws; 0: none
+    bool due;                 // an evaluation came while it drew
+    bool cannot_draw;         // and the user knows
+    char facts[PATH_MAX], program[PATH_MAX + 16];
 };
 
 static void release(Session *s)
@@ -29,9 +36,10 @@ static void release(Session *s)
     Report *r = s->report;
     if (!r) return;
     predictions_close(&r->predictions);
-    pictures_free(&r->inputs);
-    pictures_free(&r->filters);
     free(r->logits);
+    free(r->mistakes);
+    free(r->inputs);
+    free(r->filters);
     free(r);
     s->report = NULL;
 }
@@ -47,7 +55,7 @@ double report_seconds(const Session *s)
     return s->report ? s->report->seconds : 0;
 }
 
-// ---- what is shown ------------------------------------------------------------------------------
+// ---- what is collected --------------------------------------------------------------------------
 
 // The first tensor that looks at the image's channels, as filters (out,h,w,c).
 static const Tensor *first_layer(const Session *s)
@@ -58,24 +66,25 @@ static const Tensor *first_layer(const Session *s)
     return NULL;
 }
 
+static size_t image_size(const Dataset *d)
+{
+    return (size_t)d->h * (size_t)d->w * (size_t)d->c;
+}
+
 static int allocate(Report *r, const Session *s, Error *e)
 {
-    const int64_t batch = s->options->batch_size;
-    const Dataset *d = &s->data;
-    const int inputs = s->input ? (int)(batch < INPUTS ? batch : INPUTS) : 0;
-    if (pictures_allocate(&r->inputs, inputs, d->h, d->w, d->c, e)) return e->status;
-    r->inputs.count = 0; // until a step was made
-    r->first = first_layer(s);
-    if (r->first) {
-        const int64_t *shape = r->first->shape;
-        const int filters = (int)(shape[0] < FILTERS_MAX ? shape[0] : FILTERS_MAX);
-        if (pictures_allocate(&r->filters, filters, (int)shape[1], (int)shape[2], (int)shape[3], e))
-            return e->status;
-    }
+    const size_t image = image_size(&s->data);
+    const int64_t filters = (r->first = first_layer(s)) ? r->first->shape[0] : 0;
+    r->filter_count = filters < FILTERS ? filters : FILTERS;
+    const int64_t weights = filters > 0 ? r->filter_count * (r->first->n / filters) : 0;
+    r->inputs = malloc(INPUTS * image);
+    r->filters = malloc((size_t)weights * sizeof(float) + 1);
+    if (!r->inputs || !r->filters) return fail(e, STATUS_IO, "not enough memory for pictures");
     if (!s->logits || s->comm.ranks > 1) return STATUS_OK; // a rank evaluates its share alone
+    r->mistakes = malloc(MISTAKES * image);
     r->logits = malloc((size_t)s->logits->n * sizeof(float));
-    if (!r->logits) return fail(e, STATUS_IO, "not enough memory for the logits");
-    return predictions_open(&r->predictions, d, e);
+    if (!r->mistakes || !r->logits) return fail(e, STATUS_IO, "not enough memory for the logits");
+    return predictions_open(&r->predictions, &s->data, e);
 }
 
 static float bf16_to_float(uint16_t bits)
@@ -90,58 +99,22 @@ static float bf16_to_float(uint16_t bits)
 static int take_inputs(Session *s, Error *e)
 {
     const Dataset *d = &s->data;
-    const int64_t n = s->feed.n < INPUTS ? s->feed.n : INPUTS;
-    const size_t each = (size_t)d->h * (size_t)d->w * (size_t)d->c, all = (size_t)n * each;
+    Report *r = s->report;
+    if (!s->input) return STATUS_OK;
+    r->input_count = s->feed.n < INPUTS ? s->feed.n : INPUTS;
+    const size_t all = (size_t)r->input_count * image_size(d);
     const bool wide = s->kernels->element == F32;
     void *raw = malloc(all * s->kernels->element_size);
-    uint8_t *bytes = malloc(all);
-    if (!s->input || !raw || !bytes) {
-        free(raw);
-        free(bytes);
-        return s->input ? fail(e, STATUS_IO, "not enough memory for pictures") : STATUS_OK;
-    }
+    if (!raw) return fail(e, STATUS_IO, "not enough memory for pictures");
     s->kernels->download(raw, s->input->value, all * s->kernels->element_size);
     for (size_t i = 0; i < all; i++) {
         const float x = wide ? ((float *)raw)[i] : bf16_to_float(((uint16_t *)raw)[i]);
         const size_t c = i % (size_t)d->c;
         const float shown = 255 * (x * d->std[c] + d->mean[c]) + 0.5f;
-        bytes[i] = (uint8_t)fmaxf(0, fminf(shown, 255));
+        r->inputs[i] = (uint8_t)fmaxf(0, fminf(shown, 255));
     }
-    s->report->inputs.count = (int)n;
-    for (int i = 0; i < n; i++) pictures_set(&s->report->inputs, i, bytes + (size_t)i * each);
     free(raw);
-    free(bytes);
     return STATUS_OK;
-}
-
-// Each filter around grey, up to its largest weight.
-static int take_filters(Session *s, Error *e)
-{
-    const Tensor *t = s->report->first;
-    if (!t) return STATUS_OK;
-    const size_t each = (size_t)(t->n / t->shape[0]);
-    const size_t all = each * (size_t)s->report->filters.count;
-    float *weights = malloc(all * sizeof *weights);
-    uint8_t *bytes = malloc(each);
-    if (weights && bytes) {
-        s->kernels->download(weights, t->master, all * sizeof *weights);
-        for (int i = 0; i < s->report->filters.count; i++) {
-            const float *w = weights + (size_t)i * each;
-            float largest = 1e-30f;
-            for (size_t j = 0; j < each; j++) largest = fmaxf(largest, fabsf(w[j]));
-            for (size_t j = 0; j < each; j++) {
-                const float grey = 127.5f + 127.4f * w[j] / largest;
-                bytes[j] = (uint8_t)(isfinite(grey) ? grey : 127.5f); // of a run that diverged
-            }
-            pictures_set(&s->report->filters, i, bytes);
-        }
-    } else {
-        fail(e, STATUS_IO, "not enough memory for filters");
-    }
-    const int status = weights && bytes ? STATUS_OK : e->status;
-    free(weights);
-    free(bytes);
-    return status;
 }
 
 // The norm of `n` numbers on the device; `host` has room for them.
@@ -177,57 +150,131 @@ static int log_norms(Session *s, Error *e)
     return STATUS_OK;
 }
 
-// ---- the page -----------------------------------------------------------------------------------
+// ---- the facts ----------------------------------------------------------------------------------
 
-static int write_page(Session *s, const Json *summary, const char *state, bool live, Error *e)
+static int run_json(const Session *s, const char *state, bool live, Json *j, Error *e)
+{
+    const Dataset *d = &s->data;
+    json_object(j, NULL);
+    json_string(j, "state", state);
+    json_bool(j, "live", live);
+    json_string(j, "first_layer", s->report->first ? s->report->first->name : NULL);
+    json_object(j, "data");
+    json_string(j, "source", d->source);
+    json_bool(j, "embedded", d->embedded);
+    json_int(j, "train", d->n[SPLIT_TRAIN]);
+    json_int(j, "test", d->n[SPLIT_TEST]);
+    json_int(j, "height", d->h);
+    json_int(j, "width", d->w);
+    json_int(j, "channels", d->c);
+    json_array(j, "classes");
+    for (int i = 0; i < d->classes; i++) json_string(j, NULL, d->class_names[i]);
+    json_end(j);
+    json_end(j);
+    json_end(j);
+    return json_finish(j, e);
+}
+
+// docs/runs.md has the file; tools/report_facts.h reads it.
+static int write_tensors(Session *s, const Json *summary, const Json *run, Error *e)
 {
     Report *r = s->report;
-    JsonDocument document;
-    LogFile log;
-    char log_path[PATH_MAX];
-    const double began = os_seconds();
-    run_path(s->run, "log.jsonl", log_path);
-    if (json_parse(&document, summary->text, summary->size, e)) return e->status;
-    int status = log_file_read(&log, log_path, e);
-    if (status == STATUS_OK) {
-        const ReportPage page = {
-            .path = r->path,
-            .state = state,
-            .live = live,
-            .log = &log,
-            .summary = document.root,
-            .data = &s->data,
-            .predictions = r->logits ? &r->predictions : NULL,
-            .inputs = &r->inputs,
-            .filters = &r->filters,
-            .profile = &s->profile,
-            .filters_name = r->first ? r->first->name : "",
-        };
-        status = take_filters(s, e);
-        if (status == STATUS_OK) status = report_page_write(&page, e);
-        log_file_free(&log);
-    }
-    json_document_free(&document);
-    r->written_at = os_seconds();
-    r->page_seconds = r->written_at - began;
-    return status;
+    const Predictions *p = &r->predictions;
+    const Dataset *d = &s->data;
+    const int64_t none[4] = {0}, *filter = r->first ? r->first->shape : none;
+    const int64_t filters = r->filter_count, n = p->done, h = d->h, w = d->w, c = d->c;
+    uint32_t ids[MISTAKES];
+    int32_t labels[MISTAKES];
+    const int mistakes = predictions_worst(p, ids, MISTAKES);
+    if (mistakes > 0 &&
+        dataset_gather(d, SPLIT_TEST, ids, mistakes, r->mistakes, labels, e) != STATUS_OK)
+        return e->status;
+    if (r->first)
+        s->kernels->download(r->filters, r->first->master,
+                             (size_t)(filters * filter[1] * filter[2] * filter[3]) * sizeof(float));
+    const SafeTensor tensors[] = {
+        {"summary", "U8", 1, {(int64_t)summary->size}, summary->text, 0},
+        {"run", "U8", 1, {(int64_t)run->size}, run->text, 0},
+        {"test.label", "U16", 1, {n}, p->label, 0},
+        {"test.predicted", "U16", 1, {n}, p->predicted, 0},
+        {"test.probability", "F32", 1, {n}, p->probability, 0},
+        {"test.loss", "F32", 1, {n}, p->loss, 0},
+        {"mistakes.image", "U32", 1, {mistakes}, ids, 0},
+        {"mistakes.pixels", "U8", 4, {mistakes, h, w, c}, r->mistakes, 0},
+        {"inputs", "U8", 4, {r->input_count, h, w, c}, r->inputs, 0},
+        {"filters", "F32", 4, {filters, filter[1], filter[2], filter[3]}, r->filters, 0},
+    };
+    return safetensors_write(r->facts, tensors, sizeof tensors / sizeof *tensors, NULL, 0, e);
 }
 
-static int write_page_now(Session *s, const char *state, bool live, Error *e)
+// With the finished object `summary`, or what it would hold now.
+static int write_facts(Session *s, const Json *summary, const char *state, bool live, Error *e)
 {
-    Json summary = {0};
-    int status = session_summary(s, &summary, e);
-    if (status == STATUS_OK) status = write_page(s, &summary, state, live, e);
-    json_free(&summary);
+    Json now = {0}, run = {0};
+    const double began = os_seconds();
+    int status = summary ? STATUS_OK : session_summary(s, &now, e);
+    if (status == STATUS_OK) status = run_json(s, state, live, &run, e);
+    if (status == STATUS_OK) status = write_tensors(s, summary ? summary : &now, &run, e);
+    json_free(&now);
+    json_free(&run);
+    s->report->written_at = os_seconds();
+    s->report->last_page_seconds = s->report->written_at - began;
     return status;
 }
 
-static int write_live_page(Session *s, Error *e)
+// ---- the page -----------------------------------------------------------------------------------
+
+static void cannot_draw(Report *r, const char *why)
+{
+    if (!r->cannot_draw) warn("no new report.html: %s; training goes on", why);
+    r->cannot_draw = true;
+}
+
+// Whether no page is being drawn; takes note of the last one's end.
+static bool page_is_drawn(Session *s)
+{
+    Report *r = s->report;
+    Error e;
+    double seconds;
+    int status;
+    if (!r->drawing) return true;
+    if (!os_ended(r->drawing, &status, &seconds)) return false;
+    r->drawing = 0;
+    r->drawing_seconds += seconds;
+    r->last_page_seconds += seconds;
+    if (status) {
+        fail(&e, status, "%s page %s has status %d", r->program, run_dir(s->run), status);
+        cannot_draw(r, e.message);
+    }
+    return true;
+}
+
+static void wait_for_page(Session *s)
+{
+    const double began = os_seconds();
+    Report *r = s->report;
+    while (!r->cannot_draw && !page_is_drawn(s) && os_seconds() - began < PATIENCE) os_sleep(0.001);
+    if (r->drawing) cannot_draw(r, "the program that draws it does not end");
+}
+
+static void draw(Session *s)
+{
+    Report *r = s->report;
+    Error e;
+    char run[PATH_MAX + 2];
+    const char *const dir = run_dir(s->run), *const arguments[] = {r->program, "page", run, NULL};
+    snprintf(run, sizeof run, "%s%s", dir[0] == '-' ? "./" : "", dir); // or it were an option
+    if (!r->cannot_draw && os_start(&r->drawing, arguments, &e)) cannot_draw(r, e.message);
+}
+
+static int begin_live_page(Session *s, Error *e)
 {
     char state[128];
     snprintf(state, sizeof state, "Running: step %lld of %lld, epoch %.3g of %.4g",
              (long long)s->step + 1, (long long)s->steps, session_epoch(s), s->epochs);
-    return write_page_now(s, state, true, e);
+    if (write_facts(s, NULL, state, true, e)) return e->status;
+    draw(s);
+    return STATUS_OK;
 }
 
 void report_open(Session *s)
@@ -239,8 +286,10 @@ void report_open(Session *s)
     int status = s->report ? STATUS_OK : fail(&e, STATUS_IO, "not enough memory");
     if (status == STATUS_OK) status = allocate(s->report, s, &e);
     if (status == STATUS_OK) {
-        run_path(s->run, "report.html", s->report->path);
-        status = write_live_page(s, &e);
+        run_path(s->run, "report.safetensors", s->report->facts);
+        os_program(s->report->program);
+        strcpy(strrchr(s->report->program, '/'), "/tools/runs");
+        status = begin_live_page(s, &e);
     }
     if (status)
         give_up(s, &e);
@@ -284,9 +333,14 @@ void report_update(Session *s, bool evaluated)
     Report *r = s->report;
     if (!r) return;
     const double now = os_seconds();
-    if (!evaluated && now - r->written_at < UPDATE_SECONDS) return;
-    if (r->seconds + r->page_seconds > SHARE_OF_TIME * (now - s->started)) return;
-    if (write_live_page(s, &e))
+    r->due |= evaluated;
+    if (!page_is_drawn(s)) return;
+    const bool due = r->due;
+    r->due = false;
+    if (!due && now - r->written_at < UPDATE_SECONDS) return;
+    const double spent = r->seconds + r->drawing_seconds;
+    if (spent + r->last_page_seconds > SHARE_OF_TIME * (now - s->started)) return;
+    if (begin_live_page(s, &e))
         give_up(s, &e);
     else
         r->seconds += os_seconds() - now;
@@ -296,10 +350,12 @@ void report_finish(Session *s, const Json *summary, const char *state)
 {
     Error e;
     if (!s->report) return;
-    const int status =
-        summary ? write_page(s, summary, state, false, &e) : write_page_now(s, state, false, &e);
-    if (status)
+    wait_for_page(s); // or it could come after the last one
+    if (write_facts(s, summary, state, false, &e)) {
         give_up(s, &e);
-    else
-        release(s);
+        return;
+    }
+    draw(s);
+    wait_for_page(s);
+    release(s);
 }

@@ -1,13 +1,13 @@
-// report.html of a run, while it lives and after: docs/runs.md describes the page. What goes wrong
-// with it is a warning, after which the run goes on without; it takes less than 1% of the run's
-// time, for it is left alone when the last one was too dear.
+// What the page of a run is drawn from, report.safetensors, and when: docs/runs.md. tools/runs
+// draws it in the background. What goes wrong is a warning, after which the run goes on without; it
+// takes less than 1% of the run's time, for it is left alone when the last page was too dear.
 #ifndef RUNTIME_REPORT_H
 #define RUNTIME_REPORT_H
 
 #include "data/loader.h"
 #include "runtime/session.h"
 
-// Writes the first page; call it when the run's directory is there. Without --report the functions
+// Begins the first page; call it when the run's directory is there. Without --report the functions
 // below do nothing.
 void report_open(Session *s);
 
@@ -20,14 +20,15 @@ void report_step(Session *s);
 void report_test_begins(Session *s);
 void report_test_batch(Session *s, int64_t n);
 
-// After an evaluation, or where the page may be some seconds old: writes it if there is time.
+// After an evaluation, or where the page may be some seconds old: has it drawn if there is time and
+// the one before is done.
 void report_update(Session *s, bool evaluated);
 
-// Seconds spent so far.
+// Seconds that this process has spent on it so far.
 double report_seconds(const Session *s);
 
-// The last page, from the finished object `summary` or, if that is NULL, what it would hold now;
-// `state` says how the run ended. Frees all.
+// Waits for the last page, from the finished object `summary` or, if that is NULL, what it would
+// hold now; `state` says how the run ended. Frees all.
 void report_finish(Session *s, const Json *summary, const char *state);
 
 #endif

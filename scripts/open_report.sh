@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Opens the report of a run in a browser: inside WSL in Windows', else in the desktop's. Where there
-# is none it prints the page's path.
+# is none it prints the page's path. A page older than what it shows is drawn anew.
 #   scripts/open_report.sh [RUN]     default: the run whose report is newest in runs/
 set -euo pipefail
 version=${NN_PROC_VERSION:-/proc/version} # for tests
@@ -21,6 +21,10 @@ if [ -z "$run" ]; then
 fi
 page=$run/report.html
 [ ! -f "$run" ] || page=$run
+draw=${NN_RUNS:-${BASH_SOURCE[0]%/*}/../build/native/tools/runs} # NN_RUNS: for tests
+if [ "${page%/*}/report.safetensors" -nt "$page" ] && [ -x "$draw" ]; then
+    "$draw" page "${page%/*}" >/dev/null || :
+fi
 if [ ! -e "$page" ]; then
     echo "error: there is no $page; name a run's directory (a run with --report off has none)" >&2
     exit 3

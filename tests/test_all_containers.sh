@@ -84,6 +84,7 @@ cp "$work/out" "$BUILD/tests/log/containers-build.log" 2>/dev/null
 ok "the final stage has no compiler and no sources" no_compiler
 ok "it is at most 30 MB larger than its base" small
 ok "its command trains" train --steps 5 --quiet --out run
+ok "and has its page drawn" test -s "$root/work/run/report.html"
 ok "so does train_mlp" command_mlp
 ok "as a user without rights" owner
 fails "who may not write elsewhere" 4 "/opt/nn.c" train --steps 1 --out /opt/nn.c/run

@@ -26,7 +26,7 @@ ok "an error would be noticed" grep -q CONSOLE console.txt
 appears() { for _ in $(seq 600); do [ -e "$1" ] && return 0 || sleep 0.05; done; return 1; }
 
 "$train_cnn" --width 0.125 --epochs 300 --quiet --out live >/dev/null &
-appears live/best.safetensors
+appears live/best.safetensors && appears live/report.html
 right "live" live
 ok "live: says so" grep -q "Running: step" dom.html
 kill -9 %1
@@ -63,6 +63,11 @@ ok "diverged: says so, and does not reload" bash -c 'grep -q "the loss diverged:
 ok "off" "$train_mlp" --data grey --batch-size 8 --steps 8 --report off --quiet --out none
 ok "off: no page" test ! -e none/report.html
 ok "off: no norms in the log" bash -c '! grep -q norm none/log.jsonl'
+
+# The end of a run waits half a minute for a page.
+mkdir -p hangs/tools && cp "$train_mlp" hangs && printf '#!/bin/sh\nexec sleep 90\n' >hangs/tools/runs && chmod +x hangs/tools/runs
+ok "a page that is never finished" timeout 50 hangs/train_mlp --data grey --batch-size 8 --hidden 8 --steps 5 --quiet --out hung
+ok "one warning" test "$(grep -c 'the program that draws it does not end' err)$(wc -l <err)" = 11
 
 emulated=$train_cnn
 for how in asan fast; do

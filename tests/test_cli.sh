@@ -56,7 +56,7 @@ ok "help shows live values" grep -q "77" help2.txt
 # ---- a run's directory ----
 "$train_mlp" --steps 3 --hidden 8 --out run >stdout.txt 2>stderr.txt
 ok "run's status" test $? -eq 0
-ok "files of a run" test "$(ls run)" = "$(printf 'best.safetensors\ncheckpoints\nlog.jsonl\nmodel.safetensors\nreport.html\nrun.json\nsummary.json')"
+ok "files of a run" test "$(ls run)" = "$(printf 'best.safetensors\ncheckpoints\nlog.jsonl\nmodel.safetensors\nreport.html\nreport.safetensors\nrun.json\nsummary.json')"
 ok "one log line a step" test "$(grep -c '"loss"' run/log.jsonl)" -eq 3
 ok "evaluation in the log" grep -q '"test_accuracy"' run/log.jsonl
 ok "stderr is empty" test ! -s stderr.txt
@@ -83,6 +83,8 @@ ok "by layer" test "$(grep -cE '^(input|layers\.[01]|loss|update) .*%$' stdout.t
 ok "its shares are those of a whole step" awk '/^(all operations|between them)/ {gsub("%", ""); n++; sum += $NF}
     END {exit !(n == 2 && sum > 99.7 && sum < 100.3)}' stdout.txt
 ok "profile.json has the same" test "$(grep -o '"operation":' profiled/profile.json | wc -l)" -eq 8
+ok "the page has it" grep -q 'Where a step goes' profiled/report.html
+ok "another run's page has none" bash -c "! grep -q 'Where a step goes' run/report.html"
 ok "it changes no loss" test "$(sed 's/,"step_ms.*//' run/log.jsonl | head -n 1)" = "$(sed 's/,"step_ms.*//' profiled/log.jsonl | head -n 1)"
 
 # ---- closed streams: what is opened does not take their place ----

@@ -51,6 +51,23 @@ ok "no xdg-open: the path" test "$(cat out)" = "$page"
 command_says xdg-open 3
 opens "xdg-open fails" "xdg-open $page" env DISPLAY=:0 "$open"
 ok "xdg-open fails: the path" test "$(cat out)" = "$page"
+# A page older than its facts is drawn anew, by a program that makes it.
+printf '#!/bin/sh\necho new >"$2/report.html"\n' >draw
+chmod +x draw
+mkdir runs/facts
+touch runs/facts/report.safetensors
+system linux xdg-open
+facts="xdg-open $work/runs/facts/report.html"
+opens "facts without a page" "$facts" env DISPLAY=:0 NN_RUNS="$work/draw" "$open" runs/facts
+echo drawn >runs/facts/report.html
+touch -d '1 hour ago' runs/facts/report.safetensors
+opens "a page of its facts" "$facts" env DISPLAY=:0 NN_RUNS="$work/draw" "$open" runs/facts
+ok "is not drawn again" grep -qx drawn runs/facts/report.html
+touch -d '2 hours ago' runs/facts/report.html
+opens "an older one" "$facts" env DISPLAY=:0 NN_RUNS="$work/draw" "$open" runs/facts
+ok "is" grep -qx new runs/facts/report.html
+touch -d '2 hours ago' runs/facts/report.html
+opens "without the program the old page" "$facts" env DISPLAY=:0 NN_RUNS="$work/none" "$open" runs/facts
 fails "a run without a report" 3 "elsewhere/report.html" "$open" elsewhere
 fails "two runs" 2 "usage" "$open" runs/old elsewhere
 fails "an option" 2 "usage" "$open" --help

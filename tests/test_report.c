@@ -1,4 +1,4 @@
-// What a report is made of: predictions, the log read back, pictures.
+// What a report is made of: predictions, the facts and the log read back, pictures.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +12,7 @@
 #include "tools/log_file.h"
 #include "runtime/os.h"
 #include "tools/pictures.h"
+#include "tools/report_facts.h"
 #include "runtime/predictions.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
@@ -23,11 +24,12 @@ static bool near(double a, double b)
     return fabs(a - b) < 1e-6;
 }
 
-static void predicts_and_counts(void **state)
+static void predicts_and_ranks(void **state)
 {
     (void)state;
-    Prediction image[] = {{.label = 0}, {.label = 1}, {.label = 2}, {.label = 2}, {.label = 1}};
-    Predictions p = {.n = 5, .classes = 3, .image = image};
+    uint16_t label[] = {0, 1, 2, 2, 1}, predicted[5];
+    float probability[5], loss[5];
+    Predictions p = {5, 0, 3, label, predicted, probability, loss};
     const float logits[] = {4, 0, 0, /**/ 2, 0, 0, /**/ 0, 6, 0, /**/ 0, 0, 2, /**/ 0, 0, 4};
     predictions_add(&p, logits, 2, 0.5f);
     assert_int_equal(p.done, 2);
@@ -35,15 +37,11 @@ static void predicts_and_counts(void **state)
     predictions_add(&p, logits, 5, 0.5f); // more than there are
     assert_int_equal(p.done, 5);
 
-    assert_int_equal(image[2].predicted, 1);
-    assert_true(near(image[2].probability, exp(3) / (exp(3) + 2))); // half of the logit 6
-    assert_true(near(image[2].loss, log(exp(3) + 2)));
-    assert_true(near(image[0].loss, -log(image[0].probability)));
-
-    int64_t confusion[9];
-    const int64_t expected[] = {1, 0, 0, 1, 0, 1, 0, 1, 1};
-    predictions_confusion(&p, confusion);
-    assert_memory_equal(confusion, expected, sizeof expected);
+    const uint16_t expected[] = {0, 0, 1, 2, 2};
+    assert_memory_equal(predicted, expected, sizeof expected);
+    assert_true(near(probability[2], exp(3) / (exp(3) + 2))); // half of the logit 6
+    assert_true(near(loss[2], log(exp(3) + 2)));
+    assert_true(near(loss[0], -log(probability[0])));
 
     uint32_t worst[5];
     assert_int_equal(predictions_worst(&p, worst, 5), 3);
@@ -51,6 +49,118 @@ static void predicts_and_counts(void **state)
     assert_int_equal(predictions_worst(&p, worst, 2), 2);
     assert_true(worst[0] == 2 && worst[1] == 4);
 }
+
+// ---- facts --------------------------------------------------------------------------------------
+
+static const char RUN[] =
+    "{\"state\":\"Finished\",\"live\":false,\"first_layer\":\"conv\",\"data\":{\"source\":\"x\","
+    "\"embedded\":false,\"train\":9,\"test\":3,\"height\":2,\"width\":1,\"channels\":1,"
+    "\"classes\":[\"a\",\"b\"]}}";
+enum {
+    SUMMARY,
+    RUN_TEXT,
+    LABEL,
+    PREDICTED,
+    PROBABILITY,
+    LOSS,
+    MISTAKE,
+    MISTAKES,
+    IN,
+    FILTERS,
+    ALL
+};
+
+static uint16_t labels[] = {0, 1, 1}, guesses[] = {0, 0, 1};
+static float numbers[] = {0.9f, 0.8f, 0.7f, 0.6f};
+static uint32_t wrong[] = {1, 2};
+static const uint8_t pixels[] = {1, 2, 3, 4};
+
+static void good_facts(SafeTensor t[static ALL])
+{
+    const SafeTensor good[] = {
+        {"summary", "U8", 1, {2}, "{}", 0},
+        {"run", "U8", 1, {sizeof RUN - 1}, RUN, 0},
+        {"test.label", "U16", 1, {3}, labels, 0},
+        {"test.predicted", "U16", 1, {3}, guesses, 0},
+        {"test.probability", "F32", 1, {3}, numbers, 0},
+        {"test.loss", "F32", 1, {3}, numbers, 0},
+        {"mistakes.image", "U32", 1, {1}, wrong, 0},
+        {"mistakes.pixels", "U8", 4, {1, 2, 1, 1}, pixels, 0},
+        {"inputs", "U8", 4, {2, 2, 1, 1}, pixels, 0},
+        {"filters", "F32", 4, {2, 1, 2, 1}, numbers, 0},
+    };
+    memcpy(t, good, sizeof good);
+}
+
+static int read_facts(ReportFacts *f, const SafeTensor *tensors, Error *e)
+{
+    assert_int_equal(safetensors_write(path, tensors, ALL, NULL, 0, e), 0);
+    return report_facts_read(f, path, e);
+}
+
+static void reads_facts(void **state)
+{
+    (void)state;
+    Error e;
+    ReportFacts f;
+    SafeTensor t[ALL];
+    good_facts(t);
+    assert_int_equal(read_facts(&f, t, &e), 0);
+    assert_true(f.classes == 2 && f.tested == 3 && f.mistakes == 1 && f.inputs == 2);
+    assert_true(f.filters == 2 && f.filter_w == 2 && f.h == 2 && !f.live && f.test == 3);
+    assert_string_equal(f.class_names[f.label[f.mistake[0]]], "b");
+    assert_string_equal(f.first_layer, "conv");
+    report_facts_free(&f);
+}
+
+// Each differs from good facts in one tensor.
+static void refuses_wrong_facts(void **state)
+{
+    (void)state;
+    static uint16_t beyond[] = {0, 2, 1};
+    static uint32_t untested[] = {3};
+    static float zeros[1001];
+    char two[sizeof RUN];
+    strcpy(two, RUN);
+    *(strstr(two, "\"test\":") + strlen("\"test\":")) = '2';
+    static char many[] = "{\"data\":{\"train\":1,\"test\":1,\"height\":99999,\"classes\":[]}}";
+    const struct {
+        int which;
+        SafeTensor tensor;
+        const char *says;
+    } cases[] = {
+        {SUMMARY, {"summary", "U8", 1, {1}, "{", 0}, "summary: JSON"},
+        {SUMMARY, {"summary", "U8", 1, {2}, "[]", 0}, "not a JSON object"},
+        {SUMMARY, {"other", "U8", 1, {2}, "{}", 0}, "no U8 summary"},
+        {RUN_TEXT, {"run", "U8", 1, {2}, "{}", 0}, "train is not a whole number"},
+        {RUN_TEXT, {"run", "U8", 1, {sizeof many - 1}, many, 0}, "height is not a whole number"},
+        {RUN_TEXT, {"run", "U8", 1, {sizeof two - 1}, two, 0}, "at most 2 test images"},
+        {LABEL, {"test.label", "U16", 1, {3}, beyond, 0}, "class above 1"},
+        {LABEL, {"test.label", "U16", 1, {2}, labels, 0}, "not a label, prediction and"},
+        {LABEL, {"test.label", "I16", 1, {3}, labels, 0}, "no U16 test.label"},
+        {PREDICTED, {"test.predicted", "U16", 1, {3}, beyond, 0}, "class above 1"},
+        {PROBABILITY, {"test.probability", "F32", 1, {4}, numbers, 0}, "not a label, prediction"},
+        {MISTAKE, {"mistakes.image", "U32", 1, {1}, untested, 0}, "not a tested image"},
+        {MISTAKE, {"mistakes.image", "U32", 1, {2}, wrong, 0}, "not a tested image"},
+        {MISTAKES, {"mistakes.pixels", "U8", 4, {1, 1, 2, 1}, pixels, 0}, "pictures of 2x1x1"},
+        {IN, {"inputs", "U8", 4, {1001, 2, 1, 1}, zeros, 0}, "at most 1000 pictures"},
+        {FILTERS, {"filters", "F32", 4, {1001, 1, 1, 1}, zeros, 0}, "filters are not"},
+        {FILTERS, {"filters", "F32", 4, {1, 0, 99999, 1}, numbers, 0}, "filters are not"},
+        {FILTERS, {"filters", "F32", 3, {2, 1, 2}, numbers, 0}, "F32 filters of 4 dimensions"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Error e;
+        ReportFacts f;
+        SafeTensor t[ALL];
+        good_facts(t);
+        t[cases[i].which] = cases[i].tensor;
+        assert_int_equal(read_facts(&f, t, &e), STATUS_DATA);
+        if (!strstr(e.message, cases[i].says)) print_message("%zu: %s\n", i, e.message);
+        assert_non_null(strstr(e.message, cases[i].says));
+    }
+}
+
+// ---- the log, pictures --------------------------------------------------------------------------
 
 static void write_log(const char *text)
 {
@@ -179,7 +289,9 @@ int main(void)
     if (fd < 0) return 1;
     close(fd);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(predicts_and_counts),
+        cmocka_unit_test(predicts_and_ranks),
+        cmocka_unit_test(reads_facts),
+        cmocka_unit_test(refuses_wrong_facts),
         cmocka_unit_test(reads_a_log_that_grows),
         cmocka_unit_test(shrinks_large_pictures),
         cmocka_unit_test(shows_whole_numbers_with_all_digits),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# scripts/runs.sh: what it lists, the page that compares, and logs as CSV; docs/runs.md has every
-# field of a log.
+# scripts/runs.sh: what it lists, the page that compares, a run's own page, and logs as CSV;
+# docs/runs.md has every field of a log and every tensor of the facts.
 . "$(dirname "$0")/lib.sh"
 tool=$PWD/$BUILD/tools/runs
 document=$PWD/docs/runs.md
@@ -84,6 +84,31 @@ fails "a folder that is not there" 3 "nowhere" "$tool" nowhere
 fails "a page that cannot be written" 4 "nowhere/x.html" "$tool" compare --out nowhere/x.html cnn
 ok "no failure touched the page" cmp runs.html before.html
 
+# ---- a run's own page ----
+rm runs/cnn/report.html
+ok "a run's own page" bash -c "'$tool' page cnn >said"
+ok "says where it is" grep -qx "page     runs/cnn/report.html" said
+ok "of the end" grep -q "<strong>Finished</strong>" runs/cnn/report.html
+ok "of a killed run" "$tool" page live
+ok "as its process left it" grep -q "<strong>Running: step" runs/live/report.html
+facts=runs/cnn/report.safetensors
+cp -r runs/cnn runs/harmed && cp $facts whole.safetensors && cp runs/cnn/report.html before.html
+ok "the facts are a safetensors file with the documented names" test "$(head -c 4000 $facts | grep -aoE '"[a-z.]+": ?\{' | wc -l)" -eq 10
+harmed() { # harmed NAME TEXT: what stdin makes of the facts is refused with that text
+    cat >runs/harmed/report.safetensors
+    fails "$1" 3 "$2" "$tool" page harmed
+}
+head -c 5000 whole.safetensors | harmed "cut off" "harmed/report.safetensors: "
+sed 's/"test.label"/"test.lapel"/' whole.safetensors | harmed "a tensor that is missing" "no U16 test.label of 1 dimensions"
+LC_ALL=C sed 's/"channels":3/"channels":4/' whole.safetensors | harmed "bytes that have changed" "is damaged: CRC-32"
+LC_ALL=C sed 's/"channels":3/"channels":4/; s/nn.crc32/nn.other/' whole.safetensors | harmed "contents that do not fit" "pictures of 32x32x4"
+head -c 3 whole.safetensors | harmed "three bytes" "no safetensors file"
+rm runs/harmed/report.safetensors
+fails "a run without facts" 3 "harmed/report.safetensors: No such file" "$tool" page harmed
+cp whole.safetensors runs/harmed/report.safetensors
+ok "no failure touched the page" cmp runs/harmed/report.html before.html
+fails "two runs" 2 "page writes one run, but 2" "$tool" page cnn live
+
 # ---- CSV ----
 "$tool" csv cnn >cnn.csv
 ok "a row a record" test "$(wc -l <cnn.csv)" -eq $(($(wc -l <runs/cnn/log.jsonl) + 1))
@@ -105,7 +130,7 @@ ok "an empty curve" "$tool" compare odd cnn
 printf '{' >runs/odd/summary.json
 fails "a damaged summary" 3 "odd/summary.json: JSON" "$tool" compare odd
 ok "does not hide the other runs" bash -c "'$tool' 2>err | grep -q ' cnn ' && grep -q 'left out: .*odd/summary.json' err"
-fails "two runs" 2 "csv writes one run, but 2" "$tool" csv cnn live
+fails "CSV of two runs" 2 "csv writes one run, but 2" "$tool" csv cnn live
 ok "a full disk" bash -c "'$tool' csv cnn >/dev/full; test \$? -eq 4"
 
 # ---- the document ----
@@ -124,4 +149,7 @@ ok "there are many" test "$(fields | wc -l)" -ge 12
 # shellcheck disable=SC2046
 ok "every field of run.json and summary.json" test -z "$(documented "run.json and summary.json" $(keys) | tee /dev/stderr)"
 ok "there are more" test "$(keys | wc -l)" -ge 30
+# shellcheck disable=SC2046
+ok "every tensor of report.safetensors" test -z "$(documented report.safetensors $(head -c 4000 $facts | grep -aoE '"[a-z.]+": ?\{' |
+    grep -oE '[a-z.]+') | tee /dev/stderr)"
 finish

@@ -1,57 +1,76 @@
 #include "tools/profile_page.h"
 
+#include <string.h>
+
 #include "runtime/chart.h"
 
-static void layers(Html *h, const ProfileReport *r)
+enum { LAYERS_MAX = 512 };
+
+static double number(const JsonNode *object, const char *key)
 {
-    LayerTime times[PROFILE_ENTRIES_MAX];
-    Bar bars[PROFILE_ENTRIES_MAX + 1];
-    double between = r->profile.step_seconds;
-    const int count = profile_layers(r, times);
-    for (int i = 0; i < count; i++) {
-        bars[i] = (Bar){.name = times[i].layer, .value = 1e3 * times[i].seconds};
-        between -= times[i].seconds;
-    }
-    bars[count] = (Bar){.name = "between", .value = between > 0 ? 1e3 * between : 0, .color = 1};
-    chart_bars(h, &(BarChart){"Time of a step by layer", " ms", bars, (size_t)count + 1, NAN});
+    return json_number(json_get(object, key));
 }
 
-static void operation(Html *h, const ProfileReport *r, const ProfileEntry *e)
+static const char *text(const JsonNode *object, const char *key)
 {
-    bool arithmetic;
-    const double steps = (double)r->profile.steps, mean = e->seconds / (double)e->calls;
-    const double least = profile_floor(r, e, &arithmetic);
-    html_row(h, e->operation);
-    html_cell(h, "%s", e->layer);
-    html_cell(h, "%s", e->shape);
-    html_number(h, "%.3g", (double)e->calls / steps);
-    html_number(h, "%.3f", 1e3 * e->seconds / steps);
-    html_number(h, "%.1f%%", 100 * e->seconds / steps / r->profile.step_seconds);
-    if (e->flop > 0)
-        html_number(h, "%.1f", 1e-9 * e->flop / mean);
+    return json_text(json_get(object, key));
+}
+
+// In the order in which a step first comes to them.
+static void layers(Html *h, const JsonNode *profile, const JsonNode *operations)
+{
+    Bar bars[LAYERS_MAX + 1];
+    double between = number(profile, "step_ms");
+    size_t count = 0;
+    const JsonNode *o = json_first(operations);
+    for (size_t i = 0; i < operations->count; i++, o = json_next(o)) {
+        const char *layer = text(o, "layer");
+        size_t at = 0;
+        while (at < count && strcmp(bars[at].name, layer) != 0) at++;
+        if (at == LAYERS_MAX) continue;
+        if (at == count) bars[count++] = (Bar){.name = layer};
+        bars[at].value += number(o, "ms");
+        between -= number(o, "ms");
+    }
+    bars[count] = (Bar){.name = "between", .value = between > 0 ? between : 0, .color = 1};
+    chart_bars(h, &(BarChart){"Time of a step by layer", " ms", bars, count + 1, NAN});
+}
+
+static void operation(Html *h, const JsonNode *o)
+{
+    html_row(h, text(o, "operation"));
+    html_cell(h, "%s", text(o, "layer"));
+    html_cell(h, "%s", text(o, "shape"));
+    html_number(h, "%.3g", number(o, "calls"));
+    html_number(h, "%.3f", number(o, "ms"));
+    html_number(h, "%.1f%%", 100 * number(o, "share"));
+    if (number(o, "flop") > 0)
+        html_number(h, "%.1f", number(o, "gflop_per_s"));
     else
         html_number(h, "–");
-    html_number(h, "%.2f", 1e-9 * e->bytes / mean);
-    html_number(h, "%.0f%%", 100 * least / mean);
+    html_number(h, "%.2f", number(o, "gb_per_s"));
+    html_number(h, "%.0f%%", 100 * number(o, "of_ceiling"));
     html_end_row(h);
 }
 
-void profile_page(Html *h, const ProfileReport *r)
+void profile_page(Html *h, const JsonNode *profile)
 {
     static const char *const columns[] = {"operation", "layer",   "shape", "calls",      "ms",
                                           "share",     "GFLOP/s", "GB/s",  "of ceiling", NULL};
-    const Profile *p = &r->profile;
-    if (p->steps == 0) return;
+    const JsonNode *operations = json_get(profile, "operations");
+    if (!operations || operations->type != JSON_ARRAY) return;
     html_section(h, "Where a step goes");
     html_note(h,
-              "%lld steps of %.4g ms, each call timed. The ceiling is that of what bounds a call: "
+              "%.0f steps of %.4g ms, each call timed. The ceiling is that of what bounds a call: "
               "a matrix product reached %.4g GFLOP/s, products of vectors the bandwidth of their "
               "size. Winograd's algorithm and gradients that are known to be zero can be above it.",
-              (long long)p->steps, 1e3 * p->step_seconds, 1e-9 * r->ceilings.flop);
-    layers(h, r);
+              number(profile, "steps"), number(profile, "step_ms"),
+              number(json_get(profile, "ceilings"), "gflop_per_s"));
+    layers(h, profile, operations);
     html_raw(h, "<details><summary>Operations as numbers</summary>\n");
     html_table(h, "Operations in the order of a step", columns);
-    for (int i = 0; i < p->count; i++) operation(h, r, &p->entries[i]);
+    const JsonNode *o = json_first(operations);
+    for (size_t i = 0; i < operations->count; i++, o = json_next(o)) operation(h, o);
     html_end_table(h);
     html_raw(h, "</details>\n");
     html_end_section(h);

@@ -3,9 +3,9 @@
 #define TOOLS_PROFILE_PAGE_H
 
 #include "runtime/html.h"
-#include "runtime/profile.h"
+#include "runtime/json.h"
 
-// A chart of the layers and a table of the operations; nothing without a profile.
-void profile_page(Html *h, const ProfileReport *r);
+// A chart of the layers and a table of the operations, from what profile.json holds.
+void profile_page(Html *h, const JsonNode *profile);
 
 #endif

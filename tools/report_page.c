@@ -43,7 +43,7 @@ __attribute__((format(printf, 4, 5))) static void result(Html *h, const char *na
 
 static void results(Html *h, const ReportPage *p)
 {
-    const JsonNode *s = p->summary;
+    const JsonNode *s = p->facts->summary;
     const double accuracy = number(s, "test_accuracy"), best = number(s, "best_test_accuracy");
     const double seconds = number(s, "train_seconds"), speed = number(s, "images_per_s");
     const double weights = number(s, "parameters"), flop = number(s, "flop_per_image");
@@ -60,18 +60,17 @@ static void results(Html *h, const ReportPage *p)
 
 static void head(Html *h, const ReportPage *p)
 {
-    const JsonNode *s = p->summary;
-    const Dataset *d = p->data;
+    const ReportFacts *f = p->facts;
     char time[OS_TIMESTAMP_SIZE];
     os_timestamp(time);
     html_raw(h, "<p><strong>");
-    html_text(h, "%s", p->state);
+    html_text(h, "%s", f->state);
     html_raw(h, "</strong>%s</p>\n",
-             p->live ? ". The page is loaded again every few seconds until the run ends." : "");
+             f->live ? ". The page is loaded again every few seconds until the run ends." : "");
     html_note(h, "%s, %d classes, %lld + %lld images of %dx%dx%d; %s, %s. Written %s.",
-              d->embedded ? "Embedded drawings" : d->source, d->classes,
-              (long long)d->n[SPLIT_TRAIN], (long long)d->n[SPLIT_TEST], d->h, d->w, d->c,
-              text(s, "device"), text(s, "dtype"), time);
+              f->embedded ? "Embedded drawings" : f->source, f->classes, (long long)f->train,
+              (long long)f->test, f->h, f->w, f->c, text(f->summary, "device"),
+              text(f->summary, "dtype"), time);
     results(h, p);
 }
 
@@ -179,7 +178,7 @@ static void curves(Html *h, const ReportPage *p)
         curve(&c, "test", "test_accuracy", false, "test_accuracy"),
     };
     const Series rate = curve(&c, "learning rate", "loss", false, "lr");
-    const double smoothing = number(json_get(p->summary, "options"), "label_smoothing");
+    const double smoothing = number(json_get(p->facts->summary, "options"), "label_smoothing");
     html_section(h, "Learning");
     if (smoothing > 0)
         html_note(h, "The train loss has label smoothing of %g, the test loss has none.",
@@ -196,7 +195,7 @@ static void curves(Html *h, const ReportPage *p)
 
 static void times(Html *h, const ReportPage *p)
 {
-    const JsonNode *seconds = json_get(p->summary, "seconds");
+    const JsonNode *seconds = json_get(p->facts->summary, "seconds");
     static const struct {
         const char *key, *name;
     } parts[] = {
@@ -265,7 +264,7 @@ static const char *platform_name(const char *platform)
 
 static void machine(Html *h, const ReportPage *p)
 {
-    const JsonNode *s = p->summary;
+    const JsonNode *s = p->facts->summary;
     const struct {
         const char *name, *value;
     } rows[] = {
@@ -293,7 +292,7 @@ static void machine(Html *h, const ReportPage *p)
 
 static void options(Html *h, const ReportPage *p)
 {
-    const JsonNode *all = json_get(p->summary, "options");
+    const JsonNode *all = json_get(p->facts->summary, "options");
     if (!all || all->type != JSON_OBJECT) return;
     html_section(h, "Options");
     html_raw(h, "<dl class=\"options\">\n");
@@ -310,21 +309,21 @@ static void options(Html *h, const ReportPage *p)
     html_end_section(h);
 }
 
-int report_page_write(const ReportPage *p, Error *e)
+int report_page_write(const ReportPage *p, const char *path, Error *e)
 {
     Html h;
     char title[256];
-    snprintf(title, sizeof title, "%s: %s", text(p->summary, "trainer"),
-             text(p->summary, "network"));
-    if (html_open(&h, title, p->live ? REFRESH_SECONDS : 0, e)) return e->status;
+    snprintf(title, sizeof title, "%s: %s", text(p->facts->summary, "trainer"),
+             text(p->facts->summary, "network"));
+    if (html_open(&h, title, p->facts->live ? REFRESH_SECONDS : 0, e)) return e->status;
     head(&h, p);
     curves(&h, p);
-    report_test_images(&h, p);
-    report_inputs(&h, p);
+    report_test_images(&h, p->facts);
+    report_inputs(&h, p->facts);
     norms(&h, p);
-    profile_page(&h, p->profile);
+    if (p->profile) profile_page(&h, p->profile);
     times(&h, p);
     machine(&h, p);
     options(&h, p);
-    return html_save(&h, p->path, e);
+    return html_save(&h, path, e);
 }

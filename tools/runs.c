@@ -1,4 +1,5 @@
-// Lists runs, compares them, and writes a log as CSV: docs/runs.md. Started by scripts/runs.sh.
+// Lists runs, compares them, writes a log as CSV, and draws the page of a run: docs/runs.md.
+// Started by scripts/runs.sh, and for the page by the process that trains (runtime/report.c).
 #include <stdio.h>
 #include <string.h>
 
@@ -7,18 +8,19 @@
 #include "tools/runs.h"
 
 static const char *const USAGE =
-    "Lists runs, compares them, and writes a log for spreadsheets.\n"
+    "Lists runs, compares them, writes a log for spreadsheets, and draws a run's page.\n"
     "Usage: scripts/runs.sh [--wide] [DIR...]         the runs in each DIR, default runs/;\n"
     "                                                 the newest is the last\n"
     "       scripts/runs.sh compare [--out FILE] RUN...   a page of up to 8 runs' curves\n"
     "       scripts/runs.sh csv RUN                   log.jsonl as CSV, to stdout\n"
+    "       scripts/runs.sh page RUN                  report.html anew, of a run that lives too\n"
     "RUN is a run's directory, or its name in runs/.\n"
     "Exit status: 0 done, 2 wrong usage, 3 no run or a damaged one, 4 input/output.";
 
 enum { STDOUT = 1, OPTIONS = 2 };
 
 typedef struct CommandLine {
-    const char *command; // "list", "compare" or "csv"
+    const char *command; // "list", "compare", "csv" or "page"
     const char **names;  // of directories or runs
     size_t count;
     bool wide;
@@ -30,12 +32,17 @@ static bool is(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
+static bool of_one_run(const char *command)
+{
+    return is(command, "csv") || is(command, "page");
+}
+
 // Options may stand anywhere. `options` and c->names have room for all arguments.
 static void divide(int argc, char **argv, CommandLine *c, char **options, int *n)
 {
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] != '-') {
-            if (i == 1 && (is(argv[i], "compare") || is(argv[i], "csv")))
+            if (i == 1 && (is(argv[i], "compare") || of_one_run(argv[i])))
                 c->command = argv[i];
             else
                 c->names[c->count++] = argv[i];
@@ -52,8 +59,8 @@ static int check_usage(const CommandLine *c, const Arg *table, size_t n, Error *
         return fail(e, STATUS_USAGE, "--wide belongs to the list of runs, not to %s", c->command);
     if (args_given(table, n, &c->page) && !is(c->command, "compare"))
         return fail(e, STATUS_USAGE, "--out belongs to compare: scripts/runs.sh compare RUN...");
-    if (is(c->command, "csv") && c->count != 1)
-        return fail(e, STATUS_USAGE, "csv writes one run, but %zu are given", c->count);
+    if (of_one_run(c->command) && c->count != 1)
+        return fail(e, STATUS_USAGE, "%s writes one run, but %zu are given", c->command, c->count);
     if (is(c->command, "compare") && (c->count < 1 || c->count > RUNS_COMPARED_MAX))
         return fail(e, STATUS_USAGE, "compare takes 1 to %d runs, but %zu are given",
                     RUNS_COMPARED_MAX, c->count);
@@ -69,6 +76,21 @@ static void open_runs(SavedRun *runs, const CommandLine *c)
             warn("%s/log.jsonl is damaged in line %zu; what follows is left out", runs[i].path,
                  runs[i].log.count + 1);
     }
+}
+
+static void write_file(const SavedRun *runs, const CommandLine *c)
+{
+    Error e;
+    char path[PATH_MAX];
+    if (is(c->command, "csv")) {
+        check(runs_csv(&runs[0], &e), &e);
+        return;
+    }
+    if (is(c->command, "page"))
+        check(runs_report(&runs[0], path, &e), &e);
+    else
+        check(runs_page(runs, c->count, c->page, &e), &e);
+    printf("page     %s\n", is(c->command, "page") ? path : c->page);
 }
 
 int main(int argc, char **argv)
@@ -98,12 +120,7 @@ int main(int argc, char **argv)
         return STATUS_OK;
     }
     open_runs(runs, &c);
-    if (is(c.command, "csv")) {
-        check(runs_csv(&runs[0], &e), &e);
-    } else {
-        check(runs_page(runs, c.count, c.page, &e), &e);
-        printf("page     %s\n", c.page);
-    }
+    write_file(runs, &c);
     for (size_t i = 0; i < c.count; i++) saved_run_close(&runs[i]);
     return STATUS_OK;
 }

@@ -36,6 +36,9 @@ bool saved_run_is(const char *dir);
 int saved_run_open(SavedRun *r, const char *dir, bool with_log, Error *e);
 void saved_run_close(SavedRun *r);
 
+// Reads a file of the run; one that is missing leaves d->root NULL.
+int saved_run_json(JsonDocument *d, const char *dir, const char *name, Error *e);
+
 // What the run knows of itself: a member of summary.json or else of run.json; NULL: nothing.
 const JsonNode *saved_run_get(const SavedRun *r, const char *key);
 
@@ -53,6 +56,10 @@ double *saved_run_seconds(const SavedRun *r, const char *kind, size_t *count);
 // Prints a line for each run in the directories, the oldest first; names are cut to `columns`.
 // STATUS_DATA if there is none.
 int runs_list(const char *const *dirs, size_t count, int columns, Error *e);
+
+// Writes the run's own page, report.html in its directory; sets where. STATUS_DATA where its
+// process left no facts for that.
+int runs_report(const SavedRun *r, char path[static PATH_MAX], Error *e);
 
 // Writes the page that compares them.
 enum { RUNS_COMPARED_MAX = 8 };

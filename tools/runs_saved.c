@@ -13,8 +13,7 @@ static bool has(const char *dir, const char *name, char path[static PATH_MAX])
     return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && os_exists(path);
 }
 
-// A file that is missing leaves d->root NULL.
-static int read_json(JsonDocument *d, const char *dir, const char *name, Error *e)
+int saved_run_json(JsonDocument *d, const char *dir, const char *name, Error *e)
 {
     char path[PATH_MAX];
     void *text;
@@ -41,7 +40,7 @@ bool saved_run_is(const char *dir)
     JsonDocument start;
     Error ignored;
     if (!has(dir, "log.jsonl", path)) return false;
-    if (read_json(&start, dir, "run.json", &ignored)) return true;
+    if (saved_run_json(&start, dir, "run.json", &ignored)) return true;
     const JsonNode *options = start.root ? json_get(start.root, "options") : NULL;
     const bool other = is_on(options, "bench") || is_on(options, "speedrun");
     json_document_free(&start);
@@ -85,8 +84,8 @@ int saved_run_open(SavedRun *r, const char *dir, bool with_log, Error *e)
     char path[PATH_MAX];
     *r = (SavedRun){0};
     if (find_directory(r, dir, e)) return e->status;
-    int status = read_json(&r->start, r->path, "run.json", e);
-    if (status == STATUS_OK) status = read_json(&r->summary, r->path, "summary.json", e);
+    int status = saved_run_json(&r->start, r->path, "run.json", e);
+    if (status == STATUS_OK) status = saved_run_json(&r->summary, r->path, "summary.json", e);
     const JsonNode *summary = r->summary.root;
     const bool finished = summary && !json_get(summary, "stopped_by_signal");
     if (status == STATUS_OK && (with_log || !finished) && has(r->path, "log.jsonl", path))

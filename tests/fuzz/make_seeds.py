@@ -3,6 +3,7 @@
 in the form that tests/fuzz/NAME.c describes. Found inputs lie beside them under other names."""
 import gzip
 import json
+import math
 import pathlib
 import struct
 import zlib
@@ -93,6 +94,39 @@ info = {"nn.trainer": "train_cnn", "nn.options": '{"net":"simple"}', "nn.input":
 seed("safetensors", "info", b"\1" + bytes(8) + json.dumps({"__metadata__": info}).encode() + b"\n")
 seed("safetensors", "empty", b"\0" + struct.pack("<Q", 2) + b"{}")
 seed("safetensors", "deep", b"\1" + bytes(8) + b'{"a":' + b"[" * 40 + b"1e5,-0,true,null" + b"]" * 40 + b"}\n")
+
+
+def facts(classes, tested, h, w, c, filters, state):
+    """A run's facts for its page, with a profile among them."""
+    run = {"state": state, "live": True, "first_layer": "conv.weight",
+           "data": {"source": "x", "embedded": False, "train": 9, "test": max(tested, 1), "height": h, "width": w,
+                    "channels": c, "classes": [chr(97 + i % 26) for i in range(classes)]},
+           "steps": 3, "step_ms": 2.5, "ceilings": {"gflop_per_s": 9},
+           "operations": [{"operation": "linear", "layer": "a", "ms": 1, "flop": 8, "share": 0.4}]}
+    summary = {"trainer": "t", "network": "n", "test_accuracy": 0.5, "seconds": {"compute": 1},
+               "options": {"lr": 0.1, "data": None, "ema": True}}
+    pictures = min(tested, 2)
+    parts = [("test.probability", "F32", [tested], struct.pack("<f", 0.5) * tested),
+             ("test.loss", "F32", [tested], struct.pack("<f", 2) * tested),
+             ("mistakes.image", "U32", [pictures], struct.pack(f"<{pictures}I", *range(pictures))),
+             ("filters", "F32", filters, b"".join(struct.pack("<f", i - 3) for i in range(math.prod(filters)))),
+             ("test.label", "U16", [tested], struct.pack(f"<{tested}H", *[i % classes for i in range(tested)])),
+             ("test.predicted", "U16", [tested], struct.pack(f"<{tested}H", *[i % 3 % classes for i in range(tested)])),
+             ("summary", "U8", None, json.dumps(summary).encode()), ("run", "U8", None, json.dumps(run).encode()),
+             ("mistakes.pixels", "U8", [pictures, h, w, c], bytes(range(pictures * h * w * c))),
+             ("inputs", "U8", [1, h, w, c], bytes(range(h * w * c)))]
+    header, at = {}, 0
+    for name, dtype, shape, data in parts:
+        header[name] = {"dtype": dtype, "shape": shape or [len(data)], "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    return bytes(8) + text + b" " * (-len(text) % 4 + 3) + b"\n" + b"".join(data for _, _, _, data in parts)
+
+
+seed("report", "two", facts(2, 5, 2, 3, 1, [3, 3, 3, 1], "Finished"))
+seed("report", "colour", facts(3, 4, 4, 3, 3, [1, 1, 1, 3], "Running"))
+seed("report", "many", facts(40, 30, 1, 70, 1, [0, 0, 0, 0], "<b>"))
+seed("report", "untested", facts(2, 0, 1, 1, 4, [2, 1, 2, 4], ""))
 
 
 def shard(n, h, w, c, classes, how):
