@@ -134,7 +134,7 @@ __attribute__((format(printf, 2, 3))) static _Noreturn void end(Session *s, cons
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    run_clear(s->run);
+    rundir_clear(s->run);
     report_finish(s, NULL, message);
     die(STATUS_DIVERGED, "%s", message);
 }
@@ -142,7 +142,7 @@ __attribute__((format(printf, 2, 3))) static _Noreturn void end(Session *s, cons
 void diverged(Session *s, const char *what)
 {
     const int64_t done = s->step + 1, start = s->saved_step > 0 ? s->saved_step : 0;
-    run_clear(s->run);
+    rundir_clear(s->run);
     if (s->search_end)
         end(s, "%s after step %lld; try a smaller --lr or --clip-norm 1", what, (long long)done);
     if (!s->options->quiet)

@@ -142,10 +142,10 @@ static int log_norms(Session *s, Error *e)
         if (t->kind == PARAMETER && t->n > largest) largest = t->n;
     float *host = malloc((size_t)largest * sizeof *host + 1);
     if (!host) return fail(e, STATUS_IO, "not enough memory for norms");
-    Json *j = run_log_begin(s->run, s->step + 1, session_epoch(s));
+    Json *j = rundir_log_begin(s->run, s->step + 1, session_epoch(s));
     norms_json(s, j, false, host);
     norms_json(s, j, true, host);
-    run_log_end(s->run);
+    rundir_log_end(s->run);
     free(host);
     return STATUS_OK;
 }
@@ -243,7 +243,7 @@ static bool page_is_drawn(Session *s)
     r->drawing_seconds += seconds;
     r->last_page_seconds += seconds;
     if (status) {
-        fail(&e, status, "%s page %s has status %d", r->program, run_dir(s->run), status);
+        fail(&e, status, "%s page %s has status %d", r->program, rundir_name(s->run), status);
         cannot_draw(r, e.message);
     }
     return true;
@@ -262,7 +262,8 @@ static void draw(Session *s)
     Report *r = s->report;
     Error e;
     char run[PATH_MAX + 2];
-    const char *const dir = run_dir(s->run), *const arguments[] = {r->program, "page", run, NULL};
+    const char *const dir = rundir_name(s->run), *const arguments[] = {r->program, "page", run,
+                                                                       NULL};
     snprintf(run, sizeof run, "%s%s", dir[0] == '-' ? "./" : "", dir); // or it were an option
     if (!r->cannot_draw && os_start(&r->drawing, arguments, &e)) cannot_draw(r, e.message);
 }
@@ -286,7 +287,7 @@ void report_open(Session *s)
     int status = s->report ? STATUS_OK : fail(&e, STATUS_IO, "not enough memory");
     if (status == STATUS_OK) status = allocate(s->report, s, &e);
     if (status == STATUS_OK) {
-        run_path(s->run, "report.safetensors", s->report->facts);
+        rundir_path(s->run, "report.safetensors", s->report->facts);
         os_program(s->report->program);
         strcpy(strrchr(s->report->program, '/'), "/tools/runs");
         status = begin_live_page(s, &e);

@@ -79,7 +79,7 @@ static int save(Session *s, const double metrics[static METRICS], Error *e)
     CheckpointWriter w;
     Json record = {0};
     char model[PATH_MAX];
-    if (checkpoint_begin(&w, run_dir(s->run), s->step + 1, e)) return e->status;
+    if (checkpoint_begin(&w, rundir_name(s->run), s->step + 1, e)) return e->status;
     int status = write_record(s, metrics, &record, e);
     if (snprintf(model, sizeof model, "%s/model.safetensors", w.directory) >= PATH_MAX)
         status = fail(e, STATUS_IO, "path is too long: %.80s...", w.directory);
@@ -96,9 +96,9 @@ void resume_save(Session *s, const double metrics[static METRICS])
     Error e;
     const double began = os_seconds();
     snapshot_take(&s->snapshot, &s->tensors, s->kernels, s->ema);
-    run_sync(s->run); // a checkpoint's log survives with it
+    rundir_sync(s->run); // a checkpoint's log survives with it
     if (s->run && save(s, metrics, &e) != STATUS_OK && save(s, metrics, &e) != STATUS_OK) {
-        run_clear(s->run);
+        rundir_clear(s->run);
         die(STATUS_IO,
             "no checkpoint of step %lld: %s; it needs about %.1f MB in all; the ones "
             "before are whole",

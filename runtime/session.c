@@ -414,9 +414,9 @@ static void print_banner(const Session *s)
     if (s->comm.ranks > 1)
         printf("ranks    %d of %lld images a step, %d on this machine\n", s->comm.ranks,
                (long long)s->batch, s->comm.local_ranks);
-    printf("run      %s: %lld steps of %lld images, %.4g epochs\n", run_dir(s->run),
+    printf("run      %s: %lld steps of %lld images, %.4g epochs\n", rundir_name(s->run),
            (long long)s->steps, (long long)s->options->batch_size, s->epochs);
-    if (s->options->report) printf("report   %s/report.html, as it goes\n", run_dir(s->run));
+    if (s->options->report) printf("report   %s/report.html, as it goes\n", rundir_name(s->run));
     if (s->options->resume) printf("resume   after step %lld\n", (long long)s->step + 1);
 }
 
@@ -462,7 +462,7 @@ static int write_start(const Session *s, Error *e)
     write_options(s, &j);
     json_end(&j);
     int status = json_finish(&j, e);
-    if (status == STATUS_OK) status = run_write(s->run, "run.json", &j, e);
+    if (status == STATUS_OK) status = rundir_write(s->run, "run.json", &j, e);
     json_free(&j);
     return status;
 }
@@ -473,10 +473,10 @@ static void open_run(Session *s)
     const Options *o = s->options;
     if (s->comm.rank > 0) return;
     if (o->resume) {
-        check(run_reopen(&s->run, o->resume, s->step + 1, s->evaluated, o->quiet, &e), &e);
+        check(rundir_reopen(&s->run, o->resume, s->step + 1, s->evaluated, o->quiet, &e), &e);
         checkpoint_clean(o->resume, s->step + 1);
     } else {
-        check(run_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
+        check(rundir_open(&s->run, o->out, s->program->name, o->quiet, &e), &e);
         check(write_start(s, &e), &e);
     }
 }
@@ -526,7 +526,7 @@ void session_begin(Session *s)
         .seconds_left = NAN,
         .memory_bytes = NAN,
     };
-    run_begin(s->run, &s->progress);
+    rundir_begin(s->run, &s->progress);
     s->log_time += os_seconds(); // since the last log before the checkpoint
     const bool stopped_before = s->step >= 0 && session_epoch_done(s) && !s->evaluated;
     if (stopped_before) session_test(s, s->infer, s->model);
@@ -577,7 +577,7 @@ static void show_progress(Session *s)
     p->epoch = session_epoch(s);
     p->seconds_left = seconds / (double)(p->step - s->first_step) * (double)(s->steps - p->step);
     p->memory_bytes = s->kernels->own_memory ? device_bytes(s) : (double)os_memory_peak();
-    run_progress(s->run, p);
+    rundir_progress(s->run, p);
 }
 
 void session_step_done(Session *s, double lr)
@@ -617,7 +617,7 @@ void session_step_done(Session *s, double lr)
         .images_per_s = s->progress.images_per_s,
         .data_wait_ms = 1e3 * wait / (double)steps,
     };
-    run_log_step(s->run, &log);
+    rundir_log_step(s->run, &log);
     s->progress.loss = loss;
     s->progress.data_wait = wait / seconds;
     show_progress(s);
@@ -728,7 +728,7 @@ static void keep_best(Session *s, Evaluation result)
     char path[PATH_MAX];
     if (!isfinite(result.loss) || !(result.accuracy > s->best_accuracy)) return;
     if (s->run) {
-        run_path(s->run, "best.safetensors", path);
+        rundir_path(s->run, "best.safetensors", path);
         check(session_save_model(s, path, &e), &e);
     }
     s->best_accuracy = result.accuracy;
@@ -751,7 +751,7 @@ void session_test(Session *s, ModelFunction infer, void *model)
         .test_accuracy = result.accuracy,
     };
     s->evaluated = !isnan(result.loss) || !s->stop;
-    if (s->evaluated) run_log_eval(s->run, &log);
+    if (s->evaluated) rundir_log_eval(s->run, &log);
     report_update(s, true);
     s->evaluate_seconds += os_seconds() - began - (report_seconds(s) - report);
     s->log_time += os_seconds() - began; // training time leaves evaluation out
@@ -823,7 +823,7 @@ static int finish_run(Session *s, Error *e)
     const int status = session_summary(s, &summary, e);
     if (status) return status;
     report_finish(s, &summary, state);
-    const int finished = run_finish(s->run, &summary, e);
+    const int finished = rundir_finish(s->run, &summary, e);
     json_free(&summary);
     return finished;
 }
@@ -840,7 +840,7 @@ static int meets_target(const Session *s)
 // Commands for what one wants next.
 static void print_next(const Session *s)
 {
-    const char *dir = run_dir(s->run);
+    const char *dir = rundir_name(s->run);
     if (s->report) printf("look     scripts/open_report.sh %s\n", dir);
     printf("predict  ./predict %s PICTURE...\n", dir);
     if (strncmp(dir, "runs/", 5) == 0) printf("all runs scripts/runs.sh\n");
@@ -870,7 +870,7 @@ static void finish_profile(Session *s)
     check(profile_report(&s->profile, s->kernels, &e), &e);
     profile_print(&s->profile, stdout,
                   os_is_terminal(STDOUT) ? os_terminal_width(STDOUT) : ALL_COLUMNS);
-    run_path(s->run, "profile.json", path);
+    rundir_path(s->run, "profile.json", path);
     if (s->profile.profile.steps > 0) check(profile_write(&s->profile, path, &e), &e);
 }
 
@@ -878,9 +878,9 @@ static void write_results(Session *s)
 {
     Error e;
     char path[PATH_MAX];
-    run_path(s->run, "model.safetensors", path);
+    rundir_path(s->run, "model.safetensors", path);
     check(session_save_model(s, path, &e), &e);
-    run_clear(s->run);
+    rundir_clear(s->run);
     print_result(s, path);
     if (s->options->profile) finish_profile(s);
     check(finish_run(s, &e), &e);
@@ -894,7 +894,7 @@ int session_end(Session *s, ModelFunction infer, void *model)
     s->evaluate_seconds += os_seconds() - began - (report_seconds(s) - report);
     if (!s->stop && !isfinite(s->last.loss)) diverged_evaluation(s, s->last.loss);
     if (s->comm.ranks > 1 && s->options->profile) { // before the table is planned for anything else
-        run_clear(s->run);
+        rundir_clear(s->run);
         kernels_distributed_print(stdout);
     }
     if (s->run) write_results(s);

@@ -26,7 +26,7 @@
 #include "runtime/device_data.h"
 #include "runtime/options.h"
 #include "runtime/profile.h"
-#include "runtime/run.h"
+#include "runtime/run_dir.h"
 #include "runtime/tensor.h"
 
 typedef struct Program {
@@ -87,7 +87,7 @@ typedef struct Session {
 
     Loader *loader;
     Batch first;             // of the loader, read when it is opened; n is 0 once it was used
-    Run *run;                // of rank 0
+    RunDir *run;             // of rank 0
     int stop;                // the signal by which all ranks stop, or 0
     float *ema, *ema_backup; // parameter arenas of --ema
     void (*infer)(void *model);

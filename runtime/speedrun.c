@@ -170,7 +170,7 @@ static void write_file(const Speedrun *r)
     if (r->count > 0) summary_json(&j, r);
     json_end(&j);
     check(json_finish(&j, &e), &e);
-    check(run_write(s->run, "speedrun.json", &j, &e), &e);
+    check(rundir_write(s->run, "speedrun.json", &j, &e), &e);
     json_free(&j);
 }
 
@@ -193,7 +193,7 @@ static void print_summary(const Speedrun *r)
     printf("warm     mean %.4f s (%.4f to %.4f): initialisation, training, final evaluation\n",
            seconds.mean, seconds.min, seconds.max);
     printf("cold     %.3f s: from the start of the process to the first result\n", r->cold_seconds);
-    printf("record   %s/speedrun.json\n", run_dir(r->s->run));
+    printf("record   %s/speedrun.json\n", rundir_name(r->s->run));
 }
 
 // ---- all runs -----------------------------------------------------------------------------------

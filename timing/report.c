@@ -286,14 +286,14 @@ int timing_report(Session *s, double (*step)(void *model), void *model)
     session_begin(s);
     const Busy busy = timing_busy();
     time_training(&r);
-    run_path(s->run, "file.tmp", path);
+    rundir_path(s->run, "file.tmp", path);
     check(timing_host(&r.rows, path, r.threads, &e), &e);
     time_slice(&r);
     check(timing_device(&r.rows, s->kernels, &e), &e);
     time_slice(&r);
     add_pipelined(&r);
     r.others = timing_others(&busy);
-    run_path(s->run, "bench.json", path);
+    rundir_path(s->run, "bench.json", path);
     check(write_report(&r, path, &e), &e);
     print_report(&r, path);
     if (!r.missed) return STATUS_OK;

@@ -3,8 +3,8 @@
 // The directory holds log.jsonl (appended, one write a line), run.json, summary.json and whatever
 // the trainer puts there; all but the log appear whole or not at all. A line is printed for each
 // evaluation, and without a terminal for each epoch.
-#ifndef RUNTIME_RUN_H
-#define RUNTIME_RUN_H
+#ifndef RUNTIME_RUN_DIR_H
+#define RUNTIME_RUN_DIR_H
 
 #include <limits.h>
 #include <stdbool.h>
@@ -14,7 +14,7 @@
 #include "runtime/json.h"
 #include "runtime/progress.h"
 
-typedef struct Run Run;
+typedef struct RunDir RunDir;
 
 typedef struct StepLog {
     int64_t step; // steps done
@@ -38,44 +38,44 @@ typedef struct EvalLog {
 // gives runs/<time>-<trainer>, with -2, -3 ... if that is taken. A directory that holds a log.jsonl
 // is refused with STATUS_USAGE; one that cannot be made, written or locked with STATUS_IO. `quiet`
 // prints nothing.
-int run_open(Run **r, const char *dir, const char *trainer, bool quiet, Error *e);
+int rundir_open(RunDir **r, const char *dir, const char *trainer, bool quiet, Error *e);
 
 // Takes up a run that was stopped after `step`: takes the lock and cuts the log back to that step,
 // without an evaluation there unless the checkpoint came after it (`evaluated`). STATUS_IO, as when
 // another process has the lock.
-int run_reopen(Run **r, const char *dir, int64_t step, bool evaluated, bool quiet, Error *e);
+int rundir_reopen(RunDir **r, const char *dir, int64_t step, bool evaluated, bool quiet, Error *e);
 
-const char *run_dir(const Run *r);
-void run_path(const Run *r, const char *name, char path[static PATH_MAX]); // DIR/name
+const char *rundir_name(const RunDir *r);
+void rundir_path(const RunDir *r, const char *name, char path[static PATH_MAX]); // DIR/name
 
 // Writes the finished object as DIR/name, with a newline. STATUS_IO.
-int run_write(const Run *r, const char *name, Json *j, Error *e);
+int rundir_write(const RunDir *r, const char *name, Json *j, Error *e);
 
 // The next six do nothing where r is NULL: a process that has no run of its own.
 
 // One line of log.jsonl each. A full disk does not stop a run: the first failure is a warning. An
-// evaluation is also shown, with what run_progress() was told last.
-void run_log_step(Run *r, const StepLog *s);
-void run_log_eval(Run *r, const EvalLog *s);
+// evaluation is also shown, with what rundir_progress() was told last.
+void rundir_log_step(RunDir *r, const StepLog *s);
+void rundir_log_eval(RunDir *r, const EvalLog *s);
 
 // Another record of the log: what is written to the object between the two calls.
-Json *run_log_begin(Run *r, int64_t step, double epoch);
-void run_log_end(Run *r);
+Json *rundir_log_begin(RunDir *r, int64_t step, double epoch);
+void rundir_log_end(RunDir *r);
 
 // Makes the log so far survive a power loss, as far as the file system can.
-void run_sync(Run *r);
+void rundir_sync(RunDir *r);
 
 // Where the run begins: what an evaluation before the first step is shown with.
-void run_begin(Run *r, const Progress *p);
+void rundir_begin(RunDir *r, const Progress *p);
 
 // Call it once a step. test_accuracy is filled in.
-void run_progress(Run *r, const Progress *p);
+void rundir_progress(RunDir *r, const Progress *p);
 
 // Prints what waits and removes the panel, so that the caller may print.
-void run_clear(Run *r);
+void rundir_clear(RunDir *r);
 
 // Removes the panel, closes the log and writes summary.json from the finished object `summary`.
 // Frees r, whatever it returns.
-int run_finish(Run *r, Json *summary, Error *e);
+int rundir_finish(RunDir *r, Json *summary, Error *e);
 
 #endif

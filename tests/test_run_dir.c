@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "runtime/os.h"
-#include "runtime/run.h"
+#include "runtime/run_dir.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 
@@ -254,26 +254,26 @@ static const Progress step4 = {.step = 4,
 static void writes_log_and_summary(void **state)
 {
     (void)state;
-    Run *r;
+    RunDir *r;
     Error e;
-    assert_int_equal(run_open(&r, "out/run", "train_mlp", true, &e), 0);
-    assert_string_equal(run_dir(r), "out/run");
-    run_log_step(r, &(StepLog){.step = 1,
-                               .epoch = 0.25,
-                               .loss = 2.5,
-                               .lr = 0.1,
-                               .train_accuracy = 0.125,
-                               .step_ms = 1.25,
-                               .images_per_s = 1e5,
-                               .data_wait_ms = 0.5});
-    run_log_step(r, &(StepLog){.step = 2, .epoch = 0.5, .loss = NAN});
-    run_progress(r, &step4);
-    run_log_eval(r, &(EvalLog){.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5});
+    assert_int_equal(rundir_open(&r, "out/run", "train_mlp", true, &e), 0);
+    assert_string_equal(rundir_name(r), "out/run");
+    rundir_log_step(r, &(StepLog){.step = 1,
+                                  .epoch = 0.25,
+                                  .loss = 2.5,
+                                  .lr = 0.1,
+                                  .train_accuracy = 0.125,
+                                  .step_ms = 1.25,
+                                  .images_per_s = 1e5,
+                                  .data_wait_ms = 0.5});
+    rundir_log_step(r, &(StepLog){.step = 2, .epoch = 0.5, .loss = NAN});
+    rundir_progress(r, &step4);
+    rundir_log_eval(r, &(EvalLog){.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5});
     Json j = {0};
     json_object(&j, NULL);
     json_double(&j, "test_accuracy", 0.5);
     json_end(&j);
-    assert_int_equal(run_finish(r, &j, &e), 0);
+    assert_int_equal(rundir_finish(r, &j, &e), 0);
     json_free(&j);
     assert_contents("out/run/log.jsonl",
                     "{\"step\":1,\"epoch\":0.25,\"loss\":2.5,\"lr\":0.1,\"train_accuracy\":0.125,"
@@ -284,22 +284,22 @@ static void writes_log_and_summary(void **state)
     assert_contents("out/run/summary.json", "{\"test_accuracy\":0.5}\n");
     assert_int_equal(count_entries("out/run"), 3); // and the lock
 
-    assert_int_equal(run_open(&r, "out/run", "train_mlp", true, &e), STATUS_USAGE);
+    assert_int_equal(rundir_open(&r, "out/run", "train_mlp", true, &e), STATUS_USAGE);
     assert_non_null(strstr(e.message, "out/run holds a run without checkpoints"));
     assert_int_equal(mkdir("out/run/checkpoints", 0777), 0);
-    assert_int_equal(run_open(&r, "out/run", "train_mlp", true, &e), STATUS_USAGE);
+    assert_int_equal(rundir_open(&r, "out/run", "train_mlp", true, &e), STATUS_USAGE);
     assert_non_null(strstr(e.message, "out/run holds a run already"));
-    assert_int_equal(run_open(&r, "out/run/log.jsonl", "train_mlp", true, &e), STATUS_IO);
-    assert_int_equal(run_open(&r, "/proc/absent/run", "train_mlp", true, &e), STATUS_IO);
+    assert_int_equal(rundir_open(&r, "out/run/log.jsonl", "train_mlp", true, &e), STATUS_IO);
+    assert_int_equal(rundir_open(&r, "/proc/absent/run", "train_mlp", true, &e), STATUS_IO);
 }
 
-static void finish(Run *r)
+static void finish(RunDir *r)
 {
     Json j = {0};
     Error e;
     json_object(&j, NULL);
     json_end(&j);
-    assert_int_equal(run_finish(r, &j, &e), 0);
+    assert_int_equal(rundir_finish(r, &j, &e), 0);
     json_free(&j);
 }
 
@@ -309,15 +309,15 @@ static void logs_an_evaluation_once(void **state)
     (void)state;
     const EvalLog eval = {.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5};
     static const char text[] = "{\"step\":4,\"epoch\":1,\"test_loss\":2,\"test_accuracy\":0.5}\n";
-    Run *r;
+    RunDir *r;
     Error e;
-    check(run_open(&r, "once", "train_mlp", true, &e), &e);
+    check(rundir_open(&r, "once", "train_mlp", true, &e), &e);
     for (int evaluated = 0; evaluated < 2; evaluated++) {
-        if (!evaluated) run_log_eval(r, &eval);
+        if (!evaluated) rundir_log_eval(r, &eval);
         finish(r);
-        check(run_reopen(&r, "once", 4, evaluated, true, &e), &e);
+        check(rundir_reopen(&r, "once", 4, evaluated, true, &e), &e);
         assert_contents("once/log.jsonl", evaluated ? text : "");
-        if (!evaluated) run_log_eval(r, &eval);
+        if (!evaluated) rundir_log_eval(r, &eval);
     }
     finish(r);
     assert_contents("once/log.jsonl", text);
@@ -326,14 +326,14 @@ static void logs_an_evaluation_once(void **state)
 static void names_and_locks_directories(void **state)
 {
     (void)state;
-    Run *first, *second, *third;
+    RunDir *first, *second, *third;
     Error e;
-    assert_int_equal(run_open(&first, NULL, "train_cnn", true, &e), 0);
-    assert_int_equal(run_open(&second, NULL, "train_cnn", true, &e), 0);
-    assert_int_equal(strncmp(run_dir(first), "runs/20", 7), 0);
-    assert_non_null(strstr(run_dir(first), "-train_cnn"));
-    assert_string_not_equal(run_dir(first), run_dir(second));
-    assert_int_equal(run_open(&third, run_dir(first), "train_cnn", true, &e), STATUS_IO);
+    assert_int_equal(rundir_open(&first, NULL, "train_cnn", true, &e), 0);
+    assert_int_equal(rundir_open(&second, NULL, "train_cnn", true, &e), 0);
+    assert_int_equal(strncmp(rundir_name(first), "runs/20", 7), 0);
+    assert_non_null(strstr(rundir_name(first), "-train_cnn"));
+    assert_string_not_equal(rundir_name(first), rundir_name(second));
+    assert_int_equal(rundir_open(&third, rundir_name(first), "train_cnn", true, &e), STATUS_IO);
     assert_non_null(strstr(e.message, "another run is using runs/20"));
     finish(first);
     finish(second);
@@ -346,16 +346,16 @@ static double epochs = 2;
 // Eight steps; the fourth is evaluated.
 static void train(const char *dir, bool quiet)
 {
-    Run *r;
+    RunDir *r;
     Error e;
-    check(run_open(&r, dir, "train_mlp", quiet, &e), &e);
+    check(rundir_open(&r, dir, "train_mlp", quiet, &e), &e);
     for (int64_t step = 1; step <= 8; step++) {
         Progress p = step4;
         p.step = step;
         p.epoch = epochs / 8 * (double)step;
         p.epochs = epochs;
-        run_progress(r, &p);
-        if (step == 4) run_log_eval(r, &eval4);
+        rundir_progress(r, &p);
+        if (step == 4) rundir_log_eval(r, &eval4);
     }
     finish(r);
 }

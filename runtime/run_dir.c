@@ -1,4 +1,4 @@
-#include "runtime/run.h"
+#include "runtime/run_dir.h"
 
 #include <assert.h>
 #include <math.h>
@@ -8,20 +8,20 @@
 
 #include "runtime/os.h"
 
-struct Run {
+struct RunDir {
     char dir[PATH_MAX];
     int lock, log;
     int64_t log_size;
     bool log_failed; // and the user knows
     Json line;       // reused by every record
     Display display;
-    Progress last;        // what run_progress() was told last
+    Progress last;        // what rundir_progress() was told last
     Progress epoch_end;   // the first step past an epoch's end, not shown yet
     bool epoch_end_waits; // for an evaluation of that epoch, which shows it better
     double test_accuracy; // of the last evaluation; NAN before the first
 };
 
-static int name_directory(Run *r, const char *trainer, Error *e)
+static int name_directory(RunDir *r, const char *trainer, Error *e)
 {
     char time[OS_TIMESTAMP_SIZE];
     os_timestamp(time);
@@ -37,7 +37,7 @@ static int name_directory(Run *r, const char *trainer, Error *e)
     return fail(e, STATUS_IO, "%s and 999 like it exist; name a directory with --out", r->dir);
 }
 
-static int open_directory(Run *r, const char *dir, const char *trainer, Error *e)
+static int open_directory(RunDir *r, const char *dir, const char *trainer, Error *e)
 {
     if (!dir) return name_directory(r, trainer, e);
     // Room for the names of the files inside.
@@ -47,11 +47,11 @@ static int open_directory(Run *r, const char *dir, const char *trainer, Error *e
     return os_make_dirs(dir, e);
 }
 
-static int open_log(Run *r, Error *e)
+static int open_log(RunDir *r, Error *e)
 {
     char path[PATH_MAX], checkpoints[PATH_MAX];
-    run_path(r, "log.jsonl", path);
-    run_path(r, "checkpoints", checkpoints);
+    rundir_path(r, "log.jsonl", path);
+    rundir_path(r, "checkpoints", checkpoints);
     if (os_exists(path))
         return fail(e, STATUS_USAGE,
                     os_exists(checkpoints)
@@ -83,12 +83,12 @@ static int64_t records_until(const char *text, size_t size, int64_t step, bool e
     return (int64_t)kept;
 }
 
-static int reopen_log(Run *r, int64_t step, bool evaluated, Error *e)
+static int reopen_log(RunDir *r, int64_t step, bool evaluated, Error *e)
 {
     char path[PATH_MAX];
     void *text;
     size_t size;
-    run_path(r, "log.jsonl", path);
+    rundir_path(r, "log.jsonl", path);
     if (!os_exists(path)) return os_append_open(&r->log, path, e);
     if (os_read_file(path, &text, &size, e)) return e->status;
     r->log_size = records_until(text, size, step, evaluated);
@@ -96,9 +96,9 @@ static int reopen_log(Run *r, int64_t step, bool evaluated, Error *e)
     return os_append_reopen(&r->log, path, r->log_size, e);
 }
 
-static Run *new_run(bool quiet, Error *e)
+static RunDir *new_run(bool quiet, Error *e)
 {
-    Run *r = calloc(1, sizeof *r);
+    RunDir *r = calloc(1, sizeof *r);
     if (!r) {
         fail(e, STATUS_IO, "not enough memory for a run");
         return NULL;
@@ -109,7 +109,7 @@ static Run *new_run(bool quiet, Error *e)
 }
 
 // Frees r after a failure; `locked` says whether the lock was taken.
-static int give_up(Run *r, bool locked, const Error *e)
+static int give_up(RunDir *r, bool locked, const Error *e)
 {
     if (locked) os_close(r->lock);
     display_close(&r->display);
@@ -117,9 +117,9 @@ static int give_up(Run *r, bool locked, const Error *e)
     return e->status;
 }
 
-int run_open(Run **run, const char *dir, const char *trainer, bool quiet, Error *e)
+int rundir_open(RunDir **run, const char *dir, const char *trainer, bool quiet, Error *e)
 {
-    Run *r = new_run(quiet, e);
+    RunDir *r = new_run(quiet, e);
     if (!r) return e->status;
     if (open_directory(r, dir, trainer, e) || os_lock(&r->lock, r->dir, e))
         return give_up(r, false, e);
@@ -128,9 +128,9 @@ int run_open(Run **run, const char *dir, const char *trainer, bool quiet, Error 
     return 0;
 }
 
-int run_reopen(Run **run, const char *dir, int64_t step, bool evaluated, bool quiet, Error *e)
+int rundir_reopen(RunDir **run, const char *dir, int64_t step, bool evaluated, bool quiet, Error *e)
 {
-    Run *r = new_run(quiet, e);
+    RunDir *r = new_run(quiet, e);
     if (!r) return e->status;
     if (open_directory(r, dir, NULL, e) || os_lock(&r->lock, r->dir, e))
         return give_up(r, false, e);
@@ -139,29 +139,29 @@ int run_reopen(Run **run, const char *dir, int64_t step, bool evaluated, bool qu
     return 0;
 }
 
-const char *run_dir(const Run *r)
+const char *rundir_name(const RunDir *r)
 {
     return r->dir;
 }
 
-void run_path(const Run *r, const char *name, char path[static PATH_MAX])
+void rundir_path(const RunDir *r, const char *name, char path[static PATH_MAX])
 {
     const int n = snprintf(path, PATH_MAX, "%s/%s", r->dir, name);
-    assert(n > 0 && n < PATH_MAX); // run_open() left room
+    assert(n > 0 && n < PATH_MAX); // rundir_open() left room
     (void)n;
 }
 
-int run_write(const Run *r, const char *name, Json *j, Error *e)
+int rundir_write(const RunDir *r, const char *name, Json *j, Error *e)
 {
     char path[PATH_MAX];
-    run_path(r, name, path);
+    rundir_path(r, name, path);
     j->text[j->size] = '\n'; // instead of the terminating zero
     const int status = os_write_atomic(path, j->text, j->size + 1, e);
     j->text[j->size] = '\0';
     return status;
 }
 
-Json *run_log_begin(Run *r, int64_t step, double epoch)
+Json *rundir_log_begin(RunDir *r, int64_t step, double epoch)
 {
     r->line.size = 0;
     json_object(&r->line, NULL);
@@ -170,7 +170,7 @@ Json *run_log_begin(Run *r, int64_t step, double epoch)
     return &r->line;
 }
 
-void run_log_end(Run *r)
+void rundir_log_end(RunDir *r)
 {
     Error e = {0};
     json_end(&r->line);
@@ -185,45 +185,45 @@ void run_log_end(Run *r)
     warn("%s/log.jsonl lacks records: %s; training goes on", r->dir, e.message);
 }
 
-void run_sync(Run *r)
+void rundir_sync(RunDir *r)
 {
     if (!r) return;
     os_sync(r->log);
 }
 
-void run_log_step(Run *r, const StepLog *s)
+void rundir_log_step(RunDir *r, const StepLog *s)
 {
     if (!r) return;
-    run_log_begin(r, s->step, s->epoch);
+    rundir_log_begin(r, s->step, s->epoch);
     json_double(&r->line, "loss", s->loss);
     json_double(&r->line, "lr", s->lr);
     json_rounded(&r->line, "train_accuracy", s->train_accuracy, 9);
     json_rounded(&r->line, "step_ms", s->step_ms, 6);
     json_rounded(&r->line, "images_per_s", s->images_per_s, 6);
     json_rounded(&r->line, "data_wait_ms", s->data_wait_ms, 6);
-    run_log_end(r);
+    rundir_log_end(r);
 }
 
 // An epoch that ended without an evaluation gets its line when the next step is there.
-static void show_waiting_epoch(Run *r)
+static void show_waiting_epoch(RunDir *r)
 {
     if (r->epoch_end_waits) display_print(&r->display, &r->epoch_end);
     r->epoch_end_waits = false;
 }
 
-void run_clear(Run *r)
+void rundir_clear(RunDir *r)
 {
     if (!r) return;
     show_waiting_epoch(r);
     display_clear(&r->display);
 }
 
-void run_begin(Run *r, const Progress *p)
+void rundir_begin(RunDir *r, const Progress *p)
 {
     if (r) r->last = *p;
 }
 
-void run_progress(Run *r, const Progress *p)
+void rundir_progress(RunDir *r, const Progress *p)
 {
     if (!r) return;
     show_waiting_epoch(r);
@@ -237,24 +237,24 @@ void run_progress(Run *r, const Progress *p)
     display_draw(&r->display, &r->last);
 }
 
-void run_log_eval(Run *r, const EvalLog *s)
+void rundir_log_eval(RunDir *r, const EvalLog *s)
 {
     if (!r) return;
-    run_log_begin(r, s->step, s->epoch);
+    rundir_log_begin(r, s->step, s->epoch);
     json_double(&r->line, "test_loss", s->test_loss);
     json_double(&r->line, "test_accuracy", s->test_accuracy);
-    run_log_end(r);
+    rundir_log_end(r);
     r->epoch_end_waits = false;
     r->last.test_accuracy = r->test_accuracy = s->test_accuracy;
     display_print(&r->display, &r->last);
 }
 
-int run_finish(Run *r, Json *summary, Error *e)
+int rundir_finish(RunDir *r, Json *summary, Error *e)
 {
     show_waiting_epoch(r);
     display_close(&r->display);
     int status = json_finish(summary, e);
-    if (status == 0) status = run_write(r, "summary.json", summary, e);
+    if (status == 0) status = rundir_write(r, "summary.json", summary, e);
     os_close(r->log);
     os_close(r->lock);
     json_free(&r->line);
