@@ -99,7 +99,7 @@ $(BUILD)/tools/runs: $(RUNS_OBJECTS)
 # Of tests/test_bench.sh.
 $(BUILD)/tests/slow_train_mlp: $(BUILD)/tests/slow_step.o $(BUILD)/train_mlp.o $(OBJECTS)
 	@echo "LD $@"
-	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--wrap=session_next -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--wrap=feed_next -o $@ $^ $(LDLIBS)
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS) $(PAGE_OBJECTS)
 	@echo "LD $@"

@@ -5,8 +5,9 @@
 //
 // Linear layers with ReLU between them (--hidden 512,512), softmax cross-entropy, AdamW.
 //
-// The file reads top to bottom: config, tensors, schedule, forward, backward, update, evaluate,
-// main. To change the network edit it and run `make train_mlp && ./train_mlp --selftest`.
+// The file reads top to bottom: config, tensors, schedule, forward, backward, update, step,
+// evaluate, train, main. To change the network edit it and run
+// `make train_mlp && ./train_mlp --selftest`.
 
 #include <errno.h>
 #include <math.h>
@@ -15,14 +16,13 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "runtime/evaluate.h"
 #include "runtime/init.h"
-#include "runtime/predict.h"
-#include "runtime/selftest.h"
-#include "runtime/session.h"
-#include "runtime/speedrun.h"
-#include "timing/report.h"
+#include "runtime/modes.h"
+#include "runtime/run.h"
 
 static const Kernels *k; // the device
+static Setup s;          // options, data, processes: all that main() has opened
 
 // ---- config -------------------------------------------------------------------------------------
 
@@ -59,18 +59,6 @@ static void defaults(CommandLine *line)
     DEFAULT(line, o->augment, "none");
 }
 
-static const Program program = {
-    .name = "train_mlp",
-    .usage = "Trains a multilayer perceptron on small pictures.\n"
-             "Usage: ./train_mlp [options]",
-    .defaults = defaults,
-    .h = 28,
-    .w = 28,
-    .c = 1,
-    .n_train = 20000,
-    .n_test = 2000, // embedded set
-};
-
 // "512,256" -> widths; "none": a linear classifier.
 static void parse_hidden(void)
 {
@@ -100,7 +88,6 @@ typedef struct Layer {
 } Layer;
 
 typedef struct Model {
-    Session *s;
     Tensor *x, *labels; // input (n,h,w,c), read as (n,h*w*c), and its labels (n)
     Layer layer[LAYERS_MAX];
     int layers;
@@ -108,20 +95,19 @@ typedef struct Model {
     Tensor *da, *db;          // gradients flowing back: each layer reads one and writes the other
     float decay[GROUPS];
 } Model;
+static Model m;
 
-static void declare(Model *m, Session *s)
+static void declare(void)
 {
-    Tensors *t = &s->tensors;
-    const Dataset *d = &s->data;
-    const int64_t batch = s->batch;
-    m->s = s;
-    m->x = activation(t, SHAPE(batch, d->h, d->w, d->c), "input.x");
-    m->labels = workspace(t, SHAPE(batch), sizeof(int32_t), "input.labels");
-    m->layers = config.hidden_layers + 1;
+    Tensors *t = &s.net.tensors;
+    const Dataset *d = &s.data;
+    m.x = activation(t, SHAPE(s.batch, d->h, d->w, d->c), "input.x");
+    m.labels = workspace(t, SHAPE(s.batch), sizeof(int32_t), "input.labels");
+    m.layers = config.hidden_layers + 1;
     int64_t in = (int64_t)d->h * d->w * d->c, largest = 1;
-    for (int i = 0; i < m->layers; i++) {
-        const bool last = i == m->layers - 1;
-        Layer *l = &m->layer[i];
+    for (int i = 0; i < m.layers; i++) {
+        const bool last = i == m.layers - 1;
+        Layer *l = &m.layer[i];
         *l = (Layer){.in = in, .out = last ? d->classes : config.widths[i]};
         // The first layer's inputs are a map, which PyTorch flattens channels first.
         const Shape shape = i == 0 ? SHAPE(l->out, d->h, d->w, d->c) : SHAPE(l->out, in);
@@ -129,105 +115,123 @@ static void declare(Model *m, Session *s)
         l->weight->flatten = true;
         l->bias =
             parameter(t, SHAPE(l->out), BIASES, uniform_fan_in((double)in), "layers.%d.bias", i);
-        if (!last) l->act = activation(t, SHAPE(batch, l->out), "layers.%d.act", i);
+        if (!last) l->act = activation(t, SHAPE(s.batch, l->out), "layers.%d.act", i);
         if (!last && l->out > largest) largest = l->out;
         in = l->out;
     }
-    m->logits =
-        workspace(t, SHAPE(batch, d->classes), sizeof(float), "layers.%d.logits", m->layers - 1);
-    m->dlogits = activation(t, SHAPE(batch, d->classes), "loss.dlogits");
-    m->da = activation(t, SHAPE(batch, largest), "backward.da");
-    m->db = activation(t, SHAPE(batch, largest), "backward.db");
-    s->input = m->x;
-    s->logits = m->logits;
-    s->logit_scale = 1.0f;
-    snprintf(s->network, sizeof s->network, "mlp hidden=%s", config.hidden);
+    m.logits =
+        workspace(t, SHAPE(s.batch, d->classes), sizeof(float), "layers.%d.logits", m.layers - 1);
+    m.dlogits = activation(t, SHAPE(s.batch, d->classes), "loss.dlogits");
+    m.da = activation(t, SHAPE(s.batch, largest), "backward.da");
+    m.db = activation(t, SHAPE(s.batch, largest), "backward.db");
+    s.net.input = m.x;
+    s.net.logits = m.logits;
+    s.net.logit_scale = 1.0f;
+    s.net.grad_scale = 1.0f / (float)s.options->batch_size; // of the mean loss
+    snprintf(s.net.name, sizeof s.net.name, "mlp hidden=%s", config.hidden);
 }
 
 // ---- init ---------------------------------------------------------------------------------------
 
-static void init(void *model)
+static void init(void)
 {
-    const Model *m = model;
-    init_parameters(&m->s->tensors, k, (uint64_t)m->s->options->seed);
+    init_parameters(&s.net.tensors, k, (uint64_t)s.options->seed);
 }
 
 // ---- schedule -----------------------------------------------------------------------------------
 
-static double base_lr(const Options *o, int group)
+static double base_lr(int group)
 {
+    const Options *o = s.options;
     if (o->optimizer == OPTIMIZER_ADAMW) return o->lr * ADAMW_LR;
     if (o->optimizer == OPTIMIZER_MUON && group == WEIGHTS) return o->lr * MUON_LR;
     return o->lr * SGD_LR;
 }
 
-static StepValues schedule(const Session *s)
+static void set_decay(void) // biases do not decay
 {
-    StepValues v = session_values(s);
-    const double factor = schedule_factor(s->options->schedule, s->step, s->steps);
-    for (int g = WEIGHTS; g < GROUPS; g++) v.hyper[g] = (float)(base_lr(s->options, g) * factor);
+    for (int g = WEIGHTS; g < BIASES; g++) m.decay[g] = options_decay(s.options, base_lr(g));
+}
+
+static StepValues schedule(int64_t step)
+{
+    StepValues v = setup_step_values(&s, step);
+    const double factor = schedule_factor(s.options->schedule, step, s.steps);
+    for (int g = WEIGHTS; g < GROUPS; g++) v.hyper[g] = (float)(base_lr(g) * factor);
     return v;
 }
 
 // ---- forward ------------------------------------------------------------------------------------
 
-static LinearDims layer_dims(const Layer *l, int64_t n)
+static LinearDims layer_dims(const Layer *l)
 {
-    return (LinearDims){n, l->in, l->out};
+    return (LinearDims){s.feed.n, l->in, l->out};
 }
 
-static void forward(Model *m, int64_t n)
+static void forward(void)
 {
-    const Tensor *x = m->x;
-    for (int i = 0; i < m->layers - 1; i++) {
-        const Layer *l = &m->layer[i];
+    const Tensor *x = m.x;
+    for (int i = 0; i < m.layers - 1; i++) {
+        const Layer *l = &m.layer[i];
         k->linear_forward(l->act->value, NULL, x->value, l->weight->value, l->bias->master,
-                          ACT_RELU, layer_dims(l, n));
+                          ACT_RELU, layer_dims(l));
         x = l->act;
     }
-    const Layer *head = &m->layer[m->layers - 1];
-    k->linear_forward_f32(m->logits->value, x->value, head->weight->value, head->bias->master,
-                          layer_dims(head, n));
+    const Layer *head = &m.layer[m.layers - 1];
+    k->linear_forward_f32(m.logits->value, x->value, head->weight->value, head->bias->master,
+                          layer_dims(head));
 }
 
-// The gradient too unless dlogits is NULL.
-static void loss(const Model *m, const Tensor *dlogits, float smoothing, int64_t n)
+// Also sets the gradient of the logits unless `dlogits` is NULL.
+static void cross_entropy(const Tensor *dlogits, double smoothing)
 {
-    const float mean = 1.0f / (float)m->s->options->batch_size;
-    const LossDims d = {n, m->s->data.classes, smoothing, 1.0f, mean};
-    k->softmax_cross_entropy(m->s->metrics->value, dlogits ? dlogits->value : NULL,
-                             m->logits->value, m->labels->value, d);
+    const LossDims d = {s.feed.n, s.data.classes, (float)smoothing, 1.0f, s.net.grad_scale};
+    k->softmax_cross_entropy(s.net.metrics->value, dlogits ? dlogits->value : NULL, m.logits->value,
+                             m.labels->value, d);
+}
+
+static void loss(void)
+{
+    feed_gather(&s.feed, k, m.x, m.labels, s.augment);
+    forward();
+    cross_entropy(m.dlogits, s.options->label_smoothing);
 }
 
 // ---- backward -----------------------------------------------------------------------------------
 
-static void backward(Model *m, int64_t n)
+static void backward(void)
 {
-    const Tensor *dy = m->dlogits;
-    for (int i = m->layers - 1; i >= 0; i--) {
-        const Layer *l = &m->layer[i];
-        const Tensor *x = i > 0 ? m->layer[i - 1].act : m->x;
+    const Tensor *dy = m.dlogits;
+    for (int i = m.layers - 1; i >= 0; i--) {
+        const Layer *l = &m.layer[i];
+        const Tensor *x = i > 0 ? m.layer[i - 1].act : m.x;
         k->linear_backward_weight(l->weight->grad, l->bias->grad, dy->value, x->value, SET,
-                                  layer_dims(l, n));
+                                  layer_dims(l));
         if (i == 0) break;
-        const Tensor *dx = dy == m->da ? m->db : m->da;
+        const Tensor *dx = dy == m.da ? m.db : m.da;
         k->linear_backward_data(dx->value, dy->value, l->weight->value, x->value, ACT_RELU,
-                                layer_dims(l, n));
+                                layer_dims(l));
         k->update_may_begin(l->weight->grad);
         dy = dx;
     }
 }
 
+static void gradient(void)
+{
+    loss();
+    backward();
+}
+
 // ---- update -------------------------------------------------------------------------------------
 
-static void update(const Model *m)
+static void update(void)
 {
-    const Options *o = m->s->options;
-    const Tensors *t = &m->s->tensors;
+    const Options *o = s.options;
+    const Tensors *t = &s.net.tensors;
     const unsigned matrices = 1u << WEIGHTS;
     Param all[TENSORS_MAX], hidden[TENSORS_MAX];
-    int n = tensors_params(t, ALL_GROUPS, m->decay, all);
-    if (o->clip_norm > 0) k->clip_gradients(m->s->grad_norm->value, all, n, (float)o->clip_norm);
+    int n = tensors_params(t, ALL_GROUPS, m.decay, all);
+    if (o->clip_norm > 0) k->clip_gradients(s.net.grad_norm->value, all, n, (float)o->clip_norm);
     switch ((Optimizer)o->optimizer) {
     case OPTIMIZER_SGD:
         k->sgd_update(all, n, options_sgd(o));
@@ -237,94 +241,112 @@ static void update(const Model *m)
         break;
     case OPTIMIZER_MUON:
         k->muon_update(hidden, tensors_params(t, matrices, NULL, hidden), MUON);
-        n = tensors_params(t, ALL_GROUPS & ~matrices, m->decay, all);
+        n = tensors_params(t, ALL_GROUPS & ~matrices, m.decay, all);
         k->sgd_update(all, n, options_sgd(o));
         break;
     default:
-        die(STATUS_USAGE, "%s does not know this --optimizer", program.name);
+        die(STATUS_USAGE, "train_mlp does not know this --optimizer");
     }
-    session_ema(m->s, k);
-}
-
-static void forward_loss(void *model)
-{
-    Model *m = model;
-    feed_gather(&m->s->feed, k, &m->s->data, m->x, m->labels, m->s->augment);
-    forward(m, m->s->feed.n);
-    loss(m, m->dlogits, (float)m->s->options->label_smoothing, m->s->feed.n);
-}
-
-static void gradient(void *model)
-{
-    Model *m = model;
-    forward_loss(m);
-    backward(m, m->s->feed.n);
-}
-
-static void train_step(void *model)
-{
-    gradient(model);
-    update(model);
-}
-
-// Of the batch that is loaded; returns the learning rate in force.
-static double run_step(void *model)
-{
-    const Model *m = model;
-    const StepValues values = schedule(m->s);
-    if (k->step_begin(0, &values)) train_step(model);
-    k->step_end();
-    return (double)values.hyper[WEIGHTS];
+    network_update_average(&s.net, k);
 }
 
 // ---- evaluate -----------------------------------------------------------------------------------
 
-static void infer(void *model)
+// Logits and loss of the loaded batch. This network has one view of an image.
+static void infer(Views views)
 {
-    Model *m = model;
-    feed_gather(&m->s->feed, k, &m->s->data, m->x, m->labels, (Augment){0});
-    forward(m, m->s->feed.n);
-    loss(m, NULL, 0.0f, m->s->feed.n);
+    (void)views;
+    feed_gather(&s.feed, k, m.x, m.labels, (Augment){0});
+    forward();
+    cross_entropy(NULL, 0);
+}
+
+static Evaluation evaluate(Views views)
+{
+    TestPass test = test_begin(&s);
+    while (test_next(&test)) infer(views);
+    return test_end(&test);
+}
+
+// ---- train --------------------------------------------------------------------------------------
+
+// One step on the loaded batch; returns its learning rate. The device may capture what stands in
+// the braces and replay it in later steps.
+static double train_step(int64_t step)
+{
+    const StepValues values = schedule(step);
+    if (k->step_begin(0, &values)) {
+        gradient();
+        update();
+    }
+    k->step_end();
+    return (double)values.hyper[WEIGHTS];
+}
+
+// Returns the steps that are done: fewer than s.steps after a signal, or if the network diverged.
+static int64_t train(Run *run)
+{
+    int64_t step = run_begin(run); // 0, or where the checkpoint is
+    if (run_test_due(run, step)) run_test(run, step, evaluate(PLAIN)); // the stop came before it
+    while (step < s.steps && !comm_stop(&s.comm)) {
+        feed_next(&s.feed);
+        const double lr = train_step(step++);
+        if (!run_step_done(run, step, lr)) break; // the loss is not finite
+        if (run_test_due(run, step)) run_test(run, step, evaluate(PLAIN));
+        if (run_save_due(run, step) && !run_save(run, step)) break; // a weight is not finite
+    }
+    return step;
 }
 
 // ---- main ---------------------------------------------------------------------------------------
 
+static const Trainer trainer = {
+    .name = "train_mlp",
+    .usage = "Trains a multilayer perceptron on small pictures.\n"
+             "Usage: ./train_mlp [options]",
+    .defaults = defaults,
+    .h = 28,
+    .w = 28,
+    .c = 1,
+    .n_train = 20000,
+    .n_test = 2000, // embedded set
+    .init = init,
+    .loss = loss,
+    .gradient = gradient,
+    .step = train_step,
+    .infer = infer,
+    .evaluate = evaluate,
+    .train = train,
+};
+
 int main(int argc, char **argv)
 {
-    static Session s = {.line.options = {.device = "auto", .lr = 1, .shuffle = true, .seed = 1}};
+    static Run run;
     const Arg own[] = {
         ARG_HEADING("Network"),
         ARG_STRING("hidden", &config.hidden, "N,N", "widths of the hidden layers, or none"),
     };
-    static Model m;
-    session_open(&s, &program, own, sizeof own / sizeof *own, argc, argv);
+    s.line.options = (Options){.device = "auto", .lr = 1, .shuffle = true, .seed = 1};
+    setup_open(&s, &trainer, own, sizeof own / sizeof *own, argc, argv);
     parse_hidden();
-    declare(&m, &s);
-    for (int g = WEIGHTS; g < BIASES; g++) // biases do not decay
-        m.decay[g] = options_decay(s.options, base_lr(s.options, g));
-    session_plan(&s, &k, gradient, train_step, infer, &m);
-    init(&m);
-    session_load_init(&s);
+    declare();
+    set_decay();
+    setup_plan(&s, &k);
+    init();
+    setup_weights(&s);
 
     int status;
-    if (s.options->selftest) {
-        status = selftest(&s, forward_loss, gradient, &m, 1.0 / (double)s.options->batch_size);
-    } else if (s.options->eval_only) {
-        status = session_eval_only(&s, infer, &m);
-    } else if (s.options->predict) {
-        status = predict(&s, infer, &m);
-    } else if (s.options->bench) {
-        status = timing_report(&s, run_step, &m);
-    } else if (s.options->speedrun) {
-        status = speedrun(&s, init, run_step, infer, &m);
-    } else {
-        session_begin(&s);
-        while (session_next(&s)) {
-            session_step_done(&s, run_step(&m));
-            if (session_epoch_done(&s)) session_test(&s, infer, &m);
+    if (!other_mode(&s, &status)) {
+        run_open(&run, &s, RUN_TRAINING);
+        const int64_t done = train(&run);
+        if (run.diverged) {
+            run_search(&run); // the same steps again from the last checkpoint, each looked at
+            train(&run);
+            run_end_diverged(&run);
         }
-        status = session_end(&s, infer, &m);
+        status = done < s.steps ? run_stopped(&run, done) : run_finish(&run, evaluate(VIEWS));
+        run_close(&run);
     }
-    session_close(&s);
+    setup_close(&s);
     return status;
 }

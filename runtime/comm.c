@@ -123,6 +123,12 @@ void comm_close(Comm *c)
     c->close();
 }
 
+bool comm_stop(Comm *c)
+{
+    if (!c->stop) c->stop = c->vote(os_stop_signal());
+    return c->stop != 0;
+}
+
 // ---- processors ---------------------------------------------------------------------------------
 
 enum { WORDS = 16 }; // 1024 processors

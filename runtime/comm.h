@@ -11,6 +11,7 @@
 #ifndef RUNTIME_COMM_H
 #define RUNTIME_COMM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,7 @@ typedef struct Comm {
     int rank, ranks;             // 0 .. ranks-1
     int local_rank, local_ranks; // among the processes of this machine
     int node;                    // the rank of this machine's first process
+    int stop;                    // the signal by which all ranks stop; 0: none yet. comm_stop()
 
     // Host memory. Each waits for all ranks.
     void (*broadcast)(void *data, size_t bytes);                  // rank 0's to all
@@ -68,6 +70,10 @@ typedef struct Comm {
 // ends all, with its status.
 int comm_open(Comm *c, Error *e);
 void comm_close(Comm *c);
+
+// Whether a signal to stop (os_stop_signal()) has come to any rank: the same answer on all, which
+// stays.
+bool comm_stop(Comm *c);
 
 // How many threads this process should use: the processors that the processes of this machine may
 // use, divided among them. Waits for all ranks.

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/report.h"
-
 // Sign, exponent and fraction: NaN and infinities have all bits of the exponent set.
 static bool finite_f32(const void *values, int64_t n)
 {
@@ -25,7 +23,7 @@ static bool finite_bf16(const void *values, int64_t n)
     return true;
 }
 
-static bool is_finite(const Session *s, const void *device, int64_t n, size_t bytes_each)
+static bool is_finite(const Setup *s, const void *device, int64_t n, size_t bytes_each)
 {
     const size_t bytes = (size_t)n * bytes_each;
     void *host = malloc(bytes);
@@ -36,42 +34,44 @@ static bool is_finite(const Session *s, const void *device, int64_t n, size_t by
     return finite;
 }
 
-static bool is_master_finite(const Session *s, const Tensor *t)
+static bool is_master_finite(const Setup *s, const Tensor *t)
 {
     const bool weight = t->kind == PARAMETER || t->kind == BUFFER;
     return !weight || is_finite(s, t->master, t->n, sizeof(float));
 }
 
-static const Tensor *first_weight(const Session *s)
+static const Tensor *first_weight(const Setup *s)
 {
-    for (const Tensor *t = s->tensors.list; t < s->tensors.list + s->tensors.count; t++)
+    for (const Tensor *t = s->net.tensors.list; t < s->net.tensors.list + s->net.tensors.count; t++)
         if (!is_master_finite(s, t)) return t;
     return NULL;
 }
 
-bool diverged_weights(const Session *s)
+bool diverged_weights(const Setup *s)
 {
     return first_weight(s) != NULL;
 }
 
 // The backward pass goes from the last tensor to the first.
-static const Tensor *first_gradient(const Session *s)
+static const Tensor *first_gradient(const Setup *s)
 {
-    for (const Tensor *t = s->tensors.list + s->tensors.count; t-- > s->tensors.list;)
+    for (const Tensor *t = s->net.tensors.list + s->net.tensors.count; t-- > s->net.tensors.list;)
         if (t->kind == PARAMETER && !is_finite(s, t->grad, t->n, sizeof(float))) return t;
     return NULL;
 }
 
 // Maps and vectors of the batch that hold numbers. Statistics follow from them.
-static bool is_map(const Session *s, const Tensor *t)
+static bool is_map(const Setup *s, const Tensor *t)
 {
-    return t->kind == ACTIVATION && t->bytes_each > 1 && t->shape[0] == s->batch;
+    const Network *n = &s->net;
+    return t->kind == ACTIVATION && t->bytes_each > 1 && t->shape[0] == s->batch &&
+           t != n->metrics && t != n->grad_norm;
 }
 
-static const Tensor *first_activation(const Session *s)
+static const Tensor *first_activation(const Setup *s)
 {
-    const Tensor *end = s->tensors.list + s->tensors.count;
-    for (const Tensor *t = s->grad_norm + 1; t < end; t++) // the model's own
+    const Tensor *end = s->net.tensors.list + s->net.tensors.count;
+    for (const Tensor *t = s->net.tensors.list; t < end; t++)
         if (is_map(s, t) && !is_finite(s, t->value, t->n, t->bytes_each)) return t;
     return NULL;
 }
@@ -98,7 +98,7 @@ static void describe(const Tensor *t, const char *what, char text[static PLACE_T
 
 // In the order of a step: forward, backward, update.
 typedef enum { NOWHERE, LOSS, TENSOR } Found;
-static Found find_first(const Session *s, double loss, char text[static PLACE_TEXT])
+static Found find_first(const Setup *s, double loss, char text[static PLACE_TEXT])
 {
     const Tensor *t;
     if (!isfinite(loss)) {
@@ -116,67 +116,53 @@ static Found find_first(const Session *s, double loss, char text[static PLACE_TE
 }
 
 // The rank whose images led to the place that is known best; -1: no rank has found one.
-static int best_found(const Session *s, Found own)
+static int best_found(const Comm *c, Found own)
 {
-    Found all[s->comm.ranks];
+    Found all[c->ranks];
     int best = -1;
-    s->comm.all_gather(all, &own, sizeof own);
-    for (int r = 0; r < s->comm.ranks; r++)
+    c->all_gather(all, &own, sizeof own);
+    for (int r = 0; r < c->ranks; r++)
         if (all[r] > (best < 0 ? NOWHERE : all[best])) best = r;
     return best;
 }
 
-// Ends the program with the message, which the report has too.
-__attribute__((format(printf, 2, 3))) static _Noreturn void end(Session *s, const char *format, ...)
+_Noreturn void diverged_end(Run *r, const char *format, ...)
 {
     char message[512];
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    rundir_clear(s->run);
-    report_finish(s, NULL, message);
+    rundir_clear(r->dir);
+    report_finish(r, r->diverged_step, message);
     die(STATUS_DIVERGED, "%s", message);
 }
 
-void diverged(Session *s, const char *what)
+bool diverged_look(Run *r, int64_t step)
 {
-    const int64_t done = s->step + 1, start = s->saved_step > 0 ? s->saved_step : 0;
-    rundir_clear(s->run);
-    if (s->search_end)
-        end(s, "%s after step %lld; try a smaller --lr or --clip-norm 1", what, (long long)done);
-    if (!s->options->quiet)
-        printf("%s after step %lld; repeating from step %lld to find where that began\n", what,
-               (long long)done, (long long)start);
-    fflush(stdout);
-    s->search_end = done;
-    s->step = start - 1;
-    snapshot_restore(&s->snapshot, &s->tensors, s->kernels, s->ema);
-    s->kernels->zero(s->tensors.activations, s->tensors.activation_bytes); // and the metrics
-    session_open_loader(s);
-}
-
-void diverged_look(Session *s)
-{
+    const Setup *s = r->s;
     double m[METRICS];
     char place[PLACE_TEXT];
-    session_metrics(s, m);
-    const int64_t done = s->step + 1;
-    const int rank = best_found(s, find_first(s, m[METRIC_LOSS], place));
+    network_metrics(&s->net, s->kernels, &s->comm, m);
+    const int64_t last = r->diverged_step;
+    const int rank = best_found(&s->comm, find_first(s, m[METRIC_LOSS], place));
+    r->diverged_step = step;
     if (rank == s->comm.rank)
-        end(s,
-            "the loss diverged: not finite first in step %lld, %s; try a smaller --lr or "
-            "--clip-norm 1",
-            (long long)done, place);
+        diverged_end(r,
+                     "the loss diverged: not finite first in step %lld, %s; try a smaller --lr or "
+                     "--clip-norm 1",
+                     (long long)step, place);
     if (rank >= 0) s->comm.barrier(); // until that one ends all
-    if (done >= s->search_end) diverged(s, "the loss is not finite");
+    r->diverged_step = last;
+    return step < last;
 }
 
-void diverged_evaluation(Session *s, double loss)
+void diverged_evaluation(Run *r, double loss)
 {
     char place[PLACE_TEXT] = "no weight";
-    const Tensor *t = first_weight(s);
+    const Tensor *t = first_weight(r->s);
     if (t) describe(t, "the weights", place);
-    end(s, "the test loss is %g after step %lld; not finite: %s; try a smaller --lr", loss,
-        (long long)s->step + 1, place);
+    r->diverged_step = r->s->steps;
+    diverged_end(r, "the test loss is %g after step %lld; not finite: %s; try a smaller --lr", loss,
+                 (long long)r->s->steps, place);
 }

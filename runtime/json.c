@@ -131,6 +131,12 @@ void json_double(Json *j, const char *key, double value)
     json_rounded(j, key, value, json_digits(value));
 }
 
+void json_value(Json *j, const char *key, const Json *value)
+{
+    begin_value(j, key);
+    append(j, value->text, value->size);
+}
+
 int json_finish(Json *j, Error *e)
 {
     assert(j->depth == 0);

@@ -22,34 +22,34 @@ static int channels_json(const Dataset *d, const float *value, Json *j, Error *e
     return json_finish(j, e);
 }
 
-int model_info_save(const ModelSave *m, const Tensors *t, const Kernels *k, const char *path,
+int model_text_make(ModelText *x, const char *trainer, const char *network, const Dataset *d,
                     Error *e)
 {
-    const Dataset *d = m->data;
-    Json classes = {0}, mean = {0}, std = {0};
-    char input[64];
-    snprintf(input, sizeof input, "%dx%dx%d", d->h, d->w, d->c);
-    int status = classes_json(d, &classes, e);
-    if (status == STATUS_OK) status = channels_json(d, d->mean, &mean, e);
-    if (status == STATUS_OK) status = channels_json(d, d->std, &std, e);
-    if (status == STATUS_OK) {
-        const SafeMetadata metadata[] = {
-            {"format", "pt"},
-            {"nn.trainer", m->trainer},
-            {"nn.network", m->network},
-            {"nn.options", m->options->text},
-            {"nn.input", input},
-            {"nn.fit", d->crop ? "crop" : "stretch"},
-            {"nn.classes", classes.text},
-            {"nn.mean", mean.text},
-            {"nn.std", std.text},
-        };
-        status = model_save(t, k, path, metadata, sizeof metadata / sizeof *metadata, e);
-    }
-    json_free(&classes);
-    json_free(&mean);
-    json_free(&std);
+    snprintf(x->input, sizeof x->input, "%dx%dx%d", d->h, d->w, d->c);
+    int status = classes_json(d, &x->classes, e);
+    if (status == STATUS_OK) status = channels_json(d, d->mean, &x->mean, e);
+    if (status == STATUS_OK) status = channels_json(d, d->std, &x->std, e);
+    const SafeMetadata metadata[MODEL_METADATA] = {
+        {"format", "pt"},
+        {"nn.trainer", trainer},
+        {"nn.network", network},
+        {"nn.options", x->options.text},
+        {"nn.input", x->input},
+        {"nn.fit", d->crop ? "crop" : "stretch"},
+        {"nn.classes", x->classes.text},
+        {"nn.mean", x->mean.text},
+        {"nn.std", x->std.text},
+    };
+    memcpy(x->metadata, metadata, sizeof metadata);
     return status;
+}
+
+void model_text_free(ModelText *x)
+{
+    json_free(&x->options);
+    json_free(&x->classes);
+    json_free(&x->mean);
+    json_free(&x->std);
 }
 
 // ---- reading ------------------------------------------------------------------------------------

@@ -24,13 +24,17 @@ void model_info_free(ModelInfo *m);
 // are others; class numbers mean something only together with their names.
 int model_info_apply(const ModelInfo *m, Dataset *d, Error *e);
 
-// Writes the weights with all this. `options` is a finished object.
-typedef struct ModelSave {
-    const char *trainer, *network;
-    const Json *options;
-    const Dataset *data;
-} ModelSave;
-int model_info_save(const ModelSave *m, const Tensors *t, const Kernels *k, const char *path,
+// All this as the metadata of files that are written, made once: nothing in it changes while the
+// network trains.
+enum { MODEL_METADATA = 9 };
+typedef struct ModelText {
+    Json options; // of the network, a finished object: set it before model_text_make()
+    Json classes, mean, std;
+    char input[64];
+    SafeMetadata metadata[MODEL_METADATA];
+} ModelText;
+int model_text_make(ModelText *x, const char *trainer, const char *network, const Dataset *d,
                     Error *e);
+void model_text_free(ModelText *x);
 
 #endif

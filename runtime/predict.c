@@ -74,7 +74,7 @@ static void allocate(Predictor *p, const Dataset *d, int64_t batch)
         die(STATUS_IO, "not enough memory for %lld pictures at once", (long long)batch);
 }
 
-void predict_open(Session *s)
+void predict_open(Setup *s)
 {
     Error e;
     Options *o = s->options;
@@ -100,7 +100,7 @@ void predict_open(Session *s)
     if (p->decoder.notice) warn("%s", p->decoder.notice);
 }
 
-void predict_close(Session *s)
+void predict_close(Setup *s)
 {
     Predictor *p = s->predictor;
     if (!p) return;
@@ -120,7 +120,7 @@ void predict_close(Session *s)
 
 // Sets p->share to the softmax of the logits, and `top` to the classes with the largest; returns
 // how many.
-static int rank_classes(const Session *s, const float *logits, int top[static TOP])
+static int rank_classes(const Setup *s, const float *logits, int top[static TOP])
 {
     Predictor *p = s->predictor;
     const int classes = s->data.classes;
@@ -135,14 +135,14 @@ static int rank_classes(const Session *s, const float *logits, int top[static TO
         top[place] = k;
     }
     for (int k = 0; k < classes; k++)
-        sum += p->share[k] = exp((double)(s->logit_scale * (logits[k] - logits[top[0]])));
+        sum += p->share[k] = exp((double)(s->net.logit_scale * (logits[k] - logits[top[0]])));
     for (int k = 0; k < classes; k++) p->share[k] /= sum;
     if (!isfinite(sum))
         die(STATUS_DIVERGED, "the network's output is not finite: %s", s->options->init);
     return count;
 }
 
-static void print_json(const Session *s, const ScanImage *picture, const int *top, int count)
+static void print_json(const Setup *s, const ScanImage *picture, const int *top, int count)
 {
     Error e;
     Json j = {0};
@@ -180,7 +180,7 @@ static void print_padded(const char *text, int columns)
 }
 
 // "photos/cat/1.jpg  dog  51.2%  is cat"
-static void print_row(const Session *s, const ScanImage *picture, const char *path, int class)
+static void print_row(const Setup *s, const ScanImage *picture, const char *path, int class)
 {
     const Predictor *p = s->predictor;
     print_padded(path, p->path_columns);
@@ -194,7 +194,7 @@ static void print_row(const Session *s, const ScanImage *picture, const char *pa
 }
 
 // The picture's name, then a line a class, with a bar on a terminal.
-static void print_classes(const Session *s, const char *path, const int *top, int count)
+static void print_classes(const Setup *s, const char *path, const int *top, int count)
 {
     const Predictor *p = s->predictor;
     const int room = os_terminal_width(STDOUT) - p->class_columns - 14;
@@ -224,7 +224,7 @@ static void count_picture(Predictor *p, int label, int class)
 }
 
 // `logits` (classes), NULL for one that could not be read.
-static void print_picture(const Session *s, const ScanImage *picture, const float *logits)
+static void print_picture(const Setup *s, const ScanImage *picture, const float *logits)
 {
     Predictor *p = s->predictor;
     char path[PATH_MAX];
@@ -251,7 +251,7 @@ static void print_picture(const Session *s, const ScanImage *picture, const floa
 // ---- all pictures -------------------------------------------------------------------------------
 
 // Decodes the next pictures, at most a batch that can be read; returns how many.
-static int64_t decode_batch(const Session *s)
+static int64_t decode_batch(const Setup *s)
 {
     Error e;
     Predictor *p = s->predictor;
@@ -272,14 +272,14 @@ static int64_t decode_batch(const Session *s)
     return n;
 }
 
-static void infer_batch(Session *s, ModelFunction infer, void *model)
+static void infer_batch(Setup *s)
 {
     Predictor *p = s->predictor;
     // Always whole, as planned: what stands in the last one's other rows does not matter.
     const Batch batch = {.images = p->images, .labels = p->labels, .ids = p->ids, .n = s->batch};
-    feed_load(s, SPLIT_TEST, &batch);
-    infer(model);
-    s->kernels->download(p->logits, s->logits->value,
+    feed_load(&s->feed, SPLIT_TEST, &batch);
+    s->trainer->infer(VIEWS);
+    s->kernels->download(p->logits, s->net.logits->value,
                          (size_t)(s->batch * s->data.classes) * sizeof *p->logits);
 }
 
@@ -291,7 +291,7 @@ static void print_tally(const Predictor *p, const char *name, Tally t)
            100 * (double)t.right / (double)t.pictures);
 }
 
-static void print_accuracy(const Session *s, double seconds)
+static void print_accuracy(const Setup *s, double seconds)
 {
     const Predictor *p = s->predictor;
     const int64_t read = p->list.n - p->bad;
@@ -311,14 +311,14 @@ static void print_accuracy(const Session *s, double seconds)
     putchar('\n');
 }
 
-int predict(Session *s, ModelFunction infer, void *model)
+int predict(Setup *s)
 {
     Predictor *p = s->predictor;
     const double began = os_seconds();
     for (int64_t shown = 0; shown < p->list.n;) {
         int64_t row = 0;
         const int64_t n = decode_batch(s);
-        if (n > 0) infer_batch(s, infer, model);
+        if (n > 0) infer_batch(s);
         for (; shown < p->queue.taken; shown++) {
             const ScanImage *picture = &p->list.list[shown];
             const float *logits = p->logits + row * s->data.classes;

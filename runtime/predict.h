@@ -3,16 +3,16 @@
 #ifndef RUNTIME_PREDICT_H
 #define RUNTIME_PREDICT_H
 
-#include "runtime/session.h"
+#include "runtime/setup.h"
 
 // Lists the pictures, starts the decoding processes and sets the batch size. s->data says what the
 // network takes.
-void predict_open(Session *s);
+void predict_open(Setup *s);
 
-// Prints what `infer` makes of each picture, and of folders a table with their accuracy. Returns
-// the exit status: STATUS_DATA if a picture could not be read.
-int predict(Session *s, ModelFunction infer, void *model);
+// Prints what the trainer's network makes of each picture, and of folders a table with their
+// accuracy. Returns the exit status: STATUS_DATA if a picture could not be read.
+int predict(Setup *s);
 
-void predict_close(Session *s); // also without predict_open()
+void predict_close(Setup *s); // also without predict_open()
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int predictions_open(Predictions *p, const Dataset *d, Error *e)
+int predictions_open(Predictions *p, const Dataset *d, int64_t batch, Error *e)
 {
     const int64_t n = d->n[SPLIT_TEST];
     *p = (Predictions){.n = n, .classes = d->classes};
@@ -12,8 +12,9 @@ int predictions_open(Predictions *p, const Dataset *d, Error *e)
     p->predicted = calloc((size_t)n, sizeof *p->predicted);
     p->probability = calloc((size_t)n, sizeof *p->probability);
     p->loss = calloc((size_t)n, sizeof *p->loss);
+    p->logits = calloc((size_t)batch * (size_t)d->classes, sizeof *p->logits);
     int status = STATUS_OK;
-    if (!p->label || !p->predicted || !p->probability || !p->loss)
+    if (!p->label || !p->predicted || !p->probability || !p->loss || !p->logits)
         status = fail(e, STATUS_IO, "not enough memory for %lld predictions", (long long)n);
     else
         status = dataset_read(d, SPLIT_TEST, 0, n, NULL, p->label, e);
@@ -27,6 +28,7 @@ void predictions_close(Predictions *p)
     free(p->predicted);
     free(p->probability);
     free(p->loss);
+    free(p->logits);
     *p = (Predictions){0};
 }
 

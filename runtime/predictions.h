@@ -13,10 +13,12 @@ typedef struct Predictions {
     uint16_t *label, *predicted; // (n) in stored order, as those below
     float *probability;          // of the predicted class
     float *loss;                 // -log of the label's probability
+    float *logits;               // (batch,classes) room for those of a batch
+    double seconds;              // spent on copying logits and on predictions
 } Predictions;
 
 // Reads the labels of the test split. What fails leaves nothing to close.
-int predictions_open(Predictions *p, const Dataset *d, Error *e);
+int predictions_open(Predictions *p, const Dataset *d, int64_t batch, Error *e);
 void predictions_close(Predictions *p);
 
 // The next images in stored order from their logits (count,classes), each times `scale`.

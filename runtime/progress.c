@@ -15,8 +15,8 @@ static const double REDRAW_SECONDS = 0.1;
 // ---- text ---------------------------------------------------------------------------------------
 
 // Adds a field after two spaces if it fits in `columns`.
-__attribute__((format(printf, 3, 4))) static void add(char line[static LINE_SIZE], int columns,
-                                                      const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void add_text(char line[static LINE_SIZE], int columns,
+                                                           const char *format, ...)
 {
     char field[LINE_SIZE];
     va_list args;
@@ -44,25 +44,26 @@ static void add_epoch(char line[static LINE_SIZE], int columns, const Progress *
 {
     char total[24];
     if (p->epochs < 1) {
-        add(line, columns, "epoch %.2g/%.2g", p->epoch, p->epochs);
+        add_text(line, columns, "epoch %.2g/%.2g", p->epoch, p->epochs);
         return;
     }
     snprintf(total, sizeof total, "%.6g", p->epochs);
-    add(line, columns, "epoch %*.1f/%s", (int)strcspn(total, ".") + 2, p->epoch, total);
+    add_text(line, columns, "epoch %*.1f/%s", (int)strcspn(total, ".") + 2, p->epoch, total);
 }
 
 static void add_step(char line[static LINE_SIZE], int columns, const Progress *p)
 {
     const int digits = snprintf(NULL, 0, "%lld", (long long)p->steps);
-    add(line, columns, "step %*lld/%lld", digits, (long long)p->step, (long long)p->steps);
+    add_text(line, columns, "step %*lld/%lld", digits, (long long)p->step, (long long)p->steps);
 }
 
 static void add_results(char line[static LINE_SIZE], int columns, const Progress *p)
 {
-    if (isfinite(p->loss)) add(line, columns, "loss %.3f", p->loss);
-    if (isfinite(p->train_accuracy)) add(line, columns, "train %4.1f%%", 100 * p->train_accuracy);
-    if (isfinite(p->test_accuracy)) add(line, columns, "test %5.2f%%", 100 * p->test_accuracy);
-    if (isfinite(p->images_per_s)) add(line, columns, "%.0f img/s", p->images_per_s);
+    if (isfinite(p->loss)) add_text(line, columns, "loss %.3f", p->loss);
+    if (isfinite(p->train_accuracy))
+        add_text(line, columns, "train %4.1f%%", 100 * p->train_accuracy);
+    if (isfinite(p->test_accuracy)) add_text(line, columns, "test %5.2f%%", 100 * p->test_accuracy);
+    if (isfinite(p->images_per_s)) add_text(line, columns, "%.0f img/s", p->images_per_s);
 }
 
 // "epoch 2.4/8  left 48s  step 123/960  13%", and for the bar as many letters as there is room for
@@ -73,10 +74,10 @@ static int format_first(char line[static LINE_SIZE], int columns, const Progress
     add_epoch(line, columns, p);
     if (isfinite(p->seconds_left)) {
         format_seconds(p->seconds_left, left);
-        add(line, columns, "left %s", left);
+        add_text(line, columns, "left %s", left);
     }
     add_step(line, columns, p);
-    add(line, columns, "%3.0f%%", 100.0 * (double)p->step / (double)p->steps);
+    add_text(line, columns, "%3.0f%%", 100.0 * (double)p->step / (double)p->steps);
     const int room = columns - (int)strlen(line) - 3;
     return room < BAR_MIN ? 0 : room > BAR_MAX ? BAR_MAX : room;
 }
@@ -86,8 +87,8 @@ static void format_second(char line[static LINE_SIZE], int columns, const Progre
 {
     line[0] = '\0';
     add_results(line, columns, p);
-    if (isfinite(p->data_wait)) add(line, columns, "data wait %.0f%%", 100 * p->data_wait);
-    if (isfinite(p->memory_bytes)) add(line, columns, "%.0f MB", p->memory_bytes / 1e6);
+    if (isfinite(p->data_wait)) add_text(line, columns, "data wait %.0f%%", 100 * p->data_wait);
+    if (isfinite(p->memory_bytes)) add_text(line, columns, "%.0f MB", p->memory_bytes / 1e6);
 }
 
 // ---- the screen ---------------------------------------------------------------------------------

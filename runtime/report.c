@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "runtime/os.h"
-#include "runtime/predictions.h"
+#include "runtime/run.h"
 #include "runtime/safetensors.h"
+#include "runtime/summary.h"
 
 enum { INPUTS = 24, FILTERS = 64, MISTAKES = 50 };
 static const double SHARE_OF_TIME = 0.01; // of the run's, at most
@@ -16,12 +17,11 @@ static const double PATIENCE = 30;        // seconds that the end of a run waits
 
 struct Report {
     Predictions predictions;
-    float *logits;              // (batch,classes); NULL: no predictions
     uint8_t *mistakes, *inputs; // (MISTAKES,h,w,c), (INPUTS,h,w,c)
     float *filters;             // (filter_count,h,w,c)
     int64_t input_count, filter_count;
     const Tensor *first;      // layer with weights that can be shown; NULL: none
-    double seconds;           // of this process, so far
+    double seconds;           // of this process, so far, without those of the predictions
     double drawing_seconds;   // processors' time of all drawing, so far
     double last_page_seconds; // of both for the last page
     double written_at;        // os_seconds() of its facts
@@ -31,36 +31,37 @@ struct Report {
     char facts[PATH_MAX], program[PATH_MAX + 16];
 };
 
-static void release(Session *s)
+static void release(Run *run)
 {
-    Report *r = s->report;
+    Report *r = run->report;
     if (!r) return;
+    run->s->predictions = NULL;
     predictions_close(&r->predictions);
-    free(r->logits);
     free(r->mistakes);
     free(r->inputs);
     free(r->filters);
     free(r);
-    s->report = NULL;
+    run->report = NULL;
 }
 
-static void give_up(Session *s, const Error *e)
+static void give_up(Run *run, const Error *e)
 {
     warn("no report.html: %s; training goes on", e->message);
-    release(s);
+    release(run);
 }
 
-double report_seconds(const Session *s)
+double report_seconds(const Run *run)
 {
-    return s->report ? s->report->seconds : 0;
+    return run->report ? run->report->seconds + run->report->predictions.seconds : 0;
 }
 
 // ---- what is collected --------------------------------------------------------------------------
 
 // The first tensor that looks at the image's channels, as filters (out,h,w,c).
-static const Tensor *first_layer(const Session *s)
+static const Tensor *first_layer(const Setup *s)
 {
-    for (const Tensor *t = s->tensors.list; t < s->tensors.list + s->tensors.count; t++)
+    const Tensors *all = &s->net.tensors;
+    for (const Tensor *t = all->list; t < all->list + all->count; t++)
         if ((t->kind == PARAMETER || t->kind == BUFFER) && t->rank == 4)
             return t->shape[3] == s->data.c ? t : NULL;
     return NULL;
@@ -71,7 +72,7 @@ static size_t image_size(const Dataset *d)
     return (size_t)d->h * (size_t)d->w * (size_t)d->c;
 }
 
-static int allocate(Report *r, const Session *s, Error *e)
+static int allocate(Report *r, Setup *s, Error *e)
 {
     const size_t image = image_size(&s->data);
     const int64_t filters = (r->first = first_layer(s)) ? r->first->shape[0] : 0;
@@ -80,11 +81,12 @@ static int allocate(Report *r, const Session *s, Error *e)
     r->inputs = malloc(INPUTS * image);
     r->filters = malloc((size_t)weights * sizeof(float) + 1);
     if (!r->inputs || !r->filters) return fail(e, STATUS_IO, "not enough memory for pictures");
-    if (!s->logits || s->comm.ranks > 1) return STATUS_OK; // a rank evaluates its share alone
+    if (!s->net.logits || s->comm.ranks > 1) return STATUS_OK; // a rank evaluates its share alone
     r->mistakes = malloc(MISTAKES * image);
-    r->logits = malloc((size_t)s->logits->n * sizeof(float));
-    if (!r->mistakes || !r->logits) return fail(e, STATUS_IO, "not enough memory for the logits");
-    return predictions_open(&r->predictions, &s->data, e);
+    if (!r->mistakes) return fail(e, STATUS_IO, "not enough memory for pictures");
+    if (predictions_open(&r->predictions, &s->data, s->batch, e)) return e->status;
+    s->predictions = &r->predictions;
+    return STATUS_OK;
 }
 
 static float bf16_to_float(uint16_t bits)
@@ -96,17 +98,16 @@ static float bf16_to_float(uint16_t bits)
 }
 
 // The first inputs of the batch that is on the device, back from normalised to bytes.
-static int take_inputs(Session *s, Error *e)
+static int take_inputs(const Setup *s, Report *r, Error *e)
 {
     const Dataset *d = &s->data;
-    Report *r = s->report;
-    if (!s->input) return STATUS_OK;
+    if (!s->net.input) return STATUS_OK;
     r->input_count = s->feed.n < INPUTS ? s->feed.n : INPUTS;
     const size_t all = (size_t)r->input_count * image_size(d);
     const bool wide = s->kernels->element == F32;
     void *raw = malloc(all * s->kernels->element_size);
     if (!raw) return fail(e, STATUS_IO, "not enough memory for pictures");
-    s->kernels->download(raw, s->input->value, all * s->kernels->element_size);
+    s->kernels->download(raw, s->net.input->value, all * s->kernels->element_size);
     for (size_t i = 0; i < all; i++) {
         const float x = wide ? ((float *)raw)[i] : bf16_to_float(((uint16_t *)raw)[i]);
         const size_t c = i % (size_t)d->c;
@@ -118,7 +119,7 @@ static int take_inputs(Session *s, Error *e)
 }
 
 // The norm of `n` numbers on the device; `host` has room for them.
-static double norm(const Session *s, const float *device, float *host, int64_t n)
+static double norm(const Setup *s, const float *device, float *host, int64_t n)
 {
     double sum = 0;
     s->kernels->download(host, device, (size_t)n * sizeof *host);
@@ -126,39 +127,43 @@ static double norm(const Session *s, const float *device, float *host, int64_t n
     return sqrt(sum);
 }
 
-static void norms_json(const Session *s, Json *j, bool gradients, float *host)
+static void norms_json(const Setup *s, Json *j, bool gradients, float *host)
 {
     json_object(j, gradients ? "grad_norm" : "weight_norm");
-    for (const Tensor *t = s->tensors.list; t < s->tensors.list + s->tensors.count; t++)
-        if (t->kind == PARAMETER && (!gradients || s->trained_groups >> t->group & 1))
+    const Tensors *all = &s->net.tensors;
+    for (const Tensor *t = all->list; t < all->list + all->count; t++)
+        if (t->kind == PARAMETER && (!gradients || s->net.trained_groups >> t->group & 1))
             json_rounded(j, t->name, norm(s, gradients ? t->grad : t->master, host, t->n), 6);
     json_end(j);
 }
 
-static int log_norms(Session *s, Error *e)
+static int log_norms(const Run *run, int64_t step, Error *e)
 {
+    const Setup *s = run->s;
     int64_t largest = 0;
-    for (const Tensor *t = s->tensors.list; t < s->tensors.list + s->tensors.count; t++)
+    const Tensors *all = &s->net.tensors;
+    for (const Tensor *t = all->list; t < all->list + all->count; t++)
         if (t->kind == PARAMETER && t->n > largest) largest = t->n;
     float *host = malloc((size_t)largest * sizeof *host + 1);
     if (!host) return fail(e, STATUS_IO, "not enough memory for norms");
-    Json *j = rundir_log_begin(s->run, s->step + 1, session_epoch(s));
+    Json *j = rundir_log_begin(run->dir, step, epochs_done(s, step));
     norms_json(s, j, false, host);
     norms_json(s, j, true, host);
-    rundir_log_end(s->run);
+    rundir_log_end(run->dir);
     free(host);
     return STATUS_OK;
 }
 
 // ---- the facts ----------------------------------------------------------------------------------
 
-static int run_json(const Session *s, const char *state, bool live, Json *j, Error *e)
+static int run_json(const Run *run, const char *state, bool live, Json *j, Error *e)
 {
-    const Dataset *d = &s->data;
+    const Dataset *d = &run->s->data;
+    const Tensor *first = run->report->first;
     json_object(j, NULL);
     json_string(j, "state", state);
     json_bool(j, "live", live);
-    json_string(j, "first_layer", s->report->first ? s->report->first->name : NULL);
+    json_string(j, "first_layer", first ? first->name : NULL);
     json_object(j, "data");
     json_string(j, "source", d->source);
     json_bool(j, "embedded", d->embedded);
@@ -176,9 +181,8 @@ static int run_json(const Session *s, const char *state, bool live, Json *j, Err
 }
 
 // docs/runs.md has the file; tools/report_facts.h reads it.
-static int write_tensors(Session *s, const Json *summary, const Json *run, Error *e)
+static int write_tensors(const Setup *s, Report *r, const Json *summary, const Json *run, Error *e)
 {
-    Report *r = s->report;
     const Predictions *p = &r->predictions;
     const Dataset *d = &s->data;
     const int64_t none[4] = {0}, *filter = r->first ? r->first->shape : none;
@@ -207,18 +211,18 @@ static int write_tensors(Session *s, const Json *summary, const Json *run, Error
     return safetensors_write(r->facts, tensors, sizeof tensors / sizeof *tensors, NULL, 0, e);
 }
 
-// With the finished object `summary`, or what it would hold now.
-static int write_facts(Session *s, const Json *summary, const char *state, bool live, Error *e)
+static int write_facts(Run *run, int64_t step, const char *state, bool live, Error *e)
 {
-    Json now = {0}, run = {0};
+    Json summary = {0}, facts = {0};
+    Report *r = run->report;
     const double began = os_seconds();
-    int status = summary ? STATUS_OK : session_summary(s, &now, e);
-    if (status == STATUS_OK) status = run_json(s, state, live, &run, e);
-    if (status == STATUS_OK) status = write_tensors(s, summary ? summary : &now, &run, e);
-    json_free(&now);
-    json_free(&run);
-    s->report->written_at = os_seconds();
-    s->report->last_page_seconds = s->report->written_at - began;
+    int status = run_summary(run, step, &summary, e);
+    if (status == STATUS_OK) status = run_json(run, state, live, &facts, e);
+    if (status == STATUS_OK) status = write_tensors(run->s, r, &summary, &facts, e);
+    json_free(&summary);
+    json_free(&facts);
+    r->written_at = os_seconds();
+    r->last_page_seconds = r->written_at - began;
     return status;
 }
 
@@ -231,9 +235,8 @@ static void cannot_draw(Report *r, const char *why)
 }
 
 // Whether no page is being drawn; takes note of the last one's end.
-static bool page_is_drawn(Session *s)
+static bool page_is_drawn(Report *r)
 {
-    Report *r = s->report;
     Error e;
     double seconds;
     int status;
@@ -243,120 +246,103 @@ static bool page_is_drawn(Session *s)
     r->drawing_seconds += seconds;
     r->last_page_seconds += seconds;
     if (status) {
-        fail(&e, status, "%s page %s has status %d", r->program, rundir_name(s->run), status);
+        fail(&e, status, "%s has ended with status %d", r->program, status);
         cannot_draw(r, e.message);
     }
     return true;
 }
 
-static void wait_for_page(Session *s)
+static void wait_for_page(Report *r)
 {
     const double began = os_seconds();
-    Report *r = s->report;
-    while (!r->cannot_draw && !page_is_drawn(s) && os_seconds() - began < PATIENCE) os_sleep(0.001);
+    while (!r->cannot_draw && !page_is_drawn(r) && os_seconds() - began < PATIENCE) os_sleep(0.001);
     if (r->drawing) cannot_draw(r, "the program that draws it does not end");
 }
 
-static void draw(Session *s)
+static void draw(const Run *run)
 {
-    Report *r = s->report;
+    Report *r = run->report;
     Error e;
-    char run[PATH_MAX + 2];
-    const char *const dir = rundir_name(s->run), *const arguments[] = {r->program, "page", run,
-                                                                       NULL};
-    snprintf(run, sizeof run, "%s%s", dir[0] == '-' ? "./" : "", dir); // or it were an option
+    char path[PATH_MAX + 2];
+    const char *const dir = rundir_name(run->dir);
+    const char *const arguments[] = {r->program, "page", path, NULL};
+    snprintf(path, sizeof path, "%s%s", dir[0] == '-' ? "./" : "", dir); // or it were an option
     if (!r->cannot_draw && os_start(&r->drawing, arguments, &e)) cannot_draw(r, e.message);
 }
 
-static int begin_live_page(Session *s, Error *e)
+static int begin_live_page(Run *run, int64_t step, Error *e)
 {
     char state[128];
-    snprintf(state, sizeof state, "Running: step %lld of %lld, epoch %.3g of %.4g",
-             (long long)s->step + 1, (long long)s->steps, session_epoch(s), s->epochs);
-    if (write_facts(s, NULL, state, true, e)) return e->status;
-    draw(s);
+    const Setup *s = run->s;
+    snprintf(state, sizeof state, "Running: step %lld of %lld, epoch %.3g of %.4g", (long long)step,
+             (long long)s->steps, epochs_done(s, step), s->epochs);
+    if (write_facts(run, step, state, true, e)) return e->status;
+    draw(run);
     return STATUS_OK;
 }
 
-void report_open(Session *s)
+void report_open(Run *run)
 {
     Error e;
     const double began = os_seconds();
-    if (!s->options->report || !s->run) return;
-    s->report = calloc(1, sizeof *s->report);
-    int status = s->report ? STATUS_OK : fail(&e, STATUS_IO, "not enough memory");
-    if (status == STATUS_OK) status = allocate(s->report, s, &e);
+    if (!run->s->options->report || !run->dir) return;
+    Report *r = run->report = calloc(1, sizeof *r);
+    int status = r ? STATUS_OK : fail(&e, STATUS_IO, "not enough memory");
+    if (status == STATUS_OK) status = allocate(r, run->s, &e);
     if (status == STATUS_OK) {
-        rundir_path(s->run, "report.safetensors", s->report->facts);
-        os_program(s->report->program);
-        strcpy(strrchr(s->report->program, '/'), "/tools/runs");
-        status = begin_live_page(s, &e);
+        rundir_path(run->dir, "report.safetensors", r->facts);
+        os_program(r->program);
+        strcpy(strrchr(r->program, '/'), "/tools/runs");
+        status = begin_live_page(run, run->first_step, &e);
     }
     if (status)
-        give_up(s, &e);
+        give_up(run, &e);
     else
-        s->report->seconds = os_seconds() - began;
+        r->seconds = os_seconds() - began;
 }
 
-void report_step(Session *s)
+void report_step(Run *run, int64_t step)
 {
     Error e;
     const double began = os_seconds();
-    if (!s->report) return;
-    int status = take_inputs(s, &e);
-    if (status == STATUS_OK) status = log_norms(s, &e);
+    if (!run->report) return;
+    int status = take_inputs(run->s, run->report, &e);
+    if (status == STATUS_OK) status = log_norms(run, step, &e);
     if (status)
-        give_up(s, &e);
+        give_up(run, &e);
     else
-        s->report->seconds += os_seconds() - began;
+        run->report->seconds += os_seconds() - began;
 }
 
-void report_test_begins(Session *s)
-{
-    if (s->report && !os_stop_signal()) s->report->predictions.done = 0;
-}
-
-void report_test_batch(Session *s, int64_t n)
-{
-    Report *r = s->report;
-    if (!r || !r->logits) return;
-    s->kernels->synchronize(); // so that the network's own time is not counted
-    const double began = os_seconds();
-    s->kernels->download(r->logits, s->logits->value,
-                         (size_t)(n * s->data.classes) * sizeof(float));
-    predictions_add(&r->predictions, r->logits, n, s->logit_scale);
-    r->seconds += os_seconds() - began;
-}
-
-void report_update(Session *s, bool evaluated)
+void report_update(Run *run, int64_t step, bool evaluated)
 {
     Error e;
-    Report *r = s->report;
+    Report *r = run->report;
     if (!r) return;
     const double now = os_seconds();
     r->due |= evaluated;
-    if (!page_is_drawn(s)) return;
+    if (!page_is_drawn(r)) return;
     const bool due = r->due;
     r->due = false;
     if (!due && now - r->written_at < UPDATE_SECONDS) return;
-    const double spent = r->seconds + r->drawing_seconds;
-    if (spent + r->last_page_seconds > SHARE_OF_TIME * (now - s->started)) return;
-    if (begin_live_page(s, &e))
-        give_up(s, &e);
+    const double spent = report_seconds(run) + r->drawing_seconds;
+    if (spent + r->last_page_seconds > SHARE_OF_TIME * (now - run->s->started)) return;
+    if (begin_live_page(run, step, &e))
+        give_up(run, &e);
     else
         r->seconds += os_seconds() - now;
 }
 
-void report_finish(Session *s, const Json *summary, const char *state)
+void report_finish(Run *run, int64_t step, const char *state)
 {
     Error e;
-    if (!s->report) return;
-    wait_for_page(s); // or it could come after the last one
-    if (write_facts(s, summary, state, false, &e)) {
-        give_up(s, &e);
+    if (!run->report) return;
+    wait_for_page(run->report); // or it could come after the last one
+    if (write_facts(run, step, state, false, &e)) {
+        give_up(run, &e);
         return;
     }
-    draw(s);
-    wait_for_page(s);
-    release(s);
+    draw(run);
+    wait_for_page(run->report);
+    release(run);
 }

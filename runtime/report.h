@@ -4,31 +4,28 @@
 #ifndef RUNTIME_REPORT_H
 #define RUNTIME_REPORT_H
 
-#include "data/loader.h"
-#include "runtime/session.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct Run Run;
+typedef struct Report Report; // Run.report
 
 // Begins the first page; call it when the run's directory is there. Without --report the functions
 // below do nothing.
-void report_open(Session *s);
+void report_open(Run *r);
 
-// Before an evaluation that follows a training step: logs the norms of weights and gradients, and
+// After a training step that an evaluation follows: logs the norms of weights and gradients, and
 // keeps some of the step's inputs.
-void report_step(Session *s);
-
-// In an evaluation: forgets the last one's predictions, which a stopped run keeps; takes those of a
-// batch.
-void report_test_begins(Session *s);
-void report_test_batch(Session *s, int64_t n);
+void report_step(Run *r, int64_t step);
 
 // After an evaluation, or where the page may be some seconds old: has it drawn if there is time and
 // the one before is done.
-void report_update(Session *s, bool evaluated);
+void report_update(Run *r, int64_t step, bool evaluated);
 
 // Seconds that this process has spent on it so far.
-double report_seconds(const Session *s);
+double report_seconds(const Run *r);
 
-// Waits for the last page, from the finished object `summary` or, if that is NULL, what it would
-// hold now; `state` says how the run ended. Frees all.
-void report_finish(Session *s, const Json *summary, const char *state);
+// Waits for the last page, after `step` steps; `state` says how the run ended. Frees all.
+void report_finish(Run *r, int64_t step, const char *state);
 
 #endif

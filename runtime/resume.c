@@ -25,94 +25,97 @@ static void describe_data(const Dataset *d, char text[static DATA_TEXT])
 
 // ---- writing the record -------------------------------------------------------------------------
 
-static void record_data(const Session *s, Json *j)
+int resume_data_json(const Dataset *d, Json *j, Error *e)
 {
     char id[ID_TEXT], description[DATA_TEXT];
-    data_id(&s->data, id);
-    describe_data(&s->data, description);
-    json_object(j, "data");
+    data_id(d, id);
+    describe_data(d, description);
+    json_object(j, NULL);
     json_string(j, "id", id);
-    json_string(j, "source", s->data.source);
+    json_string(j, "source", d->source);
     json_string(j, "description", description);
     json_end(j);
+    return json_finish(j, e);
 }
 
-// The counters of a session. Order, augmentation and initial weights are functions of the seed, so
-// random numbers have no state to save.
-static void record_progress(const Session *s, const double metrics[static METRICS], Json *j)
+// Order, augmentation and initial weights are functions of the seed, so random numbers have no
+// state to save.
+static void record_progress(const Run *r, int64_t step, const double metrics[static METRICS],
+                            Json *j)
 {
-    const int64_t done = s->step + 1;
-    json_int(j, "step", done);
-    json_int(j, "epoch", done / s->steps_per_epoch);
-    json_int(j, "batch", done % s->steps_per_epoch);
-    json_bool(j, "evaluated", s->evaluated);
-    json_int(j, "images_since_log", s->images_since_log);
+    json_int(j, "step", step);
+    json_int(j, "epoch", step / r->s->steps_per_epoch);
+    json_int(j, "batch", step % r->s->steps_per_epoch);
+    json_bool(j, "evaluated", r->evaluated);
+    json_int(j, "images_since_log", r->images_since_log);
     json_array(j, "metrics");
     for (int i = 0; i < METRICS; i++) json_double(j, NULL, metrics[i]);
     json_end(j);
-    json_double(j, "seconds_since_log", os_seconds() - s->log_time);
-    json_double(j, "train_seconds", s->train_seconds);
-    json_double(j, "best_accuracy", s->best_accuracy);
-    json_int(j, "best_step", s->best_step);
+    json_double(j, "seconds_since_log", os_seconds() - r->times.log_at);
+    json_double(j, "train_seconds", r->times.train);
+    json_double(j, "best_accuracy", r->best_accuracy);
+    json_int(j, "best_step", r->best_step);
 }
 
-static int write_record(const Session *s, const double metrics[static METRICS], Json *j, Error *e)
+static int write_record(const Run *r, int64_t step, const double metrics[static METRICS], Json *j,
+                        Error *e)
 {
+    const Setup *s = r->s;
     json_object(j, NULL);
-    json_string(j, "trainer", s->program->name);
-    json_string(j, "network", s->network);
+    json_string(j, "trainer", s->trainer->name);
+    json_string(j, "network", s->net.name);
     json_string(j, "device", s->kernels->description);
     json_string(j, "dtype", kernels_dtype(s->kernels));
-    record_progress(s, metrics, j);
-    record_data(s, j);
-    json_object(j, "options");
-    args_json(s->line.table, s->line.count, j);
-    json_end(j);
+    record_progress(r, step, metrics, j);
+    json_value(j, "data", &r->texts.data);
+    json_value(j, "options", &r->texts.options);
     json_end(j);
     return json_finish(j, e);
 }
 
 // ---- saving -------------------------------------------------------------------------------------
 
-static int save(Session *s, const double metrics[static METRICS], Error *e)
+static int save(const Run *r, int64_t step, const double metrics[static METRICS], Error *e)
 {
+    const Setup *s = r->s;
     CheckpointWriter w;
     Json record = {0};
     char model[PATH_MAX];
-    if (checkpoint_begin(&w, rundir_name(s->run), s->step + 1, e)) return e->status;
-    int status = write_record(s, metrics, &record, e);
+    if (checkpoint_begin(&w, rundir_name(r->dir), step, e)) return e->status;
+    int status = write_record(r, step, metrics, &record, e);
     if (snprintf(model, sizeof model, "%s/model.safetensors", w.directory) >= PATH_MAX)
         status = fail(e, STATUS_IO, "path is too long: %.80s...", w.directory);
-    if (status == STATUS_OK) status = session_save_model(s, model, e);
+    if (status == STATUS_OK) status = run_save_model(r, model, e);
     if (status == STATUS_OK)
-        status = checkpoint_commit(&w, &s->tensors, &s->snapshot, &record, s->options->keep, e);
+        status = checkpoint_commit(&w, &s->net.tensors, &r->snapshot, &record, s->options->keep, e);
     json_free(&record);
     if (status) checkpoint_abort(&w);
     return status;
 }
 
-void resume_save(Session *s, const double metrics[static METRICS])
+void resume_save(Run *r, int64_t step, const double metrics[static METRICS])
 {
     Error e;
+    const Network *n = &r->s->net;
     const double began = os_seconds();
-    snapshot_take(&s->snapshot, &s->tensors, s->kernels, s->ema);
-    rundir_sync(s->run); // a checkpoint's log survives with it
-    if (s->run && save(s, metrics, &e) != STATUS_OK && save(s, metrics, &e) != STATUS_OK) {
-        rundir_clear(s->run);
+    snapshot_take(&r->snapshot, &n->tensors, r->s->kernels, n->ema);
+    rundir_sync(r->dir); // a checkpoint's log survives with it
+    if (r->dir && save(r, step, metrics, &e) && save(r, step, metrics, &e)) {
+        rundir_clear(r->dir);
         die(STATUS_IO,
             "no checkpoint of step %lld: %s; it needs about %.1f MB in all; the ones "
             "before are whole",
-            (long long)s->step + 1, e.message,
-            (double)s->tensors.parameter_bytes * (s->ema ? 4 : 3) / 1e6);
+            (long long)step, e.message,
+            (double)n->tensors.parameter_bytes * (n->ema ? 4 : 3) / 1e6);
     }
-    s->saved_step = s->step + 1;
-    s->save_seconds += os_seconds() - began;
-    s->log_time += os_seconds() - began; // training time leaves saving out
+    r->saved_step = step;
+    r->times.save += os_seconds() - began;
+    r->times.log_at += os_seconds() - began; // training time leaves saving out
 }
 
 // ---- going on -----------------------------------------------------------------------------------
 
-static const JsonNode *member(const Session *s, const JsonNode *object, const char *key,
+static const JsonNode *member(const Setup *s, const JsonNode *object, const char *key,
                               JsonType type)
 {
     const JsonNode *v = json_get(object, key);
@@ -123,14 +126,14 @@ static const JsonNode *member(const Session *s, const JsonNode *object, const ch
     return v;
 }
 
-void resume_check(const Session *s)
+void resume_check(const Setup *s)
 {
     const JsonNode *record = s->line.checkpoint.record.root;
     const char *dir = s->options->resume;
     const char *trainer = member(s, record, "trainer", JSON_STRING)->string;
-    if (strcmp(trainer, s->program->name) != 0)
+    if (strcmp(trainer, s->trainer->name) != 0)
         die(STATUS_DATA, "the run in %s was begun by %s, not by %s", dir, trainer,
-            s->program->name);
+            s->trainer->name);
     char id[ID_TEXT], description[DATA_TEXT];
     data_id(&s->data, id);
     describe_data(&s->data, description);
@@ -141,26 +144,28 @@ void resume_check(const Session *s)
         member(s, data, "description", JSON_STRING)->string, s->data.source, description);
 }
 
-static void load_progress(Session *s)
+static void load_progress(Run *r)
 {
+    const Setup *s = r->s;
     const JsonNode *record = s->line.checkpoint.record.root;
-    s->step = s->line.checkpoint.step - 1;
-    s->evaluated = member(s, record, "evaluated", JSON_BOOL)->boolean;
-    s->images_since_log = member(s, record, "images_since_log", JSON_INT)->integer;
-    s->train_seconds = json_number(member(s, record, "train_seconds", JSON_DOUBLE));
-    s->log_time = -json_number(member(s, record, "seconds_since_log", JSON_DOUBLE));
-    s->best_accuracy = json_number(member(s, record, "best_accuracy", JSON_DOUBLE));
-    s->best_step = member(s, record, "best_step", JSON_INT)->integer;
+    r->first_step = s->line.checkpoint.step;
+    r->saved_step = r->first_step;
+    r->evaluated = member(s, record, "evaluated", JSON_BOOL)->boolean;
+    r->images_since_log = member(s, record, "images_since_log", JSON_INT)->integer;
+    r->times.train = json_number(member(s, record, "train_seconds", JSON_DOUBLE));
+    r->times.log_at = -json_number(member(s, record, "seconds_since_log", JSON_DOUBLE));
+    r->best_accuracy = json_number(member(s, record, "best_accuracy", JSON_DOUBLE));
+    r->best_step = member(s, record, "best_step", JSON_INT)->integer;
     const JsonNode *metrics = member(s, record, "metrics", JSON_ARRAY);
     float values[METRICS] = {0};
     const JsonNode *v = json_first(metrics);
     for (size_t i = 0; i < metrics->count && i < METRICS; i++, v = json_next(v))
         values[i] = s->comm.rank == 0 ? (float)json_number(v) : 0.0f;
-    s->kernels->upload(s->metrics->value, values, sizeof values);
+    s->kernels->upload(s->net.metrics->value, values, sizeof values);
 }
 
 // The same bits are promised on the same device only.
-static void compare_devices(const Session *s)
+static void compare_devices(const Setup *s)
 {
     const JsonNode *record = s->line.checkpoint.record.root;
     const char *device = member(s, record, "device", JSON_STRING)->string;
@@ -171,16 +176,17 @@ static void compare_devices(const Session *s)
              dtype, device, now);
 }
 
-void resume_load(Session *s)
+void resume_load(Run *r)
 {
     Error e;
+    Setup *s = r->s;
+    const Network *n = &s->net;
     Checkpoint *c = &s->line.checkpoint;
     if (c->step > s->steps)
         die(STATUS_DATA, "%s is past the run's last step %lld", c->path, (long long)s->steps);
-    check(snapshot_allocate(&s->snapshot, &s->tensors, s->ema != NULL, &e), &e);
-    check(checkpoint_read(c, &s->snapshot, &s->tensors, s->kernels, s->ema, &e), &e);
+    check(snapshot_allocate(&r->snapshot, &n->tensors, n->ema != NULL, &e), &e);
+    check(checkpoint_read(c, &r->snapshot, &n->tensors, s->kernels, n->ema, &e), &e);
     checkpoint_close_tensors(c);
-    load_progress(s);
+    load_progress(r);
     compare_devices(s);
-    s->saved_step = c->step;
 }

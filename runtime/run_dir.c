@@ -147,7 +147,7 @@ const char *rundir_name(const RunDir *r)
 void rundir_path(const RunDir *r, const char *name, char path[static PATH_MAX])
 {
     const int n = snprintf(path, PATH_MAX, "%s/%s", r->dir, name);
-    assert(n > 0 && n < PATH_MAX); // rundir_open() left room
+    assert(n > 0 && n < PATH_MAX); // rundir_open left room
     (void)n;
 }
 

@@ -19,10 +19,7 @@ static const double ALONG_GRADIENT = 0.03, ALONG_RANDOM = 0.3; // relative toler
 enum { RANDOM_DIRECTIONS = 8, STEPS = sizeof STEP_FACTORS / sizeof *STEP_FACTORS };
 
 typedef struct Check {
-    Session *s;
-    ModelFunction loss;
-    void *model;
-    double grad_scale;
+    Setup *s;
     const Tensor *tensor;
     float *weight, *grad, *direction, *moved; // host copies, (n)
 } Check;
@@ -42,10 +39,10 @@ static double loss_at(const Check *c, double distance)
         c->moved[i] = (float)((double)c->weight[i] + distance * (double)c->direction[i]);
     tensor_upload(t, k, c->moved);
     float metrics[METRICS];
-    k->zero(c->s->metrics->value, sizeof metrics);
-    c->loss(c->model);
-    k->download(metrics, c->s->metrics->value, sizeof metrics);
-    return c->grad_scale * (double)metrics[METRIC_LOSS];
+    k->zero(c->s->net.metrics->value, sizeof metrics);
+    c->s->trainer->loss();
+    k->download(metrics, c->s->net.metrics->value, sizeof metrics);
+    return (double)c->s->net.grad_scale * (double)metrics[METRIC_LOSS];
 }
 
 // The slope of the loss along the direction (a unit vector): measured, and what the gradient says.
@@ -118,17 +115,17 @@ static bool check_tensor(Check *c)
     return ok;
 }
 
-int selftest(Session *s, ModelFunction loss, ModelFunction gradient, void *model, double grad_scale)
+int selftest(Setup *s)
 {
     int failed = s->failed_operations + kernels_check(s->kernels, false, stdout, NULL);
     const int64_t n = s->options->batch_size < 64 ? s->options->batch_size : 64;
-    session_load_fixed(s, n);
-    gradient(model);
-    Check c = {.s = s, .loss = loss, .model = model, .grad_scale = grad_scale};
+    feed_fixed(&s->feed, n);
+    s->trainer->gradient();
+    Check c = {.s = s};
     int tensors = 0;
-    for (int i = 0; i < s->tensors.count; i++) {
-        if (s->tensors.list[i].kind != PARAMETER) continue;
-        c.tensor = &s->tensors.list[i];
+    for (int i = 0; i < s->net.tensors.count; i++) {
+        if (s->net.tensors.list[i].kind != PARAMETER) continue;
+        c.tensor = &s->net.tensors.list[i];
         tensors++;
         if (!check_tensor(&c)) {
             failed++;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "runtime/os.h"
+#include "runtime/run.h"
 
 typedef struct Result {
     int64_t seed;
@@ -13,10 +14,8 @@ typedef struct Result {
 } Result;
 
 typedef struct Speedrun {
-    Session *s;
-    ModelFunction init, infer;
-    double (*step)(void *model);
-    void *model;
+    Setup *s;
+    Run run;
     int64_t first_seed;
     Result cold;         // the first run of the process
     double cold_seconds; // from the process' start to the result of `cold`; 0: not finished
@@ -30,7 +29,7 @@ typedef struct Statistics {
 
 // ---- one run ------------------------------------------------------------------------------------
 
-static double synchronized_seconds(const Session *s)
+static double synchronized_seconds(const Setup *s)
 {
     s->kernels->synchronize();
     return os_seconds();
@@ -39,51 +38,29 @@ static double synchronized_seconds(const Session *s)
 // As a new process would find it: no optimizer state, no running statistics, new weights.
 static void start_again(Speedrun *r)
 {
-    Session *s = r->s;
-    snapshot_restore(&s->snapshot, &s->tensors, s->kernels, s->ema);
-    tensors_fill_buffers(&s->tensors, s->kernels);
-    r->init(r->model);
-    if (s->ema) s->kernels->copy(s->ema, s->tensors.master, s->tensors.parameter_bytes);
+    run_restore_start(&r->run);
+    r->s->trainer->init();
+    network_start_average(&r->s->net, r->s->kernels);
 }
 
-// False after a signal to stop. The loader was opened at step 0.
-static bool train(Speedrun *r)
+// The first run takes the network as the process has initialised it. False after a signal to stop.
+static bool run_seed(Speedrun *r, Result *result, int64_t seed, bool first)
 {
-    Session *s = r->s;
-    Error e;
-    Batch b = s->first;
-    for (s->step = 0; s->step < s->steps; s->step++) {
-        if (os_stop_signal()) return false;
-        if (s->step > 0) check(loader_next(s->loader, &b, &e), &e);
-        feed_load(s, SPLIT_TRAIN, &b);
-        r->step(r->model);
-    }
-    s->step--; // the last one that was done
-    return true;
-}
-
-// The first run takes the model as the process has initialised it. False after a signal to stop.
-static bool run(Speedrun *r, Result *result, int64_t seed, bool first)
-{
-    Session *s = r->s;
+    Setup *s = r->s;
     s->options->seed = seed;
-    s->step = -1;
-    s->kernels->zero(s->metrics->value, METRICS * sizeof(float));
+    s->kernels->zero(s->net.metrics->value, METRICS * sizeof(float));
     const double began = synchronized_seconds(s);
     if (!first) start_again(r);
     const double initialised = synchronized_seconds(s);
-    if (!first) session_open_loader(s);
-    if (!train(r)) return false;
+    if (s->trainer->train(&r->run) < s->steps) return false;
     const double trained = synchronized_seconds(s);
-    if (s->ema) s->kernels->copy(s->tensors.master, s->ema, s->tensors.parameter_bytes);
-    if (s->ema) tensors_refresh(&s->tensors, s->kernels);
-    result->test = session_evaluate(s, r->infer, r->model);
+    result->test = s->trainer->evaluate(VIEWS);
     const double ended = synchronized_seconds(s);
     result->seed = seed;
     result->init = initialised - began;
     result->train = trained - initialised;
     result->evaluate = ended - trained;
-    if (s->stop) return false;
+    if (!result->test.complete) return false;
     if (!isfinite(result->test.loss))
         die(STATUS_DIVERGED, "the run with --seed %lld diverged; lower --lr", (long long)seed);
     return true;
@@ -150,11 +127,11 @@ static void summary_json(Json *j, const Speedrun *r)
 
 static void write_file(const Speedrun *r)
 {
-    const Session *s = r->s;
+    const Setup *s = r->s;
     Error e;
     Json j = {0};
     json_object(&j, NULL);
-    json_string(&j, "network", s->network);
+    json_string(&j, "network", s->net.name);
     json_string(&j, "device", s->kernels->description);
     json_string(&j, "dtype", kernels_dtype(s->kernels));
     json_string(&j, "data", s->data.source);
@@ -170,7 +147,7 @@ static void write_file(const Speedrun *r)
     if (r->count > 0) summary_json(&j, r);
     json_end(&j);
     check(json_finish(&j, &e), &e);
-    check(rundir_write(s->run, "speedrun.json", &j, &e), &e);
+    check(rundir_write(r->run.dir, "speedrun.json", &j, &e), &e);
     json_free(&j);
 }
 
@@ -193,7 +170,7 @@ static void print_summary(const Speedrun *r)
     printf("warm     mean %.4f s (%.4f to %.4f): initialisation, training, final evaluation\n",
            seconds.mean, seconds.min, seconds.max);
     printf("cold     %.3f s: from the start of the process to the first result\n", r->cold_seconds);
-    printf("record   %s/speedrun.json\n", rundir_name(r->s->run));
+    printf("record   %s/speedrun.json\n", rundir_name(r->run.dir));
 }
 
 // ---- all runs -----------------------------------------------------------------------------------
@@ -210,12 +187,12 @@ static void check_repeated(const Speedrun *r)
 // False after a signal to stop.
 static bool run_all(Speedrun *r)
 {
-    if (!run(r, &r->cold, r->first_seed, true)) return false;
+    if (!run_seed(r, &r->cold, r->first_seed, true)) return false;
     r->cold_seconds = os_process_seconds();
     print_run(r, "cold", &r->cold, r->cold_seconds);
     write_file(r);
     for (int64_t i = 0; i < r->s->options->seeds; i++) {
-        if (!run(r, &r->runs[i], r->first_seed + i, false)) return false;
+        if (!run_seed(r, &r->runs[i], r->first_seed + i, false)) return false;
         r->count = i + 1;
         print_run(r, "warm", &r->runs[i], seconds_of(&r->runs[i]));
         write_file(r);
@@ -224,21 +201,16 @@ static bool run_all(Speedrun *r)
     return true;
 }
 
-int speedrun(Session *s, ModelFunction init, double (*step)(void *model), ModelFunction infer,
-             void *model)
+int speedrun(Setup *s)
 {
-    Speedrun r = {
+    static Speedrun r;
+    r = (Speedrun){
         .s = s,
-        .init = init,
-        .infer = infer,
-        .step = step,
-        .model = model,
         .first_seed = s->options->seed,
         .runs = calloc((size_t)s->options->seeds, sizeof *r.runs),
     };
     if (!r.runs) die(STATUS_IO, "out of memory for %lld runs", (long long)s->options->seeds);
-    s->options->report = false; // nothing else may run meanwhile
-    session_begin(s);
+    run_open(&r.run, s, RUN_TIMED);
     int status = STATUS_OK;
     if (!run_all(&r)) {
         status = 128 + os_stop_signal();
@@ -252,6 +224,7 @@ int speedrun(Session *s, ModelFunction init, double (*step)(void *model), ModelF
         report_error("mean test accuracy %.4f is below --target-accuracy %g", mean, target);
         status = STATUS_FAILED;
     }
+    run_close(&r.run);
     free(r.runs);
     return status;
 }

@@ -3,13 +3,11 @@
 #ifndef RUNTIME_SPEEDRUN_H
 #define RUNTIME_SPEEDRUN_H
 
-#include "runtime/session.h"
+#include "runtime/setup.h"
 
 // Trains with the seed of --seed as the process starts, which is the cold start and warms the
-// device up, then again with that seed and the --seeds - 1 that follow. `init` sets what the model
-// needs beyond its declarations, `step` trains on the batch that is loaded, `infer` is that of the
-// final evaluation. Writes speedrun.json after each run. Returns the exit status.
-int speedrun(Session *s, ModelFunction init, double (*step)(void *model), ModelFunction infer,
-             void *model);
+// device up, then again with that seed and the --seeds - 1 that follow. Writes speedrun.json after
+// each run. Returns the exit status.
+int speedrun(Setup *s);
 
 #endif

@@ -22,7 +22,7 @@ ok "a finished run's" grep -q '<strong>Finished</strong>' missing/report.html
 beside fails <<<'#!/bin/sh
 exit 3'
 ok "a program that fails" sh -c 'fails/train_mlp "$@" 2>said' - "${mlp[@]}" --epochs 30 --out failed
-ok "one warning" test "$(grep -c '^warning: no new report.html: .*/fails/tools/runs page failed has status 3' said)$(wc -l <said)" = 11
+ok "one warning" test "$(grep -c '^warning: no new report.html: .*/fails/tools/runs has ended with status 3' said)$(wc -l <said)" = 11
 
 # ---- it does not wait, and is not waited for ----
 # Notes how far the log was before and after, and what must not be.

@@ -30,11 +30,11 @@ static void predicts_and_ranks(void **state)
     uint16_t label[] = {0, 1, 2, 2, 1}, predicted[5];
     float probability[5], loss[5];
     Predictions p = {5, 0, 3, label, predicted, probability, loss};
-    const float logits[] = {4, 0, 0, /**/ 2, 0, 0, /**/ 0, 6, 0, /**/ 0, 0, 2, /**/ 0, 0, 4};
-    predictions_add(&p, logits, 2, 0.5f);
+    const float values[] = {4, 0, 0, /**/ 2, 0, 0, /**/ 0, 6, 0, /**/ 0, 0, 2, /**/ 0, 0, 4};
+    predictions_add(&p, values, 2, 0.5f);
     assert_int_equal(p.done, 2);
-    predictions_add(&p, logits + 6, 3, 0.5f);
-    predictions_add(&p, logits, 5, 0.5f); // more than there are
+    predictions_add(&p, values + 6, 3, 0.5f);
+    predictions_add(&p, values, 5, 0.5f); // more than there are
     assert_int_equal(p.done, 5);
 
     const uint16_t expected[] = {0, 0, 1, 2, 2};

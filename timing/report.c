@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/os.h"
+#include "runtime/run.h"
 #include "timing/count.h"
 #include "timing/environment.h"
 #include "timing/micro.h"
@@ -24,31 +25,32 @@ typedef struct Pipelined {
 } Pipelined;
 
 typedef struct Timing {
-    Session *s;
-    double (*step)(void *model);
-    void *model;
+    Setup *s;
+    Run run;
     Rows rows;
     double step_seconds;  // of each row about steps
     double epoch_seconds; // an epoch that would take longer is left out
     double loss;          // mean of the first steps: equal where the arithmetic is
     bool missed;          // --target-accuracy
     int threads;
-    int64_t steps; // made so far
+    int64_t steps;  // made so far
+    bool measuring; // else learning
     Pipelined pipelined;
     // Of one of those steps; `uploaded` in bytes. idle: of a thread, on average.
     double mean_ms, launches, uploaded, loader_wait_ms, processor_ms, idle_ms;
     double others; // processors that others used meanwhile
 } Timing;
 
-// The same step again and again: without a learning rate the weights stay, and so does the work.
+// The benchmark's own step, with as many images as `images` says; 0: all of the batch. Once it
+// measures, it is the first step again and again, whose learning rate is 0: the weights stay, and
+// so does the work.
 static void one_step(Timing *r, int64_t images)
 {
-    Session *s = r->s;
+    Setup *s = r->s;
     if (os_stop_signal()) exit(128 + os_stop_signal());
-    if (s->options->lr == 0) s->step = -1;
-    session_next(s);
+    feed_next(&s->feed);
     if (images > 0) s->feed.n = images;
-    r->step(r->model);
+    s->trainer->step(r->measuring ? 0 : r->steps);
     r->steps++;
 }
 
@@ -85,7 +87,7 @@ static void time_steps(Timing *r, Row row, int64_t images)
 // The first steps of training, whose loss tells whether two programs compute the same.
 static void learn(Timing *r)
 {
-    Session *s = r->s;
+    Setup *s = r->s;
     float metrics[METRICS];
     double first[1];
     one_step(r, 0);
@@ -93,7 +95,7 @@ static void learn(Timing *r)
     first[0] = 1e3 * (os_seconds() - s->started);
     rows_add(&r->rows, macro("start_to_first_step", 0, "ms"), first, 1);
     for (int i = 1; i < LEARNING_STEPS; i++) one_step(r, 0);
-    s->kernels->download(metrics, s->metrics->value, sizeof metrics);
+    s->kernels->download(metrics, s->net.metrics->value, sizeof metrics);
     r->loss =
         (double)metrics[METRIC_LOSS] / ((double)LEARNING_STEPS * (double)s->options->batch_size);
 }
@@ -101,14 +103,13 @@ static void learn(Timing *r)
 // Training goes on, tested after each epoch, until --target-accuracy is reached or the run ends.
 static void time_to_accuracy(Timing *r)
 {
-    Session *s = r->s;
+    Setup *s = r->s;
     const double target = s->options->target_accuracy, began = os_seconds();
     double seconds[1];
     r->missed = target > 0;
-    while (r->missed && session_next(s)) {
-        r->step(r->model);
-        if (!session_epoch_done(s)) continue;
-        r->missed = session_evaluate(s, s->infer, s->model).accuracy < target;
+    while (r->missed && r->steps < s->steps) {
+        one_step(r, 0);
+        if (epoch_ends(s, r->steps)) r->missed = s->trainer->evaluate(PLAIN).accuracy < target;
     }
     seconds[0] = os_seconds() - began;
     if (os_stop_signal()) exit(128 + os_stop_signal());
@@ -117,13 +118,13 @@ static void time_to_accuracy(Timing *r)
 
 static void time_slice(Timing *r)
 {
-    Session *s = r->s;
+    Setup *s = r->s;
     Pipelined *p = &r->pipelined;
     for (int i = 0; i < 2; i++) one_step(r, 0); // of which a graph may be captured
     s->kernels->synchronize();
     const Counts before = timing_counts();
     const int64_t steps = r->steps;
-    const double wait = loader_wait_seconds(s->loader), own = os_cpu_seconds();
+    const double wait = feed_wait_seconds(&s->feed), own = os_cpu_seconds();
     const double start = os_seconds();
     p->slices++;
     while (p->count < STEPS_MAX && (p->count < STEPS_MIN * p->slices / SLICES ||
@@ -137,7 +138,7 @@ static void time_slice(Timing *r)
     p->steps += r->steps - steps;
     p->counts.launches += after.launches - before.launches;
     p->counts.uploaded += after.uploaded - before.uploaded;
-    p->loader_wait += loader_wait_seconds(s->loader) - wait;
+    p->loader_wait += feed_wait_seconds(&s->feed) - wait;
     p->processor += os_cpu_seconds() - own;
     p->seconds += os_seconds() - start;
 }
@@ -148,7 +149,8 @@ static void add_pipelined(Timing *r)
     rows_add(&r->rows, macro("step_pipelined", 0, "ms"), p->values, p->count); // sorts them
     rows_add(&r->rows, macro("step_fastest", 0, "ms"), p->values, (p->count + 9) / 10);
     const double steps = (double)p->steps;
-    r->launches = r->s->kernels->launches ? (double)p->counts.launches / steps : r->s->operations;
+    r->launches =
+        r->s->kernels->launches ? (double)p->counts.launches / steps : r->s->net.operations;
     r->uploaded = (double)p->counts.uploaded / steps;
     r->loader_wait_ms = 1e3 * p->loader_wait / steps;
     r->processor_ms = 1e3 * p->processor / steps;
@@ -190,11 +192,12 @@ static void time_epoch(Timing *r)
 
 static void time_training(Timing *r)
 {
-    Session *s = r->s;
+    Setup *s = r->s;
     const Kernels *k = s->kernels;
     learn(r);
     time_to_accuracy(r);
     s->options->lr = 0;
+    r->measuring = true;
     time_steps(r, macro("step", 0, "ms"), 0);
     time_slice(r);
     compare_clocks(r);
@@ -227,17 +230,17 @@ static void step_json(const Timing *r, Json *j)
 
 static int write_report(const Timing *r, const char *path, Error *e)
 {
-    const Session *s = r->s;
+    const Setup *s = r->s;
     Json j = {0};
     char id[65] = "embedded";
     if (!s->data.embedded) timing_hex(s->data.id, id);
     json_object(&j, NULL);
     json_string(&j, "format", "nn.c timing 2");
-    json_string(&j, "trainer", s->program->name);
+    json_string(&j, "trainer", s->trainer->name);
     json_bool(&j, "quick", s->options->quick);
     if (timing_environment(&j, s->kernels, r->threads, e)) return e->status;
     json_object(&j, "work");
-    json_string(&j, "network", s->network);
+    json_string(&j, "network", s->net.name);
     json_string(&j, "data", id);
     json_int(&j, "batch_size", s->options->batch_size);
     json_bool(&j, "graph", s->options->graph);
@@ -264,7 +267,7 @@ static void print_report(const Timing *r, const char *path)
     printf("report    %s (docs/timing.md explains each row)\n", path);
 }
 
-int timing_report(Session *s, double (*step)(void *model), void *model)
+int timing_report(Setup *s)
 {
     Error e;
     char path[PATH_MAX];
@@ -272,8 +275,6 @@ int timing_report(Session *s, double (*step)(void *model), void *model)
     const bool quick = s->options->quick;
     r = (Timing){
         .s = s,
-        .step = step,
-        .model = model,
         .threads = s->options->threads > 0 ? (int)s->options->threads : os_cpu_count(),
         .step_seconds = quick ? 5 : 15,
         .epoch_seconds = quick ? 5 : 60,
@@ -282,20 +283,21 @@ int timing_report(Session *s, double (*step)(void *model), void *model)
                  .row_seconds = quick ? 1 : 5,
                  .warmup_seconds = quick ? 0.05 : 0.5},
     };
-    s->options->report = false; // nothing else may run meanwhile
-    session_begin(s);
+    run_open(&r.run, s, RUN_TIMED);
+    feed_seek(&s->feed, 0);
     const Busy busy = timing_busy();
     time_training(&r);
-    rundir_path(s->run, "file.tmp", path);
+    rundir_path(r.run.dir, "file.tmp", path);
     check(timing_host(&r.rows, path, r.threads, &e), &e);
     time_slice(&r);
     check(timing_device(&r.rows, s->kernels, &e), &e);
     time_slice(&r);
     add_pipelined(&r);
     r.others = timing_others(&busy);
-    rundir_path(s->run, "bench.json", path);
+    rundir_path(r.run.dir, "bench.json", path);
     check(write_report(&r, path, &e), &e);
     print_report(&r, path);
+    run_close(&r.run);
     if (!r.missed) return STATUS_OK;
     report_error("--target-accuracy %g was not reached in %lld steps", s->options->target_accuracy,
                  (long long)s->steps);

@@ -3,14 +3,13 @@
 #ifndef TIMING_REPORT_H
 #define TIMING_REPORT_H
 
-#include "runtime/session.h"
+#include "runtime/setup.h"
 
 // Batch sizes whose steps are timed, besides the session's own, where they are smaller.
 enum { TIMING_BATCHES = 3 };
 extern const int64_t timing_batches[TIMING_BATCHES];
 
-// Measures and writes. `step` makes one training step of the batch that is loaded and returns its
-// learning rate. Returns the exit status.
-int timing_report(Session *s, double (*step)(void *model), void *model);
+// Measures and writes. Returns the exit status.
+int timing_report(Setup *s);
 
 #endif

@@ -1,0 +1,55 @@
+#include "runtime/modes.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "runtime/predict.h"
+#include "runtime/selftest.h"
+#include "runtime/speedrun.h"
+#include "timing/report.h"
+
+static int eval_only(const Setup *s)
+{
+    const Options *o = s->options;
+    const Evaluation test = s->trainer->evaluate(VIEWS);
+    if (!isfinite(test.loss)) die(STATUS_DIVERGED, "the test loss of %s is %g", o->init, test.loss);
+    printf("test accuracy %.2f%%, loss %.4f, %s on %s\n", 100.0 * test.accuracy, test.loss, o->init,
+           s->data.source);
+    if (test.accuracy >= o->target_accuracy) return STATUS_OK;
+    if (s->comm.rank == 0)
+        report_error("test accuracy %.4f is below --target-accuracy %g", test.accuracy,
+                     o->target_accuracy);
+    return STATUS_FAILED;
+}
+
+static void need(const Setup *s, bool there, const char *mode, const char *function)
+{
+    if (there) return;
+    die(STATUS_USAGE, "%s has no --%s: its table in the trainer's source lacks %s",
+        s->trainer->name, mode, function);
+}
+
+bool other_mode(Setup *s, int *status)
+{
+    const Options *o = s->options;
+    const Trainer *t = s->trainer;
+    if (o->selftest) {
+        need(s, t->loss && t->gradient, "selftest", "loss and gradient");
+        *status = selftest(s);
+    } else if (o->eval_only) {
+        need(s, t->evaluate, "eval-only", "evaluate");
+        *status = eval_only(s);
+    } else if (o->predict) {
+        need(s, t->infer && s->net.logits, "predict", "infer, or the network has no logits");
+        *status = predict(s);
+    } else if (o->bench) {
+        need(s, t->step && t->evaluate, "bench", "step and evaluate");
+        *status = timing_report(s);
+    } else if (o->speedrun) {
+        need(s, t->init && t->train && t->evaluate, "speedrun", "init, train and evaluate");
+        *status = speedrun(s);
+    } else {
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,108 @@
+// A run: a training from its first step to its result, with its directory, log, tests, checkpoints
+// and what the user sees. The loop over its steps is the trainer's:
+//
+//     int64_t step = run_begin(run);
+//     while (step < s.steps && !comm_stop(&s.comm)) {
+//         feed_next(&s.feed);
+//         const double lr = train_step(step++);
+//         if (!run_step_done(run, step, lr)) break;                    // it diverged
+//         if (run_test_due(run, step)) run_test(run, step, evaluate(PLAIN));
+//         if (run_save_due(run, step) && !run_save(run, step)) break;  // it diverged
+//     }
+//
+// Everywhere `step` counts the steps that are done. All ranks make the same calls.
+#ifndef RUNTIME_RUN_H
+#define RUNTIME_RUN_H
+
+#include "runtime/report.h"
+#include "runtime/run_dir.h"
+#include "runtime/setup.h"
+
+typedef enum RunKind {
+    RUN_TRAINING,
+    RUN_TIMED,  // of --speedrun and --bench: nothing is logged, tested or saved
+    RUN_SEARCH, // steps that are made again to find where the network diverged
+} RunKind;
+
+// Seconds; log_at is a time of os_seconds().
+typedef struct RunTimes {
+    double log_at;         // of the last line of the log, moved by what is not training
+    double log_wait;       // feed_wait_seconds() then
+    double start;          // until the first step began
+    double first_step;     // until it was done; 0: not yet
+    double train, resumed; // of training; of that before this process
+    double evaluate, save; // of this process
+} RunTimes;
+
+// What the run writes again and again, made once.
+typedef struct RunTexts {
+    ModelText model;    // metadata of the files with weights
+    Json options, data; // members of a checkpoint's record
+} RunTexts;
+
+struct Run {
+    Setup *s;
+    RunDir *dir; // of rank 0; NULL on the others
+    RunKind kind;
+    Report *report; // NULL: none
+
+    int64_t first_step;       // done when this process began
+    int64_t images_since_log; // whose loss is in the metrics
+    bool evaluated;           // after the last step
+    Evaluation last;
+    double best_accuracy; // of best.safetensors; -1: none yet
+    int64_t best_step;
+
+    Snapshot snapshot;    // what the last checkpoint holds, or the start
+    int64_t saved_step;   // of the snapshot; -1: the start
+    const char *diverged; // what is not finite, and after which step; NULL: nothing
+    int64_t diverged_step;
+
+    RunTexts texts;
+    RunTimes times;
+    Progress progress;
+};
+
+// Begins a run, or takes up that of --resume: reads the first batch, creates or opens the run's
+// directory and prints the banner. RUN_TIMED has no report.
+void run_open(Run *r, Setup *s, RunKind kind);
+
+// The network's state as the run began, for a training from another seed.
+void run_restore_start(Run *r);
+
+// Where the loop begins: makes the next batch that of the step it returns, the steps done so far.
+int64_t run_begin(Run *r);
+
+// After each step: shows how far it is, and logs the loss every few steps with `lr` as the learning
+// rate in force. False: the loss is not finite.
+bool run_step_done(Run *r, int64_t step, double lr);
+
+// At the end of an epoch, and of the run, unless that was done before a stop.
+bool run_test_due(const Run *r, int64_t step);
+
+// Logs the evaluation and keeps the best weights so far as best.safetensors.
+void run_test(Run *r, int64_t step, Evaluation e);
+
+// Every --save-every steps or at the end of an epoch, and at that of the run.
+bool run_save_due(const Run *r, int64_t step);
+
+// Writes a checkpoint. False: the loss or a weight is not finite, and nothing was written.
+bool run_save(Run *r, int64_t step);
+
+// After the loop, if it ended early since something was not finite: makes the run begin again at the
+// last checkpoint, or at the start, with RUN_SEARCH. Then the same steps give the same bits, and the
+// program ends with STATUS_DIVERGED where a value first is not finite, naming step and tensor.
+void run_search(Run *r);
+_Noreturn void run_end_diverged(Run *r); // where the search found nothing
+
+// The end: checkpoint, model file, summary and what is printed; the exit status. run_finish() takes
+// the final evaluation.
+int run_stopped(Run *r, int64_t step);
+int run_finish(Run *r, Evaluation e);
+
+void run_close(Run *r);
+
+// The weights with what a reader needs to know of them, as docs/runs.md describes.
+int run_save_model(const Run *r, const char *path, Error *e);
+
+#endif

@@ -1,0 +1,92 @@
+// What a program has open before its first step: options, data, device, the other processes, and
+// the memory of its network.
+//
+//     setup_open(&s, &trainer, own, own_count, argc, argv);
+//     ... declare the network's tensors in s.net.tensors ...
+//     setup_plan(&s, &k);                                     // arenas now exist
+//     trainer.init();
+//     setup_weights(&s);
+//
+// User and machine errors end the program with one line and the documented status.
+#ifndef RUNTIME_SETUP_H
+#define RUNTIME_SETUP_H
+
+#include "data/dataset.h"
+#include "runtime/comm.h"
+#include "runtime/feed.h"
+#include "runtime/network.h"
+#include "runtime/options.h"
+#include "runtime/predictions.h"
+
+typedef struct Run Run; // runtime/run.h
+
+// How an evaluation looks at an image: as it is, or in the views that the trainer averages for its
+// final result.
+typedef enum { PLAIN, VIEWS } Views;
+
+typedef struct Evaluation {
+    double loss, accuracy; // means over the test images; NAN if it is not complete
+    bool complete;         // else a signal came meanwhile
+    double seconds;        // that it took
+} Evaluation;
+
+// A trainer for the rest of its program: its name, its embedded set, and functions about the one
+// network it has. A mode that needs a function which is NULL says that this trainer has none.
+typedef struct Trainer {
+    const char *name; // "train_cnn"
+    const char *usage;
+    void (*defaults)(CommandLine *line); // fills in what the user did not give
+    int h, w, c;                         // of the embedded set
+    int64_t n_train, n_test;
+
+    void (*init)(void);           // initial weights from the seed
+    void (*loss)(void);           // the loss of the loaded batch, as a training step has it
+    void (*gradient)(void);       // that and the backward pass
+    double (*step)(int64_t step); // a training step; returns its learning rate
+    void (*infer)(Views views);   // logits and loss of the loaded batch
+    Evaluation (*evaluate)(Views views);
+    int64_t (*train)(Run *run); // the loop; returns the steps that are done
+} Trainer;
+
+typedef struct Predictor Predictor; // runtime/predict.h
+
+typedef struct Setup {
+    const Trainer *trainer;
+    CommandLine line;
+    Options *options; // of `line`
+    double started;   // os_seconds() of main()
+    Comm comm;        // the processes that train this network; rank 0 alone writes files
+    Dataset data;
+    Augment augment;
+    const Kernels *kernels;
+    char note[256];        // why the device is not the one hoped for
+    int failed_operations; // of --selftest with another --dtype than fp32, which is checked first
+    int64_t batch;         // images of a step on this device: --batch-size over the ranks
+    int64_t steps, steps_per_epoch; // a partial last batch of an epoch is dropped
+    double epochs;
+    Network net;
+    Feed feed;
+    Predictions *predictions; // of the last evaluation; NULL: nobody asks for them
+    Predictor *predictor;     // of --predict
+} Setup;
+
+void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, int argc,
+                char **argv);
+
+// Runs the trainer's functions once with *k set to the planning table, so that they must be
+// callable with tensors whose pointers are NULL; then allocates the arenas and sets *k to the
+// device's table.
+void setup_plan(Setup *s, const Kernels **k);
+
+// Weights from --init, if given, and from there the moving average of --ema.
+void setup_weights(Setup *s);
+
+void setup_close(Setup *s);
+
+// The seed, step, epoch and moving-average decay of a step; the trainer adds its rates.
+StepValues setup_step_values(const Setup *s, int64_t step);
+
+double epochs_done(const Setup *s, int64_t steps); // passes over the training images
+bool epoch_ends(const Setup *s, int64_t steps);    // after so many steps; also after the last
+
+#endif
