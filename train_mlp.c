@@ -339,7 +339,7 @@ int main(int argc, char **argv)
     if (!other_mode(&s, &status)) {
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
-        if (run.diverged) {
+        if (run.diverged.step > 0) {
             run_search(&run); // the same steps again from the last checkpoint, each looked at
             train(&run);
             run_end_diverged(&run);

@@ -1,7 +1,6 @@
 #include "runtime/diverged.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,43 +125,28 @@ static int best_found(const Comm *c, Found own)
     return best;
 }
 
-_Noreturn void diverged_end(Run *r, const char *format, ...)
-{
-    char message[512];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    rundir_clear(r->dir);
-    report_finish(r, r->diverged_step, message);
-    die(STATUS_DIVERGED, "%s", message);
-}
-
 bool diverged_look(Run *r, int64_t step)
 {
     const Setup *s = r->s;
+    Divergence *d = &r->diverged;
     double m[METRICS];
-    char place[PLACE_TEXT];
+    char place[PLACE_TEXT] = "";
     network_metrics(&s->net, s->kernels, &s->comm, m);
-    const int64_t last = r->diverged_step;
     const int rank = best_found(&s->comm, find_first(s, m[METRIC_LOSS], place));
-    r->diverged_step = step;
-    if (rank == s->comm.rank)
-        diverged_end(r,
-                     "the loss diverged: not finite first in step %lld, %s; try a smaller --lr or "
-                     "--clip-norm 1",
-                     (long long)step, place);
-    if (rank >= 0) s->comm.barrier(); // until that one ends all
-    r->diverged_step = last;
-    return step < last;
+    if (rank < 0) return step < d->step;
+    *d = (Divergence){.step = step, .rank = rank};
+    snprintf(d->what, sizeof d->what, "the loss diverged: not finite first in step %lld, %s",
+             (long long)step, place);
+    return false;
 }
 
 void diverged_evaluation(Run *r, double loss)
 {
     char place[PLACE_TEXT] = "no weight";
+    const int64_t step = r->s->steps;
     const Tensor *t = first_weight(r->s);
     if (t) describe(t, "the weights", place);
-    r->diverged_step = r->s->steps;
-    diverged_end(r, "the test loss is %g after step %lld; not finite: %s; try a smaller --lr", loss,
-                 (long long)r->s->steps, place);
+    r->diverged = (Divergence){.step = step, .rank = -1};
+    snprintf(r->diverged.what, sizeof r->diverged.what,
+             "the test loss is %g after step %lld; not finite: %s", loss, (long long)step, place);
 }

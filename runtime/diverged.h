@@ -7,14 +7,11 @@
 // Whether a weight or running statistic is NaN or infinite: such a state is not worth saving.
 bool diverged_weights(const Setup *s);
 
-// After a step of RUN_SEARCH: ends the program once a value is not finite. False when the step is
-// reached after which that was seen before.
+// After a step of RUN_SEARCH: false where a value is not finite, which r->diverged then names, and
+// in the step that the search is for.
 bool diverged_look(Run *r, int64_t step);
 
-// After an evaluation whose loss is not finite.
-_Noreturn void diverged_evaluation(Run *r, double loss);
-
-// Ends the program with STATUS_DIVERGED and the message, which the report has too.
-_Noreturn void diverged_end(Run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// After an evaluation whose loss is not finite: sets r->diverged.
+void diverged_evaluation(Run *r, double loss);
 
 #endif

@@ -137,6 +137,12 @@ void json_value(Json *j, const char *key, const Json *value)
     append(j, value->text, value->size);
 }
 
+void json_members(Json *j, const Json *object)
+{
+    if (j->size && j->text[j->size - 1] != '{') append(j, ",", 1);
+    append(j, object->text + 1, object->size - 2);
+}
+
 int json_finish(Json *j, Error *e)
 {
     assert(j->depth == 0);

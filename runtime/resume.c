@@ -60,15 +60,10 @@ static void record_progress(const Run *r, int64_t step, const double metrics[sta
 static int write_record(const Run *r, int64_t step, const double metrics[static METRICS], Json *j,
                         Error *e)
 {
-    const Setup *s = r->s;
     json_object(j, NULL);
-    json_string(j, "trainer", s->trainer->name);
-    json_string(j, "network", s->net.name);
-    json_string(j, "device", s->kernels->description);
-    json_string(j, "dtype", kernels_dtype(s->kernels));
     record_progress(r, step, metrics, j);
     json_value(j, "data", &r->texts.data);
-    json_value(j, "options", &r->texts.options);
+    json_members(j, &r->texts.about);
     json_end(j);
     return json_finish(j, e);
 }

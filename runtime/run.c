@@ -61,10 +61,7 @@ static void make_texts(RunTexts *x, const Setup *s)
     Error e;
     check(options_network_json(&s->line, &x->model.options, &e), &e);
     check(model_text_make(&x->model, s->trainer->name, s->net.name, &s->data, &e), &e);
-    json_object(&x->options, NULL);
-    args_json(s->line.table, s->line.count, &x->options);
-    json_end(&x->options);
-    check(json_finish(&x->options, &e), &e);
+    check(about_json(s, &x->about, &e), &e);
     check(resume_data_json(&s->data, &x->data, &e), &e);
 }
 
@@ -106,6 +103,7 @@ void run_open(Run *r, Setup *s, RunKind kind)
     if (r->dir && !s->options->quiet) print_banner(r);
     fflush(stdout);
     os_catch_stop_signals();
+    r->device_bytes = network_bytes(&s->net, s->kernels);
     r->progress = unknown_progress(r);
     report_open(r);
     rundir_begin(r->dir, &r->progress);
@@ -146,16 +144,17 @@ static void show_progress(Run *r, int64_t step)
     p->step = step;
     p->epoch = epochs_done(s, step);
     p->seconds_left = seconds / (double)(step - r->first_step) * (double)(s->steps - step);
-    p->memory_bytes =
-        s->kernels->own_memory ? network_bytes(&s->net, s->kernels) : (double)os_memory_peak();
+    p->memory_bytes = s->kernels->own_memory ? r->device_bytes : (double)os_memory_peak();
     rundir_progress(r->dir, p);
 }
 
+// Returns false, which is what the loop is told.
 static bool diverged(Run *r, int64_t step, const char *what)
 {
-    r->diverged = what;
-    r->diverged_step = step;
-    return true;
+    r->diverged = (Divergence){.step = step, .rank = -1};
+    snprintf(r->diverged.what, sizeof r->diverged.what, "%s after step %lld", what,
+             (long long)step);
+    return false;
 }
 
 static void log_step(Run *r, int64_t step, double loss, double lr)
@@ -200,7 +199,7 @@ bool run_step_done(Run *r, int64_t step, double lr)
     double loss;
     network_read_metrics(&s->net, s->kernels, &s->comm, r->images_since_log, &loss,
                          &r->progress.train_accuracy);
-    if (!isfinite(loss)) return !diverged(r, step, "the loss is not finite");
+    if (!isfinite(loss)) return diverged(r, step, "the loss is not finite");
     log_step(r, step, loss, lr);
     show_progress(r, step);
     report_update(r, step, false);
@@ -281,9 +280,9 @@ bool run_save(Run *r, int64_t step)
     const Setup *s = r->s;
     double m[METRICS];
     network_metrics(&s->net, s->kernels, &s->comm, m);
-    if (!isfinite(m[METRIC_LOSS])) return !diverged(r, step, "the loss is not finite");
+    if (!isfinite(m[METRIC_LOSS])) return diverged(r, step, "the loss is not finite");
     if (one_rank_has(&s->comm, diverged_weights(s)))
-        return !diverged(r, step, "a weight is not finite");
+        return diverged(r, step, "a weight is not finite");
     resume_save(r, step, m);
     return true;
 }
@@ -296,8 +295,8 @@ void run_search(Run *r)
     const int64_t start = r->saved_step > 0 ? r->saved_step : 0;
     rundir_clear(r->dir);
     if (!s->options->quiet)
-        printf("%s after step %lld; repeating from step %lld to find where that began\n",
-               r->diverged, (long long)r->diverged_step, (long long)start);
+        printf("%s; repeating from step %lld to find where that began\n", r->diverged.what,
+               (long long)start);
     fflush(stdout);
     r->kind = RUN_SEARCH;
     restore(r);
@@ -306,8 +305,11 @@ void run_search(Run *r)
 
 _Noreturn void run_end_diverged(Run *r)
 {
-    diverged_end(r, "%s after step %lld; try a smaller --lr or --clip-norm 1", r->diverged,
-                 (long long)r->diverged_step);
+    const Divergence *d = &r->diverged;
+    if (d->rank >= 0 && d->rank != r->s->comm.rank) r->s->comm.barrier(); // until that one ends all
+    rundir_clear(r->dir);
+    report_finish(r, d->step, d->what);
+    die(STATUS_DIVERGED, "%s; try a smaller --lr or --clip-norm 1", d->what);
 }
 
 // The table has the terminal's width; in a file, all columns.
@@ -364,7 +366,10 @@ int run_finish(Run *r, Evaluation test)
     const Setup *s = r->s;
     r->last = test;
     r->times.evaluate += test.seconds;
-    if (test.complete && !isfinite(test.loss)) diverged_evaluation(r, test.loss);
+    if (test.complete && !isfinite(test.loss)) {
+        diverged_evaluation(r, test.loss);
+        run_end_diverged(r);
+    }
     end(r, s->steps);
     if (s->comm.stop) return 128 + s->comm.stop;
     const double target = s->options->target_accuracy;
@@ -378,6 +383,6 @@ void run_close(Run *r)
 {
     snapshot_free(&r->snapshot);
     model_text_free(&r->texts.model);
-    json_free(&r->texts.options);
+    json_free(&r->texts.about);
     json_free(&r->texts.data);
 }

@@ -36,9 +36,16 @@ typedef struct RunTimes {
 
 // What the run writes again and again, made once.
 typedef struct RunTexts {
-    ModelText model;    // metadata of the files with weights
-    Json options, data; // members of a checkpoint's record
+    ModelText model;  // metadata of the files with weights
+    Json about, data; // finished objects: the program, its network and options; the data set
 } RunTexts;
+
+// Where the loss or a weight was not finite.
+typedef struct Divergence {
+    int64_t step;   // after which; 0: nowhere
+    char what[384]; // as a message says it
+    int rank;       // that alone ends with it; -1: all do
+} Divergence;
 
 struct Run {
     Setup *s;
@@ -53,11 +60,11 @@ struct Run {
     double best_accuracy; // of best.safetensors; -1: none yet
     int64_t best_step;
 
-    Snapshot snapshot;    // what the last checkpoint holds, or the start
-    int64_t saved_step;   // of the snapshot; -1: the start
-    const char *diverged; // what is not finite, and after which step; NULL: nothing
-    int64_t diverged_step;
+    Snapshot snapshot;  // what the last checkpoint holds, or the start
+    int64_t saved_step; // of the snapshot; -1: the start
+    Divergence diverged;
 
+    double device_bytes; // of all arenas
     RunTexts texts;
     RunTimes times;
     Progress progress;
@@ -91,9 +98,11 @@ bool run_save(Run *r, int64_t step);
 
 // After the loop, if it ended early since something was not finite: makes the run begin again at the
 // last checkpoint, or at the start, with RUN_SEARCH. Then the same steps give the same bits, and the
-// program ends with STATUS_DIVERGED where a value first is not finite, naming step and tensor.
+// loop ends where a value first is not finite.
 void run_search(Run *r);
-_Noreturn void run_end_diverged(Run *r); // where the search found nothing
+
+// Ends the program with STATUS_DIVERGED, naming step and tensor if the search has found them.
+_Noreturn void run_end_diverged(Run *r);
 
 // The end: checkpoint, model file, summary and what is printed; the exit status. run_finish() takes
 // the final evaluation.

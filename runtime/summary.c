@@ -34,31 +34,25 @@ void print_banner(const Run *r)
 
 // ---- run.json and summary.json ------------------------------------------------------------------
 
-static void write_network(const Setup *s, Json *j)
+int about_json(const Setup *s, Json *j, Error *e)
 {
+    json_object(j, NULL);
     json_string(j, "trainer", s->trainer->name);
     json_string(j, "network", s->net.name);
     json_int(j, "parameters", tensors_parameter_count(&s->net.tensors));
     json_rounded(j, "flop_per_image", s->net.plan.flop / (double)s->batch, 6);
-}
-
-static void write_setup(const Setup *s, Json *j)
-{
     json_int(j, "seed", s->options->seed);
     json_string(j, "device", s->kernels->description);
     json_string(j, "device_kind", s->kernels->device);
     json_string(j, "dtype", kernels_dtype(s->kernels));
     json_string(j, "platform", os_platform());
-    json_string(j, "data", s->data.source);
     json_string(j, "compiler", __VERSION__);
     json_int(j, "ranks", s->comm.ranks);
-}
-
-static void write_options(const Setup *s, Json *j)
-{
     json_object(j, "options");
     args_json(s->line.table, s->line.count, j);
     json_end(j);
+    json_end(j);
+    return json_finish(j, e);
 }
 
 int write_start(const Run *r, Error *e)
@@ -69,11 +63,10 @@ int write_start(const Run *r, Error *e)
     os_timestamp(started);
     json_object(&j, NULL);
     json_string(&j, "started", started);
-    write_network(s, &j);
     json_int(&j, "planned_steps", s->steps);
     json_rounded(&j, "planned_epochs", s->epochs, 6);
-    write_setup(s, &j);
-    write_options(s, &j);
+    json_string(&j, "data", s->data.source);
+    json_members(&j, &r->texts.about);
     json_end(&j);
     int status = json_finish(&j, e);
     if (status == STATUS_OK) status = rundir_write(r->dir, "run.json", &j, e);
@@ -105,7 +98,6 @@ int run_summary(const Run *r, int64_t step, Json *j, Error *e)
 {
     const Setup *s = r->s;
     json_object(j, NULL);
-    write_network(s, j);
     json_rounded(j, "test_accuracy", r->last.accuracy, 6);
     json_rounded(j, "test_loss", r->last.loss, 6);
     if (r->best_accuracy >= 0) {
@@ -121,9 +113,9 @@ int run_summary(const Run *r, int64_t step, Json *j, Error *e)
     json_rounded(j, "loader_wait_seconds", feed_wait_seconds(&s->feed), 6);
     write_seconds(r, j);
     json_int(j, "peak_memory_bytes", os_memory_peak());
-    write_setup(s, j);
     if (s->comm.stop) json_int(j, "stopped_by_signal", s->comm.stop);
-    write_options(s, j);
+    json_string(j, "data", s->data.source);
+    json_members(j, &r->texts.about);
     json_end(j);
     return json_finish(j, e);
 }
