@@ -9,8 +9,8 @@ compare=$BUILD/tests/compare_models
 "$prepare" idx $golden/grey --out "$work/grey" >/dev/null || miss "prepare idx"
 
 losses_agree() { # losses_agree RUN FILE STEPS: each within 2e-5
-    paste -d' ' <(sed -nE 's/.*"loss": ?([0-9.e+-]+).*/\1/p' "$1/log.jsonl") \
-        <(tr -d '[]\n' <"$2" | tr ',' '\n') |
+    sed -nE 's/.*"loss": ?([0-9.e+-]+).*/\1/p' "$1/log.jsonl" >"$1/losses"
+    tr -d '[]\n' <"$2" | tr ',' '\n' | paste -d' ' "$1/losses" - |
         awk -v steps="$3" '{d = $1 - $2; if (d < 0) d = -d; if (NF != 2 || d > 2e-5) bad = 1; print}
                            END {exit bad || NR != steps}'
 }
