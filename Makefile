@@ -2,7 +2,8 @@
 #
 #   SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own
 #   PORTABLE=1   for any x86-64 processor: the CPU kernels for four instruction sets, one of which
-#                is chosen at run time, instead of for this machine's own
+#                is chosen at run time, instead of for this machine's own; NN_CPU=v1, v3, v4 or
+#                v4bf16 in the environment of a program chooses one
 #   ONLY="A B"   of the tests only these, as test_cli
 #   V=1          show the commands
 
@@ -61,7 +62,7 @@ BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /u
 
 .DELETE_ON_ERROR:
 .PRECIOUS: $(BUILD)/%.o
-.PHONY: all help test test-all bench fuzz clean format force $(if $(SANITIZE),$(PROGRAMS))
+.PHONY: all help test test-all test-sets bench fuzz clean format force $(if $(SANITIZE),$(PROGRAMS))
 
 all: $(PROGRAMS)
 
@@ -71,6 +72,7 @@ help:
 	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
 	@echo 'make test          the tests, some minutes; SANITIZE=1 runs them under sanitizers'
 	@echo 'make test-all      everything, about an hour'
+	@echo 'make test-sets     make test with PORTABLE=1, once for each set of instructions that is here'
 	@echo 'make bench         kernels against other libraries, and --bench (docs/performance.md, timing.md)'
 	@echo 'make fuzz          fuzzers of everything that reads files, TIME=60 seconds each (setup.sh --dev)'
 	@echo 'make format        lay out all sources with clang-format'
@@ -173,6 +175,11 @@ test: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULAT
 
 test-all: $(if $(SANITIZE),,all) $(TESTS) $(TOOLS) $(PROGRAMS:%=$(BUILD)/%) $(EMULATED_TESTS)
 	$(Q)BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh test-all $(ONLY)
+
+# Without the CUDA backend, which the processor's instructions do not change.
+test-sets:
+	$(Q)$(MAKE) PORTABLE=1 NVCC= build/portable/check_kernels
+	$(Q)MAKE='$(MAKE)' tests/sets.sh $(ONLY)
 
 bench: $(BENCHES) $(filter train_%,$(PROGRAMS))
 	$(Q)for b in $(filter-out %/roofline %/compare_runs,$(BENCHES)); do $$b; done

@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/open.h"
 #include "kernels/kernels.h"
+#include "runtime/os.h"
 
 static bool is_cuda(const char *device)
 {
@@ -20,12 +21,41 @@ typedef int Open(const Kernels **k, int threads, Error *e);
 
 // The variants of the CPU backend that the Makefile built, best first.
 #define DECLARE(set) Open cpu_open_##set##_f32, cpu_open_##set##_bf16;
-#define ENTRY(set) {cpu_open_##set##_f32, cpu_open_##set##_bf16},
+#define ENTRY(set) {#set, {cpu_open_##set##_f32, cpu_open_##set##_bf16}},
+#define NAME(set) " " #set
 CPU_SETS(DECLARE)
-static Open *const cpu_variants[][2] = {CPU_SETS(ENTRY)};
+static const struct {
+    const char *set;
+    Open *open[2]; // by element type
+} cpu_variants[] = {CPU_SETS(ENTRY)};
+enum { CPU_VARIANTS = sizeof cpu_variants / sizeof *cpu_variants };
+
+// The best that the processor can run.
+static int open_best(const Kernels **k, int element, int threads, Error *e)
+{
+    int status = STATUS_DEVICE;
+    for (int i = 0; i < CPU_VARIANTS && status == STATUS_DEVICE; i++)
+        status = cpu_variants[i].open[element](k, threads, e);
+    return status;
+}
+
+// The one that NN_CPU in the environment names, so that one machine can test all that it has.
+static int open_set(const Kernels **k, const char *set, int element, int threads, Error *e)
+{
+    for (int i = 0; i < CPU_VARIANTS; i++) {
+        if (strcmp(cpu_variants[i].set, set) != 0) continue;
+        const int status = cpu_variants[i].open[element](k, threads, e);
+        if (status != STATUS_DEVICE) return status;
+        return fail(e, STATUS_USAGE,
+                    "the environment has NN_CPU=%s, which this processor lacks: unset it", set);
+    }
+    return fail(e, STATUS_USAGE,
+                "the environment has NN_CPU=%.20s: unset it or take one of" CPU_SETS(NAME), set);
+}
 
 static int open_cpu(const Kernels **k, const KernelsConfig *c, Error *e)
 {
+    const char *const set = getenv("NN_CPU");
     int element;
     if (strcmp(c->dtype, "fp32") == 0 || strcmp(c->dtype, "auto") == 0)
         element = F32;
@@ -36,12 +66,7 @@ static int open_cpu(const Kernels **k, const KernelsConfig *c, Error *e)
     else
         return fail(e, STATUS_USAGE, "unknown --dtype '%s': expected auto, fp32, tf32 or bf16",
                     c->dtype);
-    int status = STATUS_DEVICE;
-    for (size_t i = 0; i < sizeof cpu_variants / sizeof *cpu_variants; i++) {
-        status = cpu_variants[i][element](k, c->threads, e);
-        if (status != STATUS_DEVICE) break;
-    }
-    return status;
+    return set ? open_set(k, set, element, c->threads, e) : open_best(k, element, c->threads, e);
 }
 
 // The CUDA backend is a shared object beside the program, opened only when it may be of use: it and
@@ -49,7 +74,7 @@ static int open_cpu(const Kernels **k, const KernelsConfig *c, Error *e)
 static int open_cuda(const Kernels **k, const KernelsConfig *c, char note[256], Error *e)
 {
     char path[PATH_MAX + sizeof "libnn_cuda.so"];
-    if (!realpath("/proc/self/exe", path)) path[0] = '\0';
+    os_program(path);
     char *slash = strrchr(path, '/');
     strcpy(slash ? slash + 1 : path, "libnn_cuda.so");
     if (access(path, F_OK) != 0)

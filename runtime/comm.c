@@ -87,7 +87,7 @@ static void end_others(int status, void *unused)
 static int open_library(Comm *c, int ranks, const char *launcher, Error *e)
 {
     char path[PATH_MAX + sizeof "libnn_mpi.so"];
-    if (!realpath("/proc/self/exe", path)) path[0] = '\0';
+    os_program(path);
     char *slash = strrchr(path, '/');
     strcpy(slash ? slash + 1 : path, "libnn_mpi.so");
     if (!os_exists(path))

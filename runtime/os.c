@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -732,5 +733,8 @@ double os_ticks_a_second(void)
 
 void os_program(char path[static PATH_MAX])
 {
-    if (!realpath("/proc/self/exe", path)) strcpy(path, "/proc/self/exe");
+    if (realpath("/proc/self/exe", path)) return;
+    // Without /proc: the name that the program was started by.
+    const char *name = (const char *)getauxval(AT_EXECFN); // NOLINT(performance-no-int-to-ptr)
+    if (!name || !realpath(name, path)) strcpy(path, "/proc/self/exe");
 }

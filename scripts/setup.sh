@@ -68,7 +68,7 @@ make_venv() {
     fi
 }
 
-mapfile -t missing < <(missing_packages)
+read -ra missing <<<"$(missing_packages | tr '\n' ' ')" # <() would need /proc
 [ ${#missing[@]} -eq 0 ] || install_missing
 if [ "${1-}" = --dev ]; then
     make_venv

@@ -3,6 +3,7 @@
 #   ok NAME COMMAND...        the command succeeds
 #   fails NAME STATUS TEXT COMMAND...   ends with that status and one line on stderr with TEXT
 #   skip NAME WHY
+#   same_text TEXT TEXT
 #   finish                    prints the counts and exits
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -43,6 +44,13 @@ fails() {
     else
         miss "$name: status $got for $status, stderr for '$text': $(cat "$work/err")"
     fi
+}
+
+# The difference of two texts; for this diff <() <() would need /proc, which a bare chroot lacks.
+same_text() {
+    printf '%s\n' "$1" >"$work/text1"
+    printf '%s\n' "$2" >"$work/text2"
+    diff "$work/text1" "$work/text2"
 }
 
 # A number from a run's summary.json: number DIR KEY

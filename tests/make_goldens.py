@@ -2,12 +2,19 @@
 
     python3 tests/make_goldens.py        # needs torch, safetensors, numpy
 
-tests/test_golden.sh trains the same steps with nn.c and compares losses and weights.
+tests/test_golden.sh trains the same steps with nn.c and compares losses and weights. The reference
+computes in fp64 from the same fp32 weights. What is compared must not depend on rounding: a pooling
+window with two almost equal maxima sends its gradient one way or the other, and further steps
+amplify that. So the steps are repeated in fp32 and from weights that differ by 1e-6, and all must
+end within a tenth of the test's tolerance. The first seed of the weights is taken with which they
+do; if there is none, this program fails: then take other pictures or fewer steps, not a wider
+tolerance.
 """
 import gzip
 import json
 import pathlib
 import struct
+import sys
 
 import numpy as np
 import torch
@@ -17,17 +24,27 @@ from torch.nn import functional as F
 import torch_models
 
 OUT = pathlib.Path(__file__).parent / "golden"
-BATCH, STEPS, TRAIN, TEST = 16, 4, 64, 16
+BATCH, TRAIN, TEST, CLASSES = 16, 64, 16, 10
+LOSS_TOLERANCE = 2e-5  # this and Recipe's are those of tests/test_golden.sh
+PERTURBATION, PERTURBED_RUNS, SEEDS = 1e-6, 10, 50
 
 
 def pictures(n, h, w, c, seed):
-    """Coarse random blocks with a fixed texture: they compress well, neighbouring pixels are alike,
-    and max-pooling meets no ties, which two libraries may break differently."""
+    """A few random waves and noise: neighbouring pixels are alike, and no two places of a picture
+    are equal, which would tie in max-pooling."""
     r = np.random.default_rng(seed)
-    coarse = r.integers(0, 12, (n, (h + 3) // 4, (w + 3) // 4, c)) * 20
-    ys, xs, cs = np.meshgrid(np.arange(h), np.arange(w), np.arange(c), indexing="ij")
-    texture = (ys * 7 + xs * 3 + ys * xs + cs * 5) % 17
-    return (coarse.repeat(4, 1).repeat(4, 2)[:, :h, :w] + texture).astype(np.uint8)
+    ys, xs = np.meshgrid(np.arange(h), np.arange(w), indexing="ij")
+    images = r.normal(128, 16, (n, h, w, c))
+    for _ in range(6):
+        fy, fx = r.uniform(-0.5, 0.5, (2, n, 1, 1, 1))
+        amplitude, phase = r.uniform(8, 28, (n, 1, 1, c)), r.uniform(0, 2 * np.pi, (n, 1, 1, c))
+        images += amplitude * np.sin(fy * ys[..., None] + fx * xs[..., None] + phase)
+    images = images.round().clip(0, 255).astype(np.uint8)
+    for image in images:
+        patches = np.lib.stride_tricks.sliding_window_view(image, (3, 3, c)).reshape(-1, 9 * c)
+        if len(np.unique(patches, axis=0)) != len(patches):
+            sys.exit("make_goldens.py: a picture has equal patches: take another seed")
+    return images
 
 
 def write_cifar(folder, images, labels, test_images, test_labels):
@@ -52,14 +69,14 @@ def write_idx(folder, split, images, labels):
 def normalised(images):
     x = images.astype(np.float64) / 255
     mean, std = x.mean((0, 1, 2)), x.std((0, 1, 2))
-    return torch.tensor((x - mean) / std, dtype=torch.float32).permute(0, 3, 1, 2).contiguous()
+    return torch.tensor((x - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def whitening(x, eps=5e-4):
     """(2p,C,2,2) from the images: largest eigenvalue first, an eigenvector's largest component
     positive."""
     c = x.shape[1]
-    patches = F.unfold(x.double(), 2).transpose(1, 2).reshape(-1, c * 4)
+    patches = F.unfold(x, 2).transpose(1, 2).reshape(-1, c * 4)
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     values, vectors = values.flip(0), vectors.flip(1)
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
@@ -67,21 +84,33 @@ def whitening(x, eps=5e-4):
     return torch.cat([filters, -filters]).float()
 
 
-def muon_direction(g, iterations=3, abc=(3.4445, -4.7750, 2.0315)):
-    a, b, c = abc
-    x = g.reshape(len(g), -1).double()
+def muon_direction(g, iterations):
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = g.reshape(len(g), -1)
     x = x / (x.norm() + 1e-7)
     for _ in range(iterations):
         s = x @ x.T
         x = a * x + (b * s + c * s @ s) @ x
-    return x.reshape(g.shape).float()
+    return x.reshape(g.shape)
+
+
+class Recipe:
+    """A trainer's settings for one optimizer; learning rates are constant.
+
+    rates: name of a parameter -> (learning rate, weight decay). muon: whether a parameter is
+    trained by Muon. images: how many images' losses the gradient sums. tolerance: the test's, of
+    an error relative to the movement."""
+
+    def __init__(self, optimizer, rates, steps, tolerance=1e-3, momentum=0.9, smoothing=0.0, images=1,
+                 muon=lambda name: False, muon_momentum=0.6, iterations=3, renormalize=True):
+        self.__dict__.update(locals())
 
 
 class Trainer:
-    """The update rules of the trainers, written out; constant learning rates."""
+    """The update rules of the trainers, written out."""
 
-    def __init__(self, model, optimizer, groups):
-        self.model, self.optimizer, self.groups = model, optimizer, groups
+    def __init__(self, model, recipe):
+        self.model, self.recipe = model, recipe
         self.state = {}
         self.t = 0
 
@@ -91,73 +120,170 @@ class Trainer:
         for name, p in self.model.named_parameters():
             if not p.requires_grad:
                 continue
-            lr, decay = self.groups(name)
-            if self.optimizer == "adamw":
-                m, v = self.state.setdefault(name, (torch.zeros_like(p), torch.zeros_like(p)))
-                m.mul_(0.9).add_(p.grad, alpha=0.1)
-                v.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
-                p.mul_(1 - lr * decay)
-                mhat, vhat = m / (1 - 0.9 ** self.t), v / (1 - 0.999 ** self.t)
-                p.sub_(lr * mhat / (vhat.sqrt() + 1e-8))
-                continue
-            v = self.state.setdefault(name, torch.zeros_like(p))
-            if self.optimizer == "muon" and p.dim() == 4:
-                v.mul_(0.6).add_(p.grad)
-                p.mul_(len(p) ** 0.5 / p.norm())
-                p.sub_(lr * muon_direction(p.grad + 0.6 * v))
+            lr, decay = self.recipe.rates(name)
+            if self.recipe.optimizer == "adamw":
+                self.adamw(name, p, lr, decay)
+            elif self.recipe.optimizer == "muon" and self.recipe.muon(name):
+                self.muon(name, p, lr)
             else:
-                g = p.grad + decay * p
-                v.mul_(0.85).add_(g)
-                p.sub_(lr * (g + 0.85 * v))
+                self.sgd(name, p, lr, decay)
+
+    def adamw(self, name, p, lr, decay):
+        m, v = self.state.setdefault(name, (torch.zeros_like(p), torch.zeros_like(p)))
+        m.mul_(0.9).add_(p.grad, alpha=0.1)
+        v.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
+        p.mul_(1 - lr * decay)
+        mhat, vhat = m / (1 - 0.9 ** self.t), v / (1 - 0.999 ** self.t)
+        p.sub_(lr * mhat / (vhat.sqrt() + 1e-8))
+
+    def muon(self, name, p, lr):
+        r = self.recipe
+        v = self.state.setdefault(name, torch.zeros_like(p))
+        v.mul_(r.muon_momentum).add_(p.grad)
+        if r.renormalize:
+            p.mul_(len(p) ** 0.5 / p.norm())
+        p.sub_(lr * muon_direction(p.grad + r.muon_momentum * v, r.iterations))
+
+    def sgd(self, name, p, lr, decay):
+        v = self.state.setdefault(name, torch.zeros_like(p))
+        g = p.grad + decay * p
+        v.mul_(self.recipe.momentum).add_(g)
+        p.sub_(lr * (g + self.recipe.momentum * v))
 
 
-def run(name, network, x, y, optimizer, groups, smoothing, grad_scale):
-    torch.manual_seed(1)
-    n, c, h, w = x.shape
-    model = torch_models.build(network, (h, w, c), 10)
+def initial(network, shape, seed):
+    torch.manual_seed(seed)
+    model = torch_models.build(network, shape, CLASSES)
     for m in model.modules():
         if isinstance(m, torch_models.Norm):
             m.bias.data.uniform_(-0.2, 0.2)
-    save_file(model.state_dict(), OUT / f"{name}.before.safetensors")
-    trainer = Trainer(model, optimizer, groups)
+    return model.state_dict()
+
+
+def train(network, before, x, y, recipe):
+    """The losses of the steps and the weights after them, in x's type."""
+    n, c, h, w = x.shape
+    model = torch_models.build(network, (h, w, c), CLASSES).to(x.dtype)
+    model.load_state_dict(before)
+    trainer = Trainer(model, recipe)
     losses = []
-    for step in range(STEPS):
-        at = step * BATCH % n
+    for step in range(recipe.steps):
+        batch = slice(step * BATCH % n, step * BATCH % n + BATCH)
         model.zero_grad()
-        loss = F.cross_entropy(model(x[at:at + BATCH]), y[at:at + BATCH],
-                               label_smoothing=smoothing, reduction="sum")
-        (loss * grad_scale).backward()
-        losses.append(loss.item() / BATCH)
+        loss = F.cross_entropy(model(x[batch]), y[batch], label_smoothing=recipe.smoothing)
+        (loss * recipe.images).backward()
+        losses.append(loss.item())
         trainer.update()
-    state = model.state_dict()
-    for key in state:  # nn.c does not count batches
-        if key.endswith("num_batches_tracked"):
-            state[key].zero_()
-    save_file(state, OUT / f"{name}.after.safetensors")
-    (OUT / f"{name}.losses.json").write_text(json.dumps(losses) + "\n")
-    print(name, losses)
+    # nn.c does not count batches
+    return losses, {key: torch.zeros_like(value) if key.endswith("num_batches_tracked") else value
+                    for key, value in model.state_dict().items()}
 
 
-def recipe(factor):
-    """train_cnn's groups under sgd and muon: rates, and decay 4e-3 / rate but for the filters."""
-    def groups(name):
-        if "conv" in name:
-            return 7.5e-4 * factor, 0.0
-        lr = (0.67 if name == "head.weight" else 0.053) * factor
-        return lr, 4e-3 / lr
-    return groups
+def perturbed(before, seed):
+    """What is trained, each weight off by a normal error of 1e-6 of its size."""
+    noise = torch.Generator().manual_seed(seed)
+    def off(value):
+        error = torch.randn(value.shape, generator=noise, dtype=torch.float64)
+        return value.double() * (1 + PERTURBATION * error)
+    return {key: off(value) if key.endswith("bias") or "norm" not in key else value
+            for key, value in before.items()}
 
 
-def muon_recipe(factor):
-    def groups(name):
-        lr, decay = recipe(factor)(name)
-        return (0.24 * factor if "conv" in name else lr), decay
-    return groups
+def distance(reference, other, before):
+    """The largest error of a loss, and of a tensor relative to how far it moved, as in
+    tests/compare_models.c."""
+    losses = max(abs(a - b) for a, b in zip(reference[0], other[0]))
+    worst, where = 0.0, "no tensor"
+    for key, value in reference[1].items():
+        moved = (value.double() - before[key].double()).norm().item()
+        off = (other[1][key].double() - value.double()).norm().item()
+        if moved > 0 and off / moved > worst:
+            worst, where = off / moved, key
+    return losses, worst, where
+
+
+def conditioned(network, before, x, y, recipe):
+    """The reference, in fp64; None if fp32 or other last digits of the weights change it."""
+    reference = train(network, before, x, y, recipe)
+    worst = [0.0, 0.0]
+    for seed in range(-1, PERTURBED_RUNS):
+        other = (train(network, before, x.float(), y, recipe) if seed < 0 else
+                 train(network, perturbed(before, seed), x, y, recipe))
+        loss, weight, where = distance(reference, other, before)
+        worst = [max(worst[0], loss), max(worst[1], weight)]
+        if loss > LOSS_TOLERANCE / 10 or weight > recipe.tolerance / 10:
+            print(f"  {recipe.optimizer}: rounding moves losses by {loss:.1e}, {where} by {weight:.1e}")
+            return None
+    print(f"  {recipe.optimizer}: rounding moves losses by {worst[0]:.1e}, weights by {worst[1]:.1e}")
+    return reference
+
+
+def run(network, short, x, y, recipes):
+    n, c, h, w = x.shape
+    for seed in range(1, SEEDS + 1):
+        print(f"{short}, seed {seed}")
+        before = initial(network, (h, w, c), seed)
+        references = []
+        for recipe in recipes:
+            references.append(conditioned(network, before, x, y, recipe))
+            if references[-1] is None:
+                break
+        else:
+            return save(short, before, recipes, references)
+    sys.exit(f"make_goldens.py: {short} depends on rounding with every seed")
+
+
+def save(short, before, recipes, references):
+    save_file(before, OUT / f"{short}.before.safetensors")
+    for recipe, (losses, after) in zip(recipes, references):
+        name = f"{short}-{recipe.optimizer}"
+        save_file({key: value.float() if value.is_floating_point() else value
+                   for key, value in after.items()}, OUT / f"{name}.after.safetensors")
+        (OUT / f"{name}.losses.json").write_text(json.dumps(losses) + "\n")
+
+
+def airbench_recipes(factor):
+    """train_cnn's, with --lr factor: under sgd and muon decay is 4e-3 / rate, but for filters."""
+    def rates(filters):
+        def of(name):
+            if "conv" in name:
+                return filters * factor, 0.0
+            lr = (0.67 if name == "head.weight" else 0.053) * factor
+            return lr, 4e-3 / lr
+        return of
+    common = {"steps": 2, "momentum": 0.85, "smoothing": 0.2}
+    return [Recipe("sgd", rates(7.5e-4), images=2000, **common),
+            Recipe("muon", rates(0.24), images=2000, muon=lambda name: "conv" in name, **common),
+            # AdamW's first step is lr * sign(g), also where g is little more than rounding.
+            Recipe("adamw", adamw_rates(2e-3 * factor), tolerance=1e-2, **common)]
+
+
+def adamw_rates(lr):
+    return lambda name: (lr, 0.0 if name.endswith("bias") else 0.01)
+
+
+def simple_recipes():
+    filters = lambda name: name in ("conv1.weight", "conv2.weight")
+    common = {"steps": 4, "momentum": 0.85}
+    return [Recipe("sgd", lambda name: (0.05, 0.0), **common),
+            Recipe("muon", lambda name: (0.02 if filters(name) else 0.05, 0.0), muon=filters, **common),
+            Recipe("adamw", adamw_rates(2e-3), **common)]
+
+
+def mlp_recipes(last):
+    """Without decay but under adamw; `last` is the head's weight, which Muon leaves to sgd."""
+    hidden = lambda name: name.endswith("weight") and name != last
+    common = {"steps": 4, "smoothing": 0.1}
+    return [Recipe("sgd", lambda name: (0.05, 0.0), **common),
+            Recipe("muon", lambda name: (0.01 if hidden(name) else 0.05, 0.0), muon=hidden,
+                   muon_momentum=0.95, iterations=5, renormalize=False, **common),
+            Recipe("adamw", adamw_rates(1e-3), **common)]
 
 
 def main():
+    torch.set_num_threads(1)  # the same sums on every machine
     OUT.mkdir(exist_ok=True)
-    labels, test_labels = np.arange(TRAIN) * 7 % 10, np.arange(TEST) % 10
+    labels, test_labels = np.arange(TRAIN) * 7 % CLASSES, np.arange(TEST) % CLASSES
     y = torch.tensor(labels)
     colour = pictures(TRAIN, 32, 32, 3, 1)
     write_cifar(OUT / "colour", colour, labels, pictures(TEST, 32, 32, 3, 2), test_labels)
@@ -165,14 +291,11 @@ def main():
     write_idx(OUT / "grey", "train", grey, labels)
     write_idx(OUT / "grey", "t10k", pictures(TEST, 19, 18, 1, 4), test_labels)
     x, g = normalised(colour), normalised(grey)
-    net = "cnn-airbench width=0.125"
     save_file({"whiten.weight": whitening(x)}, OUT / "colour.whitening.safetensors")
     save_file({"whiten.weight": whitening(g)}, OUT / "grey.whitening.safetensors")
-    run("airbench-sgd", net, x, y, "sgd", recipe(0.5), 0.2, 2000 / BATCH)
-    run("airbench-muon", net, x, y, "muon", muon_recipe(0.5), 0.2, 2000 / BATCH)
-    run("simple-adamw", "cnn-simple width=0.25", g, y, "adamw", lambda name: (2e-3, 0.0 if name.endswith("bias") else 0.01), 0.0, 1 / BATCH)
-    mlp = lambda name: (1e-3, 0.0 if name.endswith("bias") else 0.01)
-    run("mlp-adamw", "mlp hidden=24,16", g, y, "adamw", mlp, 0.1, 1 / BATCH)
+    run("cnn-airbench width=0.125", "airbench", x, y, airbench_recipes(0.5))
+    run("cnn-simple width=0.25", "simple", g, y, simple_recipes())
+    run("mlp hidden=24,16", "mlp", g, y, mlp_recipes("layers.2.weight"))
 
 
 if __name__ == "__main__":

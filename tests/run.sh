@@ -32,7 +32,7 @@ run() { # run NAME COMMAND...
     [ "$only" = "  " ] || [[ $only = *" $name "* ]] || return
     "$@" >"$log/$name.log" 2>&1 </dev/null
     status=$?
-    read -r p f s < <(counts "$log/$name.log")
+    read -r p f s <<<"$(counts "$log/$name.log")"
     if [ $status -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
     if [ $status -eq 0 ] && [ $((p + f + s)) -eq 0 ]; then f=1; fi # a test that tested nothing
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))

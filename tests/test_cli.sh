@@ -65,7 +65,11 @@ fails "a second run in the same place" $u "run" "$train_mlp" --steps 1 --out run
 mkdir readonly && chmod 555 readonly
 if [ "$(id -u)" -eq 0 ]; then
     fails "out below a file" 4 "stdout.txt" "$train_mlp" --steps 1 --out stdout.txt/run
-    fails "read-only directory" 4 "/sys/run" "$train_mlp" --steps 1 --out /sys/run # to root as well
+    if [ -e /sys/kernel ]; then # where not even root makes directories
+        fails "read-only directory" 4 "/sys/run" "$train_mlp" --steps 1 --out /sys/run
+    else
+        skip "read-only directory" "no /sys here, and root may write elsewhere"
+    fi
 else
     fails "read-only directory" 4 "readonly" "$train_mlp" --steps 1 --out readonly/run
 fi

@@ -14,7 +14,7 @@ losses() { sed -E 's/,"step_ms.*//' "$1/log.jsonl"; }
 same_run() { # same_run DIR: as the reference
     cmp "$1/model.safetensors" reference/model.safetensors &&
         cmp "$1/best.safetensors" reference/best.safetensors &&
-        diff <(losses reference) <(losses "$1")
+        same_text "$(losses reference)" "$(losses "$1")"
 }
 newest() { find run/checkpoints -name 'step_*' 2>/dev/null | sort | tail -n 1 | sed 's/.*step_0*//'; }
 

@@ -80,7 +80,7 @@ commands() { # commands FILE PATTERN AT-LEAST
     while IFS= read -r line; do
         count=$((count + 1))
         ok "$(basename "$1"): $line" env -C "$tree" HOME="$home" PATH="$bin:$PATH" bash -euo pipefail -c "$line"
-    done < <(lines "$1" "$2")
+    done <<<"$(lines "$1" "$2")"
     ok "$(basename "$1"): at least $3 commands" test $count -ge "$3"
 }
 commands docs/wsl.md '[.]/(train_|data/prepare)' 6

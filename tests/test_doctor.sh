@@ -156,8 +156,8 @@ file /proc/cpuinfo "$(printf 'processor	: %s\n' {0..11})"
 expect '' 'ready for CUDA' 'WSL 2: Ubuntu 24.04.3 LTS, kernel 6.6.87.2' 'compute capability 8.9'
 
 shown() {
-    diff <(awk '/test_doctor.sh compares this/ {here = 1} /^```/ {fences += here; next} here && fences == 1' docs/wsl.md) \
-        <(sed "s|$here||" "$here.sh")
+    same_text "$(awk '/test_doctor.sh compares this/ {here = 1} /^```/ {fences += here; next} here && fences == 1' docs/wsl.md)" \
+        "$(sed "s|$here||" "$here.sh")"
 }
 ok "docs/wsl.md shows what is printed" shown
 

@@ -91,15 +91,17 @@ fi
 # ---- one picture ----
 image=photos/test/light/41.bmp
 "$predict" mlp $image >one.txt
+tail -n +2 one.txt >classes.txt
 ok "its name and every class, up to five" test "$(head -n 1 one.txt):$(wc -l <one.txt)" = "$image:4"
 ok "likeliest first, and 100% in all" awk 'NR > 1 {sum += $1; if (NR > 2 && $1 > last) exit 1; last = $1 + 0}
     END {exit !(sum > 99.8 && sum < 100.2)}' one.txt
-ok "standard input" bash -c "'$predict' mlp - <$image | tail -n +2 | cmp - <(tail -n +2 one.txt)"
-ok "a pipe" bash -c "'$predict' mlp <(cat $image) | tail -n +2 | cmp - <(tail -n +2 one.txt)"
+ok "standard input" bash -c "'$predict' mlp - <$image | tail -n +2 | cmp - classes.txt"
+mkfifo pipe
+ok "a pipe" bash -c "cat $image >pipe & '$predict' mlp pipe | tail -n +2 | cmp - classes.txt"
 ln -s $image link.bmp
 ln -s photos/test/light link-to-light
 ok "a link to a class's folder" bash -c "'$predict' mlp link-to-light | grep -q '^light '"
-ok "a link" bash -c "'$predict' mlp link.bmp | tail -n +2 | cmp - <(tail -n +2 one.txt)"
+ok "a link" bash -c "'$predict' mlp link.bmp | tail -n +2 | cmp - classes.txt"
 tail -c +2 "$corpus/seed-jpeg-3-0" >small.jpg
 tail -c +2 "$corpus/seed-png-6-8" >small.png
 ok "a JPEG and a PNG of other sizes" "$predict" cnn small.jpg small.png

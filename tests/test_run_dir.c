@@ -290,7 +290,7 @@ static void writes_log_and_summary(void **state)
     assert_int_equal(rundir_open(&r, "out/run", "train_mlp", true, &e), STATUS_USAGE);
     assert_non_null(strstr(e.message, "out/run holds a run already"));
     assert_int_equal(rundir_open(&r, "out/run/log.jsonl", "train_mlp", true, &e), STATUS_IO);
-    assert_int_equal(rundir_open(&r, "/proc/absent/run", "train_mlp", true, &e), STATUS_IO);
+    assert_int_equal(rundir_open(&r, "/dev/null/run", "train_mlp", true, &e), STATUS_IO);
 }
 
 static void finish(RunDir *r)

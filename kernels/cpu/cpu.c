@@ -109,15 +109,16 @@ static void *alloc_zeroed(size_t bytes)
     return p ? memset(p, 0, bytes) : NULL;
 }
 
+// Where there is no /proc, all memory counts as free.
 static size_t memory_free(void)
 {
-    size_t kilobytes = 0;
+    const size_t total = (size_t)os_memory_total();
+    size_t available = total, kilobytes;
     char line[128];
     FILE *f = fopen("/proc/meminfo", "r");
     while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %zu", &kilobytes) == 1) break;
+        if (sscanf(line, "MemAvailable: %zu", &kilobytes) == 1) available = kilobytes * 1024;
     if (f) fclose(f);
-    const size_t available = kilobytes * 1024, total = (size_t)os_memory_total();
     return available < total ? available : total;
 }
 
