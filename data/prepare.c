@@ -60,6 +60,17 @@ static void on_signal(int number)
     stopped_by = number;
 }
 
+// A run that is told to stop cleans up and ends; a write beyond the limit on a file's size fails as
+// on a full disk.
+static void catch_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+    const struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaction(numbers[i], &stop, NULL);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
 // ---- packing ------------------------------------------------------------------------------------
 
 static int parse_size(int *h, int *w, Error *e)
@@ -289,10 +300,7 @@ static int pack(const char *command, int argc, char **argv, Error *e)
     if (!status) status = check_options(command, e);
     if (!status) status = parse_size(&h, &w, e);
     if (status) return status;
-    const struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGTERM, &stop, NULL);
-    sigaction(SIGHUP, &stop, NULL);
+    catch_signals();
     Source source;
     status = open_source(&source, command, h, w, e);
     if (status) return status;
