@@ -106,7 +106,9 @@ static int read_names(Cifar *c, Error *e)
     if ((size_t)size == sizeof c->text) return fail(e, STATUS_DATA, "%s: is too long", path);
     c->text[size] = '\0';
     int n = 0;
-    for (char *rest = c->text, *line; (line = strsep(&rest, "\n"));) {
+    char *start = c->text;
+    if (strncmp(start, "\xef\xbb\xbf", 3) == 0) start += 3; // a byte order mark, from an editor
+    for (char *rest = start, *line; (line = strsep(&rest, "\n"));) {
         const size_t length = strcspn(line, "\r");
         line[length] = '\0';
         if (length == 0) continue;
