@@ -96,6 +96,27 @@ accepts 'idx: more channels and another size' idx idx --rgb --size 4x4
 accepts 'idx: many shards' idx idx --shard-bytes 13
 equal 'idx: shards of two images' 12 "$(find out -name '*.nns' | wc -l)"
 
+# As other programs leave the files.
+idx_dotted() { (cd idx && for f in *-idx*; do mv "$f" "${f/-idx/.idx}"; done); }
+idx_good
+idx_dotted
+accepts 'idx: dotted names' idx idx
+cmp -s $shard first.nns && pass || fail 'idx: dotted names: another data set'
+gzip idx/*
+accepts 'idx: dotted names, .gz' idx idx
+idx_good
+mkdir -p root/MNIST && cp -r idx root/MNIST/raw
+accepts 'idx: MNIST/raw' idx root
+accepts 'idx: raw' idx root/MNIST
+mkdir -p root/FashionMNIST && cp -r idx root/FashionMNIST/raw
+refuses 'idx: two data sets' 3 'more than one data set: name one, such as root/MNIST/raw' idx root --out out
+idx_good
+(cd idx && for f in *; do mv "$f" file && mkdir "$f" && mv file "$f/$f"; done)
+accepts 'idx: folders of the same name' idx idx
+cmp -s $shard first.nns && pass || fail 'idx: folders: another data set'
+(cd idx && for f in *; do mv "$f/$f" "$f/${f/-idx/.idx}"; done)
+accepts 'idx: dotted names in folders' idx idx
+
 idx_case() { # NAME MESSAGE COMMAND: the command damages a good directory
     idx_good
     eval "$3"
@@ -116,6 +137,8 @@ idx_case 'short images' 'ends early' 'truncate -s -1 $train'
 idx_case 'short labels' 'ends early' 'truncate -s -1 $labels'
 idx_case 'long images' 'more than its header' 'printf x >>$train'
 idx_case 'long labels' 'more than its header' 'printf x >>$labels'
+idx_case 'promised far more than fits' 'ends early' 'idx_images $train 0x803 0x7fffffff 2048 2048 72; idx_labels $labels 0x801 0x7fffffff "$digits"'
+idx_case 'promised far more, .gz' 'ends early' 'idx_images $train 0x803 1 16384 16384 72; idx_labels $labels 0x801 1 "\0"; gzip idx/train-*'
 idx_case 'promised far more' 'ends early' 'idx_images $train 0x803 0x7fffffff 2 3 72; idx_labels $labels 0x801 0x7fffffff "$digits"'
 idx_case 'gzip: short' 'ends early' 'gzip $train; truncate -s -3 $train.gz'
 idx_case 'gzip: junk behind' 'bytes follow' 'gzip $train; printf junk >>$train.gz'
@@ -142,6 +165,10 @@ equal 'CIFAR-10: channels last' 0a141e0a141e "$(bytes $shard "$(image_offset $sh
 equal 'CIFAR-10: labels' 00000100020003000400 "$(bytes $shard 4096 10)"
 accepts 'CIFAR-10: grey' cifar cifar --grey
 equal 'CIFAR-10: grey value' 12 "$(bytes $shard "$(image_offset $shard)" 1)"
+sed -i '1s/^/\xef\xbb\xbf/' cifar/batches.meta.txt
+accepts 'CIFAR-10: a byte order mark' cifar cifar
+"$prepare" info $shard | grep -q '^  0     airplane ' && pass || fail "CIFAR-10: a byte order mark in a name: $("$prepare" info $shard)"
+cifar10_good
 mkdir wrapped
 cp -r cifar wrapped/cifar-10-batches-bin
 accepts 'CIFAR-10 in its directory' cifar wrapped
@@ -270,6 +297,13 @@ accepts 'flat folder: half for tests' folder flat --test-fraction 0.5
 labels=$(od -An -v -tu2 -w2 -j4096 -N40 $shard | sort | uniq -c | wc -l)
 equal 'classes are mixed' 2 "$labels"
 
+# Each of many classes of two pictures has one to learn from, or prepare would refuse.
+mkdir pairs
+for i in {1..400}; do mkdir pairs/$i && ln good.jpg pairs/$i/a.jpg && ln good.jpg pairs/$i/b.jpg; done
+accepts 'classes of two pictures' folder pairs
+accepts 'half for tests' folder pairs --test-fraction 0.5
+rm -r pairs
+
 # What is left out and listed: two bad images of 302 are allowed.
 cp good.jpg flat/ant/.hidden.jpg
 echo text >flat/ant/notes.txt
@@ -316,7 +350,9 @@ image_case() { # NAME MESSAGE COMMAND: the command makes bad.jpg (the name's end
     folder_good
     eval "$3"
     mv bad.jpg folder/train/cat/
+    rm -f out.bad_files.tsv
     refuses "image: $1" 3 "$2" folder folder --out out
+    grep -q "^train/cat/bad.jpg	.*$2" out.bad_files.tsv && pass || fail "image: $1: is not in the list: $(cat out.bad_files.tsv)"
 }
 image_case 'empty' 'empty file' ': >bad.jpg'
 image_case 'text' 'neither JPEG nor PNG nor BMP' 'echo hello, world >bad.jpg'
@@ -324,14 +360,69 @@ image_case 'larger than 64 MiB' 'larger than 64 MiB' 'truncate -s 67108865 bad.j
 image_case 'JPEG without EOI' 'no EOI' 'head -c -2 good.jpg >bad.jpg'
 image_case 'JPEG cut in a segment' 'no EOI' 'head -c 100 good.jpg >bad.jpg'
 image_case 'JPEG: Huffman table' 'bad Huffman table' '{ head -c 89 good.jpg; printf "\xff"; tail -c +91 good.jpg; } >bad.jpg'
-image_case 'JPEG of 0 lines' 'cannot be decoded' 'jpeg bad.jpg 0 8'
+image_case 'JPEG of 0 lines' 'JPEG of 0 lines' 'jpeg bad.jpg 0 8'
 image_case 'PNG without IEND' 'without IEND' 'head -c -12 good.png >bad.jpg'
 image_case 'PNG: checksum' 'wrong checksum' '{ head -c 50 good.png; printf x; tail -c +52 good.png; } >bad.jpg'
-image_case 'PNG of 0x0' 'cannot be decoded' 'png bad.jpg 0 0'
-image_case 'PNG bomb' 'cannot be decoded' '{ be32 65535; be32 65535; printf "\10\0\0\0\0"; } >data; { printf "\x89PNG\r\n\x1a\n"; png_chunk IHDR; : >data; png_chunk IEND; } >bad.jpg'
+image_case 'PNG of 0x0' 'image of 0x0' 'png bad.jpg 0 0'
+image_case 'PNG bomb' 'image of 65535x65535' '{ be32 65535; be32 65535; printf "\10\0\0\0\0"; } >data; { printf "\x89PNG\r\n\x1a\n"; png_chunk IHDR; : >data; png_chunk IEND; } >bad.jpg'
 image_case 'PNG over 64 Mi pixels' 'at most 64 Mi pixels' '{ be32 16000; be32 16000; printf "\10\0\0\0\0"; } >data; { printf "\x89PNG\r\n\x1a\n"; png_chunk IHDR; printf "\x78\x01" >data; png_chunk IDAT; : >data; png_chunk IEND; } >bad.jpg'
 image_case 'BMP header' 'inside its header' 'head -c 20 good.bmp >bad.jpg'
 image_case 'BMP cut' 'before its last pixel' 'head -c -1 good.bmp >bad.jpg'
+
+# The list of a refusal is complete, and --skip-bad goes on.
+folder_good
+: >folder/train/cat/empty.jpg
+head -c 60 good.png >folder/test/dog/short.png
+echo text >folder/train/notes.txt
+rm -f out.bad_files.tsv
+refuses 'bad files' 3 '2 of the 7 images cannot be used, as test/dog/short.png: PNG ends inside a chunk; --skip-bad' folder folder --out out/
+equal 'the list' '# left out by data/prepare: a path, a tab and the reason
+test/dog/short.png	PNG ends inside a chunk
+train/cat/empty.jpg	empty file
+train/notes.txt	not a class'\''s directory' "$(cat out.bad_files.tsv)"
+rm folder/train/notes.txt
+refuses 'bad files, once more' 3 '(list: out.bad_files.tsv)' folder folder --out out
+equal 'the list is made anew' 3 "$(wc -l <out.bad_files.tsv)"
+printf 'mine\n' >out.bad_files.tsv
+refuses 'bad files, the name is taken' 3 'without them' folder folder --out out
+equal 'a list of others stays' mine "$(cat out.bad_files.tsv)"
+grep -q 'list:' stderr && fail 'a list that was not written is told' || pass
+rm out.bad_files.tsv
+ln -s good.jpg out.bad_files.tsv
+refuses 'bad files, a link is there' 3 'without them' folder folder --out out
+[ -L out.bad_files.tsv ] && cmp -s good.jpg folder/test/cat/4.jpg && pass || fail 'a link of the name is followed'
+rm out.bad_files.tsv
+accepts '--skip-bad' folder folder --skip-bad
+equal '--skip-bad: the list' 'test/dog/short.png	PNG ends inside a chunk
+train/cat/empty.jpg	empty file' "$(cat out/bad_files.tsv)"
+[ -e out.bad_files.tsv ] && fail '--skip-bad: a list of a refusal' || pass
+rm folder/train/dog/*
+: >folder/train/dog/1.jpg
+refuses '--skip-bad: no image of a class' 3 'class "dog" has no usable image in the train split: take it out' folder folder --out out --skip-bad
+grep -q '^train/dog/1.jpg' out.bad_files.tsv && pass || fail '--skip-bad: no list'
+rm -f folder/*/*/* out.bad_files.tsv
+for place in train/cat train/dog test/cat test/dog; do : >folder/$place/1.jpg; done
+refuses 'not one good image' 3 'not one image can be read, as train/' folder folder --out out
+equal 'not one good image: the list' 3 "$(wc -l <out.bad_files.tsv)"
+refuses '--skip-bad is for folders' 2 '--skip-bad' idx idx --out out --skip-bad
+
+# A photo that is stored turned to the left has its sides changed, unless --exif off.
+folder_good
+rm folder/train/*/*
+jpeg good_8x16.jpg 8 16
+{
+    head -c 2 good_8x16.jpg
+    printf '\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0'
+    tail -c +3 good_8x16.jpg
+} >turned.jpg
+for place in train/cat train/dog test/cat test/dog; do rm -f folder/$place/* && cp turned.jpg folder/$place/; done
+accepts 'EXIF' folder folder
+"$prepare" info $shard | grep -q ' of 16x8x3, ' && pass || fail "EXIF: $("$prepare" info $shard)"
+accepts 'EXIF off' folder folder --exif off
+"$prepare" info $shard | grep -q ' of 8x16x3, ' && pass || fail "EXIF off: $("$prepare" info $shard)"
+accepts 'EXIF with --size' folder folder --size 16x8 --exif on
+refuses 'EXIF is for folders' 2 '--exif' idx idx --out out --exif off
+refuses 'EXIF: on or off' 2 '--exif' folder folder --out out --exif maybe
 
 # A decoding process that is killed or stopped costs at most the image it was at; a bomb costs itself.
 rm -rf many
@@ -395,6 +486,10 @@ folder_case 'no test split' 3 'has train/ but no test/' 'rm -r folder/test'
 folder_case 'an empty test split' 3 'larger --test-fraction or more pictures' 'mv folder/train/* folder/; mv folder/cat/{1,7}.bmp; rm folder/dog/3.jpeg; rm -r folder/train folder/test'
 folder_case 'one class' 3 'holds 1 class directories' 'rm -r folder/*/dog'
 folder_case 'nothing' 3 'holds 0 class directories' 'rm -r folder/*'
+folder_case 'one class and a link' 3 'holds 1 class directories, expected two or more: DIR/CLASS/*.jpg; test/dog is left out: a symbolic link' 'mv folder/train/dog elsewhere2; rm -r folder/test/dog; for s in train test; do ln -s "$PWD/elsewhere2" folder/$s/dog; done'
+folder_case 'one class and a line' 3 'new\x0aline is left out: the name is not UTF-8' 'mv folder/train/dog folder/train/$"new
+line"; rm -r folder/test/dog'
+folder_case 'a link for a split' 3 'folder/test: is a symbolic link' 'mv folder/test elsewhere3; ln -s "$PWD/elsewhere3" folder/test'
 folder_case 'not there' 3 'cannot open' 'rm -r folder'
 
 # ---- the command line and the output directory ----------------------------------------------------
@@ -471,6 +566,7 @@ truncate -s $((16 + 2000000 * 784)) $train
 idx_labels idx/train-labels-idx1-ubyte 0x801 2000000 ''
 truncate -s $((8 + 2000000)) idx/train-labels-idx1-ubyte
 idx_images idx/t10k-images-idx3-ubyte 0x803 12 28 28 0
+truncate -s $((16 + 12 * 784)) idx/t10k-images-idx3-ubyte
 "$prepare" idx idx --out out >stdout 2>stderr &
 pid=$!
 wait_for_images
