@@ -112,7 +112,7 @@ static int read_names(Cifar *c, Error *e)
         const size_t length = strcspn(line, "\r");
         line[length] = '\0';
         if (length == 0) continue;
-        if (n == c->variant->classes || !class_name_valid(line, length))
+        if (n == c->variant->classes || length > SHARD_MAX_NAME || !class_name_valid(line, length))
             return fail(e, STATUS_DATA, "%s: line \"%s\" is no class name, or one too many", path,
                         line);
         for (int k = 0; k < n; k++)

@@ -122,6 +122,8 @@ int image_info(const uint8_t *b, size_t size, bool exif, ImageInfo *i, Error *e)
     return 0;
 }
 
+enum { TILE = 64 };
+
 // to (h, w, c), set: the picture as it is to be seen, from how it is stored.
 static void turn(uint8_t *to, const uint8_t *from, const ImageInfo *i, int c)
 {
@@ -133,10 +135,15 @@ static void turn(uint8_t *to, const uint8_t *from, const ImageInfo *i, int c)
     const ptrdiff_t right = from_right ? -c : c;
     if (from_bottom) from += (ptrdiff_t)(stored_h - 1) * stored_w * c;
     if (from_right) from += (ptrdiff_t)(stored_w - 1) * c;
-    for (int y = 0; y < i->h; y++)
-        for (int x = 0; x < i->w; x++)
-            for (int k = 0; k < c; k++)
-                *to++ = from[(turned(i) ? x : y) * down + (turned(i) ? y : x) * right + k];
+    const ptrdiff_t next_row = turned(i) ? right : down, next = turned(i) ? down : right;
+    // By tiles: the cache has lines of one side only.
+    for (int part = 0; part < i->w; part += TILE)
+        for (int y = 0; y < i->h; y++) {
+            const uint8_t *pixel = from + y * next_row + part * next;
+            uint8_t *row = to + ((size_t)y * (size_t)i->w + (size_t)part) * (size_t)c;
+            for (int x = part; x < i->w && x < part + TILE; x++, pixel += next)
+                for (int k = 0; k < c; k++) *row++ = pixel[k];
+        }
 }
 
 // The picture as it is to be seen, to be freed by arena_free(); NULL on failure.

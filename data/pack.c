@@ -94,6 +94,7 @@ int packer_open(Packer **out, const char *dir, const PackConfig *c, Error *e)
     p->config = *c;
     p->image_bytes = (int64_t)c->h * c->w * c->c;
     p->images_per_shard = c->shard_bytes < p->image_bytes ? 1 : c->shard_bytes / p->image_bytes;
+    if (p->images_per_shard > SHARD_MAX_IMAGES) p->images_per_shard = SHARD_MAX_IMAGES;
     p->outdir.fd = -1;
     p->splits[0].fd = p->splits[1].fd = -1;
     int status = 0;

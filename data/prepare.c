@@ -51,7 +51,7 @@ static Arg table[] = {
     ARG_FLAG("skip-bad", &o.skip_bad, "leave out bad images, however many there are"),
     ARG_DOUBLE("test-fraction", &o.test_fraction, 0, 0.9,
                "of a folder without train/ and test/; 0: a tenth"),
-    ARG_INT("shard-bytes", &o.shard_bytes, 1, 1LL << 40, "images in one file"),
+    ARG_INT("shard-bytes", &o.shard_bytes, 1, SHARD_MAX_BYTES, "images in one file"),
     ARG_INT("workers", &o.workers, 0, 1024, "processes that decode a folder; 0: as processors"),
 };
 enum { TABLE = sizeof table / sizeof *table };
