@@ -15,9 +15,9 @@ static bool is_chunk(const uint8_t *chunk, const char *type)
 
 static int check_header(const uint8_t *chunk, bool apple, ImageInfo *i, Error *e)
 {
-    const int depth = chunk[16], color = chunk[17];
     if (!is_chunk(chunk, "IHDR") || big32(chunk) != 13)
         return fail(e, STATUS_DATA, "PNG does not begin with a header");
+    const int depth = chunk[16], color = chunk[17];
     // A side over 2^31 is one over every limit.
     i->w = (int)(big32(chunk + 8) & INT32_MAX);
     i->h = (int)(big32(chunk + 12) & INT32_MAX);

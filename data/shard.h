@@ -90,8 +90,8 @@ static inline int64_t shard_blocks(uint64_t image_bytes)
     return (int64_t)((image_bytes + SHARD_BLOCK - 1) / SHARD_BLOCK);
 }
 
-// Checks every field, with the file's size. `h` has what the file has of it. Afterwards the sections
-// lie in the file one after the other, and none is larger than the format allows.
+// Checks every field, with the file's size. `h` has what the file has of it. Afterwards the
+// sections lie in the file one after the other, and none is larger than the format allows.
 int shard_check_header(const ShardHeader *h, const char *path, uint64_t size, Error *e);
 
 // The section of the given number.

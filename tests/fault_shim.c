@@ -1,9 +1,9 @@
 // Preloaded into a program: makes the n-th call of one function fail.
 //     FAULT_CALL=write FAULT_AT=3 FAULT_ERRNO=28 LD_PRELOAD=build/native/tests/fault_shim.so
 // PROGRAM
-//   FAULT_CALL    alloc, open, read, write, fsync, rename, unlink, close, mkdir, fork, mmap,
-//                 socketpair: each with its relatives, as pread, openat and posix_memalign; file:
-//                 all of them but alloc; seccomp, always and in all processes
+//   FAULT_CALL    alloc, open, read, write, fsync, rename, unlink, flock, close, mkdir, fork, mmap,
+//                 socketpair: each with its relatives, as pread, openat and posix_memalign;
+//                 file: all of them but alloc; seccomp, always and in all processes
 //   FAULT_AT      the call that fails, from 1; with FAULT_ON=1 all later ones too
 //   FAULT_ERRNO   the errno it sets, as a number
 //   FAULT_DO      a shell command that runs there, in place of a failure; "kill": SIGKILL
@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -192,6 +193,7 @@ int renameat2(int i, const char *a, int k, const char *b, unsigned flags)
 
 WRAP("unlink", int, unlinkat, -1, (int dir, const char *path, int flags), (dir, path, flags))
 WRAP("unlink", int, rmdir, -1, (const char *path), (path))
+WRAP("flock", int, flock, -1, (int fd, int how), (fd, how))
 WRAP("mkdir", int, mkdir, -1, (const char *path, mode_t mode), (path, mode))
 WRAP("mmap", void *, mmap, MAP_FAILED, (void *p, size_t n, int r, int f, int fd, off_t o),
      (p, n, r, f, fd, o))

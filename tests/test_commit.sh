@@ -75,6 +75,12 @@ for FAULT_PLAIN_RENAME in '' 1; do
 done
 unset FAULT_PLAIN_RENAME
 
+# Another run has the directory open when this one finishes it.
+clear_place none
+cp -r old .out.tmp
+FAULT_DO='mv .out.tmp out' preloaded 1 flock "${make[@]}"
+[ $? -eq 4 ] && [ -e hit ] && same out old && pass "a data set that was just finished" || miss "a data set that was just finished: $(cat err.txt) $(ls out)"
+
 clear_place none
 mkdir .out.tmp && echo mine >.out.tmp/mine && touch .out.tmp/x-train-00000.part
 fails "files of others under the temporary name" 2 "/.out.tmp: holds other files (mine)" "${make[@]}"

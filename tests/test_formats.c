@@ -29,7 +29,7 @@ static void add(File *f, const void *bytes, size_t size)
 
 static void add_little(File *f, uint64_t value, int bytes)
 {
-    for (int k = 0; k < bytes; k++) ADD(f, (uint8_t)(value >> 8 * k));
+    for (int k = 0; k < bytes; k++, value >>= 8) ADD(f, (uint8_t)value);
 }
 
 static void add_big(File *f, uint64_t value, int bytes)
@@ -314,6 +314,25 @@ static void test_apple_png(void **state)
     refused(&f, "CgBI");
 }
 
+// Each place to cut a file: its own allocation shows what is read past it.
+static void test_cut_files(void **state)
+{
+    static const uint8_t rows[] = {0, 1, 2, 255};
+    File f = {0};
+    (void)state;
+    start_png(&f, 1, 3, -3);
+    add_chunk(&f, "PLTE", "\1\2\3\4\5\6", 6);
+    end_png(&f, rows, sizeof rows, true);
+    for (size_t size = 1; size < f.size; size++) {
+        uint8_t *cut = malloc(size);
+        ImageInfo info;
+        Error e = {0};
+        memcpy(cut, f.bytes, size);
+        assert_int_equal(image_info(cut, size, true, &info, &e), STATUS_DATA);
+        free(cut);
+    }
+}
+
 static void test_short_palette(void **state)
 {
     static const uint8_t rows[] = {0, 1, 2, 255};
@@ -470,8 +489,8 @@ int main(void)
         cmocka_unit_test(test_bmp_24),        cmocka_unit_test(test_bmp_palettes),
         cmocka_unit_test(test_bmp_masks),     cmocka_unit_test(test_bmp_refusals),
         cmocka_unit_test(test_orientations),  cmocka_unit_test(test_apple_png),
-        cmocka_unit_test(test_short_palette), cmocka_unit_test(test_jpeg),
-        cmocka_unit_test(test_jpeg_refusals),
+        cmocka_unit_test(test_short_palette), cmocka_unit_test(test_cut_files),
+        cmocka_unit_test(test_jpeg),          cmocka_unit_test(test_jpeg_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
