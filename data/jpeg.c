@@ -26,7 +26,7 @@ enum {
 
 typedef struct Component {
     int id, h, v, table; // h, v: sampling factors; table: of quantisation
-    bool seen;           // a scan has its means
+    uint64_t complete;   // bit k: coefficient k came with its last bit
 } Component;
 
 typedef struct Jpeg {
@@ -132,7 +132,9 @@ static int read_scan(Jpeg *j, const uint8_t *b, size_t size, int64_t *units, int
     const int n = size ? b[0] : 0;
     if (j->n == 0 || n < 1 || n > j->n || size != 4 + 2 * (size_t)n)
         return fail(e, STATUS_DATA, "JPEG with a bad scan header");
-    const int start = b[1 + 2 * n], high = b[3 + 2 * n] >> 4;
+    const int start = b[1 + 2 * n], end = j->progressive ? b[2 + 2 * n] : 63;
+    const int high = b[3 + 2 * n] >> 4, low = b[3 + 2 * n] & 15;
+    if (start > end || end > 63) return fail(e, STATUS_DATA, "JPEG with a bad scan header");
     int64_t blocks = 0, bits_each = 0;
     *units = ceil_divide(j->w, 8 * j->h_max) * ceil_divide(j->h, 8 * j->v_max);
     for (int k = 0; k < n; k++) {
@@ -150,7 +152,7 @@ static int read_scan(Jpeg *j, const uint8_t *b, size_t size, int64_t *units, int
                         "JPEG without its Huffman tables, as a webcam's frame (MJPEG): convert it");
         if (!j->quantisation[c->table])
             return fail(e, STATUS_DATA, "JPEG without its quantisation tables");
-        if (start == 0) c->seen = true;
+        if (low == 0) c->complete |= UINT64_MAX >> (63 - end + start) << start;
         // A later scan of a progressive picture has a bit a block, or runs of blocks.
         bits_each = need_dc ? j->shortest[0][dc] : start == 0;
         if (!j->progressive) bits_each += j->shortest[1][ac];
@@ -195,9 +197,10 @@ static int check_colors(const Jpeg *j, Error *e)
 
 static int check_whole(const Jpeg *j, ImageInfo *i, Error *e)
 {
-    bool seen = j->n > 0;
-    for (int k = 0; k < j->n; k++) seen &= j->component[k].seen;
-    if (!seen) return fail(e, STATUS_DATA, "JPEG without a scan of each component");
+    uint64_t complete = j->n > 0 ? UINT64_MAX : 0;
+    for (int k = 0; k < j->n; k++) complete &= j->component[k].complete;
+    if (complete == 0) return fail(e, STATUS_DATA, "JPEG without a scan of each component");
+    if (complete != UINT64_MAX) return fail(e, STATUS_DATA, "JPEG without its last scans");
     i->h = j->h;
     i->w = j->w;
     return check_colors(j, e);
