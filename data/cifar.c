@@ -106,11 +106,13 @@ static int read_names(Cifar *c, Error *e)
     if ((size_t)size == sizeof c->text) return fail(e, STATUS_DATA, "%s: is too long", path);
     c->text[size] = '\0';
     int n = 0;
-    for (char *rest = c->text, *line; (line = strsep(&rest, "\n"));) {
+    char *start = c->text;
+    if (strncmp(start, "\xef\xbb\xbf", 3) == 0) start += 3; // a byte order mark, from an editor
+    for (char *rest = start, *line; (line = strsep(&rest, "\n"));) {
         const size_t length = strcspn(line, "\r");
         line[length] = '\0';
         if (length == 0) continue;
-        if (n == c->variant->classes || !class_name_valid(line, length))
+        if (n == c->variant->classes || length > SHARD_MAX_NAME || !class_name_valid(line, length))
             return fail(e, STATUS_DATA, "%s: line \"%s\" is no class name, or one too many", path,
                         line);
         for (int k = 0; k < n; k++)

@@ -15,16 +15,16 @@ static void decode(const void *context, const uint8_t *bytes, size_t size, uint8
 {
     const Wanted *want = context;
     Error e = {0};
-    int h = 0, w = 0;
-    r->status = image_info(bytes, size, &h, &w, &e);
+    ImageInfo i;
+    r->status = image_info(bytes, size, !want->as_stored, &i, &e);
     if (!r->status) {
-        r->h = h;
-        r->w = w;
-        if (want->exact && (h != want->h || w != want->w))
-            r->status = fail(&e, STATUS_DATA, "%dx%d", h, w);
+        r->h = i.h;
+        r->w = i.w;
+        if (want->exact && (i.h != want->h || i.w != want->w))
+            r->status = fail(&e, STATUS_DATA, "%dx%d", i.h, i.w);
         else if (want->h)
             r->status =
-                image_decode(image, want->h, want->w, want->c, want->crop, bytes, size, h, w, &e);
+                image_decode(image, want->h, want->w, want->c, want->crop, bytes, size, &i, &e);
     }
     snprintf(r->reason, sizeof r->reason, "%.199s", r->status ? e.message : "");
 }

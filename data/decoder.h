@@ -10,9 +10,10 @@
 
 // What becomes of a picture.
 typedef struct Wanted {
-    int h, w, c; // h = 0: its size is asked for, no pixels
-    bool crop;   // cut to the shape h:w, in place of stretching
-    bool exact;  // no other size will do
+    int h, w, c;    // h = 0: its size is asked for, no pixels
+    bool crop;      // cut to the shape h:w, in place of stretching
+    bool exact;     // no other size will do
+    bool as_stored; // EXIF's orientation is not applied
 } Wanted;
 
 typedef struct Decoder {

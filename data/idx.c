@@ -14,6 +14,7 @@
 #include "data/source.h"
 
 enum { CHUNK = 1 << 16, CLASSES = 10 };
+enum { MAX_RATIO = 1032 }; // of what deflate can pack into a byte (zlib's technical details)
 
 static char *digit_names[CLASSES] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
 
@@ -21,6 +22,7 @@ static char *digit_names[CLASSES] = {"0", "1", "2", "3", "4", "5", "6", "7", "8"
 typedef struct Stream {
     char path[4200];
     int fd;
+    int64_t most;     // bytes that it can hold
     bool gzip, ended; // ended: the gzip member's end was seen, its checksum was right
     z_stream zip;
     uint8_t input[CHUNK]; // zip.next_in and zip.avail_in say what is left of it
@@ -99,14 +101,34 @@ static int stream_expect_end(Stream *s, Error *e)
     return status;
 }
 
+// Opens the file in one of the forms that programs leave it in: its own name, the dotted one that
+// 7-Zip finds inside the .gz, either as .gz, or in a folder that is called like the file (Kaggle).
+// -1 with errno set if it is there in none.
+static int open_form(Stream *s, const char *dir, const char *name)
+{
+    const char *idx = strstr(name, "-idx");
+    char dotted[64], *names[2] = {(char *)(uintptr_t)name, dotted};
+    struct stat st;
+    snprintf(dotted, sizeof dotted, "%.*s.%s", (int)(idx - name), name, idx + 1);
+    for (int form = 0; form < 8; form++) {
+        const char *file = names[form & 1];
+        if (form < 4)
+            snprintf(s->path, sizeof s->path, "%s/%s%s", dir, file, form & 2 ? ".gz" : "");
+        else
+            snprintf(s->path, sizeof s->path, "%s/%s/%s", dir, names[form >> 1 & 1], file);
+        const int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0 && errno != ENOENT && errno != ENOTDIR) return -1;
+        if (fd >= 0 && (fstat(fd, &st) || !S_ISDIR(st.st_mode))) return fd;
+        if (fd >= 0) close(fd);
+    }
+    errno = ENOENT;
+    return -1;
+}
+
 static int stream_open(Stream *s, const char *dir, const char *name, Error *e)
 {
-    for (int gz = 0; gz < 2; gz++) {
-        snprintf(s->path, sizeof s->path, "%s/%s%s", dir, name, gz ? ".gz" : "");
-        s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (s->fd >= 0 || errno != ENOENT) break;
-    }
     struct stat st;
+    s->fd = open_form(s, dir, name);
     if (s->fd < 0 && errno != ENOENT)
         return fail_errno(e, open_status(errno), "%s: cannot open", s->path);
     if (s->fd < 0)
@@ -117,6 +139,7 @@ static int stream_open(Stream *s, const char *dir, const char *name, Error *e)
     const int status = refill(s, e);
     if (status) return status;
     s->gzip = s->zip.avail_in >= 2 && s->input[0] == 0x1f && s->input[1] == 0x8b;
+    s->most = s->gzip ? st.st_size * MAX_RATIO : st.st_size;
     if (s->gzip && inflateInit2(&s->zip, 16 + MAX_WBITS) != Z_OK)
         return fail(e, STATUS_IO, "%s: no memory to unpack it", s->path);
     return 0;
@@ -167,6 +190,11 @@ static int open_split(Source *source, Idx *idx, Split split, const char *dir, Er
         if (size[i] < 1 || size[i] > SHARD_MAX_SIDE)
             return fail(e, STATUS_DATA, "%s: images are %ux%u, expected sides of 1..%d",
                         images->path, size[1], size[2], SHARD_MAX_SIDE);
+    // Before anything is allocated for it. Three factors of 32 bits fit in a double, roughly.
+    if ((double)size[0] * size[1] * size[2] > (double)images->most ||
+        label_count > (double)labels->most)
+        return fail(e, STATUS_DATA, "%s: ends early: its header promises more; get the file again",
+                    images->path);
     if (split == SPLIT_TEST && (source->h != (int)size[1] || source->w != (int)size[2]))
         return fail(e, STATUS_DATA, "%s: images are %ux%u, expected %dx%d as in the train split",
                     images->path, size[1], size[2], source->h, source->w);
@@ -208,8 +236,32 @@ static void idx_close(Source *source)
     source->state = NULL;
 }
 
+// Looks where others than the user put the files: torchvision has DIR/MNIST/raw.
+static int find_directory(char found[4096], const char *dir, Error *e)
+{
+    static const char *const below[] = {"", "/raw", "/MNIST/raw", "/FashionMNIST/raw",
+                                        "/KMNIST/raw"};
+    char path[4096];
+    int places = 0;
+    snprintf(found, 4096, "%s", dir);
+    Stream *s = malloc(sizeof *s);
+    if (!s) return fail(e, STATUS_IO, "no memory");
+    for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
+        snprintf(path, sizeof path, "%s%s", dir, below[i]);
+        const int fd = open_form(s, path, "train-images-idx3-ubyte");
+        if (fd < 0) continue;
+        close(fd);
+        if (places++ == 0) memcpy(found, path, sizeof path);
+    }
+    free(s);
+    if (places < 2) return 0;
+    return fail(e, STATUS_DATA, "%s: holds more than one data set: name one, such as %s", dir,
+                found);
+}
+
 int idx_open(Source *source, const char *dir, Error *e)
 {
+    char found[4096];
     *source = (Source){.c = 1,
                        .classes = CLASSES,
                        .class_names = digit_names,
@@ -218,8 +270,9 @@ int idx_open(Source *source, const char *dir, Error *e)
     Idx *idx = source->state = calloc(1, sizeof *idx);
     if (!idx) return fail(e, STATUS_IO, "no memory");
     for (int s = 0; s < 2; s++) idx->images[s].fd = idx->labels[s].fd = -1;
-    int status = open_split(source, idx, SPLIT_TRAIN, dir, e);
-    if (!status) status = open_split(source, idx, SPLIT_TEST, dir, e);
+    int status = find_directory(found, dir, e);
+    if (!status) status = open_split(source, idx, SPLIT_TRAIN, found, e);
+    if (!status) status = open_split(source, idx, SPLIT_TEST, found, e);
     if (status) idx_close(source);
     return status;
 }

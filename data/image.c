@@ -7,9 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <zlib.h>
-
 #include "data/arena.h"
+#include "data/formats.h"
 #include "data/shard.h"
 
 // Debian's stb_image 2.27 has known memory faults that depend on what freed memory held before, so
@@ -31,7 +30,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // members used with callbacks only
 #include <stb/stb_image.h>
 
-// ---- reading and checking a file ----------------------------------------------------------------
+// ---- reading a file -----------------------------------------------------------------------------
 
 int image_read(const char *path, uint8_t *bytes, size_t *size, Error *e)
 {
@@ -79,115 +78,107 @@ int image_read_named(const char *path, uint8_t *bytes, size_t *size, Error *e)
     return status;
 }
 
-static uint32_t big32(const uint8_t *b)
+// ---- checking and decoding ----------------------------------------------------------------------
+
+static bool is_png(const uint8_t *b, size_t size)
 {
-    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+    return size > 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0;
 }
 
-static uint32_t little32(const uint8_t *b)
+static bool is_bmp(const uint8_t *b, size_t size)
 {
-    return (uint32_t)b[3] << 24 | (uint32_t)b[2] << 16 | (uint32_t)b[1] << 8 | b[0];
+    return size > 2 && b[0] == 'B' && b[1] == 'M';
 }
 
-// Every chunk with its checksum, up to IEND.
-static int check_png(const uint8_t *b, size_t size, Error *e)
+static bool turned(const ImageInfo *i)
 {
-    for (size_t at = 8; size - at >= 12;) {
-        const uint32_t length = big32(b + at);
-        if (length > size - at - 12) return fail(e, STATUS_DATA, "PNG ends inside a chunk");
-        if (crc32_z(0, b + at + 4, 4 + (size_t)length) != big32(b + at + 8 + length))
-            return fail(e, STATUS_DATA, "PNG chunk with a wrong checksum");
-        if (memcmp(b + at + 4, "IEND", 4) == 0) return 0;
-        at += 12 + (size_t)length;
-    }
-    return fail(e, STATUS_DATA, "PNG ends without IEND");
+    return i->orientation >= 5;
 }
 
-// A table of Huffman codes has at most 256 symbols.
-static int check_huffman_tables(const uint8_t *b, size_t size, Error *e)
+int image_info(const uint8_t *b, size_t size, bool exif, ImageInfo *i, Error *e)
 {
-    while (size > 0) {
-        size_t symbols = 0;
-        for (size_t i = 1; i <= 16 && size >= 17; i++) symbols += b[i];
-        if (size < 17 || symbols > 256 || 17 + symbols > size)
-            return fail(e, STATUS_DATA, "JPEG with a bad Huffman table");
-        b += 17 + symbols;
-        size -= 17 + symbols;
-    }
-    return 0;
-}
-
-// Every segment, up to the EOI marker.
-static int check_jpeg(const uint8_t *b, size_t size, Error *e)
-{
-    size_t at = 2;
-    while (at + 1 < size) {
-        const uint8_t marker = b[at + 1];
-        // Between scans: coded bytes, where 0xff is followed by 0 or a restart marker, and filling.
-        if (b[at] != 0xff || marker == 0 || (marker >= 0xd0 && marker <= 0xd7) || marker == 0xff) {
-            at++;
-            continue;
-        }
-        at += 2;
-        if (marker == 0xd9) return 0;
-        if (marker == 0x01 || marker == 0xd8) continue;
-        const size_t length = size - at < 2 ? 0 : (size_t)b[at] << 8 | b[at + 1];
-        if (length < 2 || length > size - at) break;
-        const int status = marker == 0xc4 ? check_huffman_tables(b + at + 2, length - 2, e) : 0;
-        if (status) return status;
-        at += length;
-    }
-    return fail(e, STATUS_DATA, "JPEG ends early (no EOI marker)");
-}
-
-// The decoder fills what a short BMP lacks with zeros, so its pixels must be there.
-static int check_bmp(const uint8_t *b, size_t size, Error *e)
-{
-    if (size < 30) return fail(e, STATUS_DATA, "BMP ends inside its header");
-    const bool old = little32(b + 14) == 12; // sizes of 16 bits
-    const uint64_t w = old ? little32(b + 18) & 0xffff : little32(b + 18);
-    const int32_t rows = (int32_t)(old ? little32(b + 18) >> 16 : little32(b + 22));
-    const uint64_t bits = old ? little32(b + 22) >> 16 : little32(b + 26) >> 16;
-    const uint64_t h = (uint64_t)llabs(rows);
-    if (w > IMAGE_MAX_SIDE || h > IMAGE_MAX_SIDE || bits > 32)
-        return fail(e, STATUS_DATA, "BMP with sides over %d or over 32 bits", IMAGE_MAX_SIDE);
-    if (little32(b + 10) + (w * bits + 31) / 32 * 4 * h > size)
-        return fail(e, STATUS_DATA, "BMP ends before its last pixel");
-    return 0;
-}
-
-int image_info(const uint8_t *b, size_t size, int *h, int *w, Error *e)
-{
-    int status, channels;
-    if (size > 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0)
-        status = check_png(b, size, e);
+    int status;
+    *i = (ImageInfo){.orientation = 1};
+    if (is_png(b, size))
+        status = png_check(b, size, i, e);
+    else if (is_bmp(b, size))
+        status = bmp_check(b, size, i, e);
     else if (size > 2 && b[0] == 0xff && b[1] == 0xd8)
-        status = check_jpeg(b, size, e);
-    else if (size > 2 && b[0] == 'B' && b[1] == 'M')
-        status = check_bmp(b, size, e);
+        status = jpeg_check(b, size, i, e);
     else
         status = fail(e, STATUS_DATA, "neither JPEG nor PNG nor BMP");
     if (status) return status;
-    if (!stbi_info_from_memory(b, (int)size, w, h, &channels))
-        return fail(e, STATUS_DATA, "cannot be decoded: %s", stbi_failure_reason());
-    if (*w < 1 || *h < 1 || *w > IMAGE_MAX_SIDE || *h > IMAGE_MAX_SIDE ||
-        (int64_t)*w * *h > IMAGE_MAX_PIXELS)
+    if (i->w < 1 || i->h < 1 || i->w > IMAGE_MAX_SIDE || i->h > IMAGE_MAX_SIDE ||
+        (int64_t)i->w * i->h > IMAGE_MAX_PIXELS)
         return fail(e, STATUS_DATA,
-                    "image of %dx%d, expected sides of 1..%d and at most 64 Mi pixels", *h, *w,
+                    "image of %dx%d, expected sides of 1..%d and at most 64 Mi pixels", i->h, i->w,
                     IMAGE_MAX_SIDE);
+    if (!exif) i->orientation = 1;
+    if (turned(i)) {
+        const int h = i->h;
+        i->h = i->w;
+        i->w = h;
+    }
     return 0;
 }
 
-int image_decode(uint8_t *image, int h, int w, int c, bool crop, const uint8_t *bytes, size_t size,
-                 int from_h, int from_w, Error *e)
+enum { TILE = 64 };
+
+// to (h, w, c), set: the picture as it is to be seen, from how it is stored.
+static void turn(uint8_t *to, const uint8_t *from, const ImageInfo *i, int c)
 {
-    int decoded_h, decoded_w, channels, status = 0;
-    uint8_t *pixels = stbi_load_from_memory(bytes, (int)size, &decoded_w, &decoded_h, &channels, c);
-    if (!pixels) return fail(e, STATUS_DATA, "cannot be decoded: %s", stbi_failure_reason());
-    if (decoded_h != from_h || decoded_w != from_w)
+    const int o = i->orientation;
+    const bool from_bottom = o == 3 || o == 4 || o == 6 || o == 7;
+    const bool from_right = o == 2 || o == 3 || o == 7 || o == 8;
+    const int stored_h = turned(i) ? i->w : i->h, stored_w = turned(i) ? i->h : i->w;
+    const ptrdiff_t down = (from_bottom ? -1 : 1) * (ptrdiff_t)stored_w * c;
+    const ptrdiff_t right = from_right ? -c : c;
+    if (from_bottom) from += (ptrdiff_t)(stored_h - 1) * stored_w * c;
+    if (from_right) from += (ptrdiff_t)(stored_w - 1) * c;
+    const ptrdiff_t next_row = turned(i) ? right : down, next = turned(i) ? down : right;
+    // By tiles: the cache has lines of one side only.
+    for (int part = 0; part < i->w; part += TILE)
+        for (int y = 0; y < i->h; y++) {
+            const uint8_t *pixel = from + y * next_row + part * next;
+            uint8_t *row = to + ((size_t)y * (size_t)i->w + (size_t)part) * (size_t)c;
+            for (int x = part; x < i->w && x < part + TILE; x++, pixel += next)
+                for (int k = 0; k < c; k++) *row++ = pixel[k];
+        }
+}
+
+// The picture as it is to be seen, to be freed by arena_free(); NULL on failure.
+static uint8_t *decode(const uint8_t *bytes, size_t size, const ImageInfo *i, int c, Error *e)
+{
+    int w, h, channels, status = 0;
+    uint8_t *copy = NULL;
+    if (is_png(bytes, size)) status = png_repair(bytes, &size, &copy, e);
+    if (is_bmp(bytes, size)) status = bmp_repair(bytes, &size, &copy, e);
+    if (status) return NULL;
+    // Apple's PNG files have blue before red, and colours multiplied by their opacity.
+    stbi_convert_iphone_png_to_rgb(1);
+    stbi_set_unpremultiply_on_load(1);
+    uint8_t *pixels = stbi_load_from_memory(copy ? copy : bytes, (int)size, &w, &h, &channels, c);
+    arena_free(copy);
+    if (!pixels) {
+        fail(e, STATUS_DATA, "cannot be decoded: %s", stbi_failure_reason());
+        return NULL;
+    }
+    uint8_t *seen = i->orientation == 1 ? pixels : NULL;
+    if (h != (turned(i) ? i->w : i->h) || w != (turned(i) ? i->h : i->w))
         status = fail(e, STATUS_DATA, "its size changed while it was decoded");
-    else
-        status = image_resize(image, h, w, pixels, from_h, from_w, c, crop, e);
+    else if (!seen && !(seen = arena_alloc((size_t)h * (size_t)w * (size_t)c)))
+        status = fail(e, STATUS_DATA, "no memory to turn it");
+    if (!status && seen != pixels) turn(seen, pixels, i, c);
+    if (status || seen != pixels) arena_free(pixels);
+    return status ? NULL : seen;
+}
+
+int image_decode(uint8_t *image, int h, int w, int c, bool crop, const uint8_t *bytes, size_t size,
+                 const ImageInfo *info, Error *e)
+{
+    uint8_t *pixels = decode(bytes, size, info, c, e);
+    if (!pixels) return e->status;
+    const int status = image_resize(image, h, w, pixels, info->h, info->w, c, crop, e);
     arena_free(pixels);
     return status;
 }

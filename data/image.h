@@ -23,14 +23,19 @@ int image_read(const char *path, uint8_t *bytes, size_t *size, Error *e);
 // will do.
 int image_read_named(const char *path, uint8_t *bytes, size_t *size, Error *e);
 
-// Checks the file's structure and sets the size of its image.
-int image_info(const uint8_t *bytes, size_t size, int *h, int *w, Error *e);
+typedef struct ImageInfo {
+    int h, w;        // as it is to be seen
+    int orientation; // how it is stored, by EXIF's number: 1 as it is to be seen, 2..8 turned
+} ImageInfo;
+
+// Checks the file's structure and sets `info`. Without `exif` a picture is seen as it is stored.
+int image_info(const uint8_t *bytes, size_t size, bool exif, ImageInfo *info, Error *e);
 
 // image (h, w, c), set: the file's picture in grey (c = 1) or RGB (c = 3), resized if it has
-// another size. from_h and from_w are what image_info() said, which must have accepted the file.
-// Transparency is dropped. `crop` as in image_resize().
+// another size. `info` is what image_info() said, which must have accepted the file. Transparency
+// is dropped. `crop` as in image_resize().
 int image_decode(uint8_t *image, int h, int w, int c, bool crop, const uint8_t *bytes, size_t size,
-                 int from_h, int from_w, Error *e);
+                 const ImageInfo *info, Error *e);
 
 // to (to_h, to_w, c), set from `from` (from_h, from_w, c): bilinear, and as a triangle filter over
 // all pixels that shrink into one. `crop` keeps the shape and cuts the longer side at both

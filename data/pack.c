@@ -42,11 +42,22 @@ struct Packer {
     uint64_t sum[3], sum_squares[3]; // of the train split's pixels
 };
 
+// '#' stands for a digit.
+static bool matches(const char *name, const char *pattern)
+{
+    for (; *pattern; name++, pattern++)
+        if (*pattern == '#' ? *name < '0' || *name > '9' : *name != *pattern) return false;
+    return *name == '\0';
+}
+
 static bool is_data_set_file(const char *name)
 {
-    const size_t n = strlen(name);
-    const bool shard = n > 6 && strncmp(name, "x-", 2) == 0 && strcmp(name + n - 4, ".nns") == 0;
-    return shard || strcmp(name, "bad_files.tsv") == 0;
+    static const char *const patterns[] = {"x-train-#####-of-#####.nns",
+                                           "x-test-#####-of-#####.nns", "x-train-#####.part",
+                                           "x-test-#####.part", "bad_files.tsv"};
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
+        if (matches(name, patterns[i])) return true;
+    return false;
 }
 
 static int write_exactly(int fd, const void *bytes, size_t size, uint64_t offset, Error *e)
@@ -83,6 +94,7 @@ int packer_open(Packer **out, const char *dir, const PackConfig *c, Error *e)
     p->config = *c;
     p->image_bytes = (int64_t)c->h * c->w * c->c;
     p->images_per_shard = c->shard_bytes < p->image_bytes ? 1 : c->shard_bytes / p->image_bytes;
+    if (p->images_per_shard > SHARD_MAX_IMAGES) p->images_per_shard = SHARD_MAX_IMAGES;
     p->outdir.fd = -1;
     p->splits[0].fd = p->splits[1].fd = -1;
     int status = 0;

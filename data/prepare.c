@@ -2,6 +2,7 @@
 // images, and looks at shards.
 //     data/prepare folder photos --size 64x64 --out data/photos
 //     ./train_cnn --data data/photos
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,12 +32,12 @@ static const char usage[] =
 
 typedef struct Options {
     const char *source, *out, *size;
-    bool grey, rgb, crop, force;
+    bool grey, rgb, crop, exif, skip_bad, force;
     double test_fraction;
     int64_t shard_bytes, workers;
 } Options;
 
-static Options o = {.shard_bytes = 1 << 30};
+static Options o = {.exif = true, .shard_bytes = 1 << 30};
 
 static Arg table[] = {
     ARG_POSITIONAL("SRC", &o.source, "the directory with the data"),
@@ -46,9 +47,11 @@ static Arg table[] = {
     ARG_FLAG("crop", &o.crop, "with --size: cut to its shape; without, images are stretched"),
     ARG_FLAG("grey", &o.grey, "one channel"),
     ARG_FLAG("rgb", &o.rgb, "three channels"),
+    ARG_ONOFF("exif", &o.exif, "turn photos as their metadata say (EXIF)"),
+    ARG_FLAG("skip-bad", &o.skip_bad, "leave out bad images, however many there are"),
     ARG_DOUBLE("test-fraction", &o.test_fraction, 0, 0.9,
                "of a folder without train/ and test/; 0: a tenth"),
-    ARG_INT("shard-bytes", &o.shard_bytes, 1, 1LL << 40, "images in one file"),
+    ARG_INT("shard-bytes", &o.shard_bytes, 1, SHARD_MAX_BYTES, "images in one file"),
     ARG_INT("workers", &o.workers, 0, 1024, "processes that decode a folder; 0: as processors"),
 };
 enum { TABLE = sizeof table / sizeof *table };
@@ -58,6 +61,17 @@ static volatile sig_atomic_t stopped_by;
 static void on_signal(int number)
 {
     stopped_by = number;
+}
+
+// A run that is told to stop cleans up and ends; a write beyond the limit on a file's size fails as
+// on a full disk.
+static void catch_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+    const struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaction(numbers[i], &stop, NULL);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 // ---- packing ------------------------------------------------------------------------------------
@@ -85,6 +99,9 @@ static int check_options(const char *command, Error *e)
     if (o.crop && !o.size) return fail(e, STATUS_USAGE, "--crop needs --size HxW");
     if (o.test_fraction > 0 && strcmp(command, "folder") != 0)
         return fail(e, STATUS_USAGE, "--test-fraction: %s data is split already", command);
+    if ((!o.exif || o.skip_bad) && strcmp(command, "folder") != 0)
+        return fail(e, STATUS_USAGE, "--exif and --skip-bad: %s data holds no image files",
+                    command);
     if (o.workers > 0 && strcmp(command, "folder") != 0)
         return fail(e, STATUS_USAGE, "--workers: %s data needs no decoding", command);
     return 0;
@@ -157,6 +174,42 @@ static int pack_split(Source *s, Split split, const Conversion *v, Packer *packe
     }
 }
 
+static const char list_heading[] = "# left out by data/prepare: a path, a tab and the reason\n";
+
+// Opens a list of ours anew; -1 if it cannot be, as for a file of others.
+static int open_list(const char *path)
+{
+    char text[sizeof list_heading] = "";
+    const int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    if (fd < 0) return -1;
+    struct stat st;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        (st.st_size == 0 || (read(fd, text, sizeof text - 1) == sizeof text - 1 &&
+                             strcmp(text, list_heading) == 0 && ftruncate(fd, 0) == 0)))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+// There is no data set to hold the list after a refusal: it lies beside its place.
+static void write_list(Source *s, Error *e)
+{
+    Error ignored;
+    int64_t files = 0;
+    char path[4200], *text = s->left_out ? s->left_out(s, &files, &ignored) : NULL;
+    size_t length = strlen(o.out);
+    while (length > 1 && o.out[length - 1] == '/') length--;
+    snprintf(path, sizeof path, "%.*s.bad_files.tsv", (int)length, o.out);
+    const int fd = text && files ? open_list(path) : -1;
+    FILE *list = fd < 0 ? NULL : fdopen(fd, "w");
+    const bool written = list && fprintf(list, "%s%s", list_heading, text) > 0;
+    if (list && fclose(list) == 0 && written) {
+        const Error refusal = *e;
+        fail(e, refusal.status, "%.700s (list: %.250s)", refusal.message, path);
+    }
+    free(text);
+}
+
 // The list of files that were left out goes into the data set's directory.
 static int add_left_out(Source *s, Packer *packer, int64_t *files, Error *e)
 {
@@ -171,11 +224,18 @@ static int add_left_out(Source *s, Packer *packer, int64_t *files, Error *e)
 
 static int check_classes(const Source *s, Counts counts, Error *e)
 {
-    for (int k = 0; k < s->classes; k++)
-        if (counts[k][SPLIT_TRAIN] == 0)
-            return fail(e, STATUS_DATA, "class \"%s\" has no usable image in the train split",
-                        s->class_names[k]);
-    return 0;
+    int first = -1, more = 0;
+    for (int k = 0; k < s->classes; k++) {
+        if (counts[k][SPLIT_TRAIN] > 0) continue;
+        if (first < 0)
+            first = k;
+        else
+            more++;
+    }
+    if (first < 0) return 0;
+    return fail(e, STATUS_DATA,
+                "class \"%s\"%s has no usable image in the train split: take it out",
+                s->class_names[first], more ? " (and others)" : "");
 }
 
 // A word of a shell command.
@@ -221,6 +281,8 @@ static int open_source(Source *s, const char *command, int h, int w, Error *e)
                                   .w = w,
                                   .c = o.grey ? 1 : 3,
                                   .crop = o.crop,
+                                  .as_stored = !o.exif,
+                                  .skip_bad = o.skip_bad,
                                   .test_fraction = o.test_fraction,
                                   .workers = o.workers ? (int)o.workers : os_cpu_count()};
     if (strcmp(command, "idx") == 0) return idx_open(s, o.source, e);
@@ -289,17 +351,16 @@ static int pack(const char *command, int argc, char **argv, Error *e)
     if (!status) status = check_options(command, e);
     if (!status) status = parse_size(&h, &w, e);
     if (status) return status;
-    const struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGTERM, &stop, NULL);
-    sigaction(SIGHUP, &stop, NULL);
+    catch_signals();
     Source source;
     status = open_source(&source, command, h, w, e);
-    if (status) return status;
-    if (source.notice) warn("%s", source.notice);
-    if (source.missing) warn("%s", source.missing);
-    if (on_windows_drive(o.source)) warn("%s is on a Windows drive: reading is slow", o.source);
-    status = pack_source(&source, command, h, w, start, e);
+    if (!status) {
+        if (source.notice) warn("%s", source.notice);
+        if (source.missing) warn("%s", source.missing);
+        if (on_windows_drive(o.source)) warn("%s is on a Windows drive: reading is slow", o.source);
+        status = pack_source(&source, command, h, w, start, e);
+    }
+    if (status == STATUS_DATA) write_list(&source, e);
     source.close(&source);
     return status;
 }

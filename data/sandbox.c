@@ -32,7 +32,7 @@ enum {
 // The largest picture that folder.c lets through needs 1.8 GiB at most: 16 bits, interlaced PNG.
 // Only what is touched takes memory, and a worker that may have touched much ends: that gives it
 // back.
-static const size_t arena_bytes = (size_t)2 << 30, arena_kept = (size_t)64 << 20;
+static const size_t arena_bytes = (size_t)2 << 30, arena_kept = (size_t)128 << 20;
 
 // What goes through the socket: to the worker the number of a slot to work on, back the same when
 // it is done, and once at the start one of these.

@@ -152,6 +152,28 @@ static bool next_entry(DIR *list, const char *path, struct dirent **entry, int *
     return *entry != NULL;
 }
 
+// A class whose images all fell into the test split, from `first` on, would have none to learn
+// from. The one whose hash is nearest to those for training goes there, whatever the order of the
+// directory.
+static int keep_one_for_training(Scan *f, int64_t first, Error *e)
+{
+    ScanList *test = &f->images[SPLIT_TEST];
+    int64_t chosen = first;
+    uint64_t key, where, most = 0;
+    for (int64_t i = first; i < test->n; i++) {
+        hash_path(test->list[i].path, &key, &where);
+        if (where >= most) chosen = i;
+        if (where >= most) most = where;
+    }
+    const ScanImage moved = test->list[chosen];
+    const int status =
+        scan_list_add(&f->images[SPLIT_TRAIN], moved.path, moved.key, moved.label, e);
+    if (status) return status;
+    test->list[chosen] = test->list[--test->n];
+    free(moved.path);
+    return 0;
+}
+
 // Files of one class directory; `prefix` is "" or the split's directory with a slash.
 static int scan_class(Scan *f, Split split, const char *prefix, int label, Error *e)
 {
@@ -167,7 +189,7 @@ static int scan_class(Scan *f, Split split, const char *prefix, int label, Error
         close(fd);
         return no_memory(e);
     }
-    int64_t before = f->images[0].n + f->images[1].n;
+    const int64_t train = f->images[SPLIT_TRAIN].n, test = f->images[SPLIT_TEST].n;
     int status = 0;
     for (struct dirent *entry; !status && next_entry(list, full, &entry, &status, e);) {
         snprintf(inside, sizeof inside, "%s/%s", f->classes[label], entry->d_name);
@@ -177,11 +199,10 @@ static int scan_class(Scan *f, Split split, const char *prefix, int label, Error
                         : add_image(f, split, path, inside, label, e);
     }
     closedir(list);
-    if (!status && f->images[0].n + f->images[1].n == before)
-        status =
-            fail(e, STATUS_DATA, "%s: class \"%s\" is empty: no .jpg, .jpeg, .png or .bmp in it",
-                 full, f->classes[label]);
-    return status;
+    if (status || f->images[SPLIT_TRAIN].n > train) return status;
+    if (f->images[SPLIT_TEST].n > test) return f->split ? 0 : keep_one_for_training(f, test, e);
+    return fail(e, STATUS_DATA, "%s: class \"%s\" is empty: no .jpg, .jpeg, .png or .bmp in it",
+                full, f->classes[label]);
 }
 
 // Adds the class directories below `prefix` that are not known yet.
@@ -219,22 +240,32 @@ static int scan_classes(Scan *f, const char *prefix, int64_t *capacity, Error *e
     return status;
 }
 
-static bool has_directory(const Scan *f, const char *name)
+// S_IFDIR, S_IFLNK for a link to a directory, or 0.
+static mode_t directory_type(const Scan *f, const char *name)
 {
     char full[8192];
-    struct stat st;
+    struct stat st, seen;
     snprintf(full, sizeof full, "%s/%s", f->dir, name);
-    return lstat(full, &st) == 0 && S_ISDIR(st.st_mode);
+    if (stat(full, &st) || !S_ISDIR(st.st_mode) || lstat(full, &seen)) return 0;
+    return seen.st_mode & S_IFMT;
 }
 
 static int find_layout(Scan *f, Error *e)
 {
-    const bool train = has_directory(f, "train"), test = has_directory(f, "test");
-    f->split = train && test;
-    if (train != test)
-        return fail(e, STATUS_DATA,
-                    "%s: has %s/ but no %s/: give both (val/ is to be renamed), or classes alone",
-                    f->dir, train ? "train" : "test", train ? "test" : "train");
+    static const char *const names[2] = {"train", "test"};
+    mode_t type[2];
+    for (int s = 0; s < 2; s++) type[s] = directory_type(f, names[s]);
+    for (int s = 0; s < 2; s++) {
+        if (type[s] == S_IFLNK && type[!s])
+            return fail(e, STATUS_DATA, "%s/%s: is a symbolic link, which is not followed", f->dir,
+                        names[s]);
+        if (type[s] && !type[!s])
+            return fail(e, STATUS_DATA,
+                        "%s: has %s/ but no %s/: give both (val/ is to be renamed), or classes "
+                        "alone",
+                        f->dir, names[s], names[!s]);
+    }
+    f->split = type[0] != 0;
     if (f->split && f->test_fraction > 0)
         return fail(e, STATUS_USAGE, "--test-fraction: %s is split already, into train/ and test/",
                     f->dir);
@@ -256,6 +287,16 @@ static int scan_beside_splits(Scan *f, Error *e)
     return status;
 }
 
+static int too_few_classes(const Scan *f, Error *e)
+{
+    const LeftOut *first;
+    const bool missing = scan_folders_left_out(f, &first) > 0;
+    return fail(e, STATUS_DATA,
+                "%s: holds %d class directories, expected two or more: DIR/CLASS/*.jpg%s%s%s%s",
+                f->dir, f->class_count, missing ? "; " : "", missing ? first->path : "",
+                missing ? " is left out: " : "", missing ? first->reason : "");
+}
+
 static int scan(Scan *f, Error *e)
 {
     static const char *const prefixes[2] = {"train/", "test/"};
@@ -264,10 +305,7 @@ static int scan(Scan *f, Error *e)
     if (!status && f->split) status = scan_beside_splits(f, e);
     for (int s = 0; s < (f->split ? 2 : 1) && !status; s++)
         status = scan_classes(f, f->split ? prefixes[s] : "", &capacity, e);
-    if (!status && f->class_count < 2)
-        status = fail(e, STATUS_DATA,
-                      "%s: holds %d class directories, expected two or more: DIR/CLASS/*.jpg",
-                      f->dir, f->class_count);
+    if (!status && f->class_count < 2) status = too_few_classes(f, e);
     for (int s = 0; s < (f->split ? 2 : 1); s++)
         for (int k = 0; k < f->class_count && !status; k++)
             status = scan_class(f, (Split)s, f->split ? prefixes[s] : "", k, e);
@@ -285,9 +323,7 @@ static int scan(Scan *f, Error *e)
 int scan_open(Scan *f, const char *dir, double test_fraction, Error *e)
 {
     *f = (Scan){.dir = dir, .test_fraction = test_fraction};
-    const int status = scan(f, e);
-    if (status) scan_close(f);
-    return status;
+    return scan(f, e);
 }
 
 // ---- the list of what was left out --------------------------------------------------------------

@@ -1,7 +1,6 @@
 // The images below a directory, one directory a class: DIR/CLASS/*.{jpg,jpeg,png,bmp}, or
 // DIR/train/CLASS/* and DIR/test/CLASS/*. Nothing is opened but directories, links are not
-// followed,
-// and names are not trusted.
+// followed, and names are not trusted.
 //
 // Images come in an order keyed by the hash of their path, not class by class: whoever looks at the
 // first few thousand images sees all classes.
@@ -48,7 +47,8 @@ typedef struct Scan {
 } Scan;
 
 // test_fraction: of a directory that is not split; 0: a tenth. STATUS_DATA for what is wrong with
-// the directory, as an empty class. `dir` must stay.
+// the directory, as an empty class: then, too, `s` has what was left out, and must be closed. `dir`
+// must stay.
 int scan_open(Scan *s, const char *dir, double test_fraction, Error *e);
 
 int scan_leave_out(Scan *s, const char *path, const char *reason, Error *e);

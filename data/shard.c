@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +22,6 @@ _Static_assert(offsetof(ShardHeader, id) == 224, "as in data/README.md");
 _Static_assert(offsetof(ShardHeader, sections_crc) == 4088, "as in data/README.md");
 
 const char *const split_names[2] = {"train", "test"};
-static const char *const section_names[SECTIONS] = {"labels", "names", "counts", "sums", "images"};
-static const uint8_t magic[8] = {0x89, 'N', 'N', 'S', '\r', '\n', 0x1a, '\n'};
 
 ShardHeader shard_header(void)
 {
@@ -37,18 +34,13 @@ ShardHeader shard_header(void)
                      .sum_kind = 1,
                      .block = SHARD_BLOCK,
                      .std = {1, 1, 1, 1}};
-    memcpy(h.magic, magic, sizeof magic);
+    memcpy(h.magic, shard_magic, sizeof h.magic);
     return h;
 }
 
 static uint64_t round_up(uint64_t x, uint64_t unit)
 {
     return (x + unit - 1) / unit * unit;
-}
-
-static int64_t block_count(uint64_t image_bytes)
-{
-    return (int64_t)((image_bytes + SHARD_BLOCK - 1) / SHARD_BLOCK);
 }
 
 void shard_layout(ShardHeader *h, int64_t n, uint64_t names_bytes)
@@ -59,7 +51,7 @@ void shard_layout(ShardHeader *h, int64_t n, uint64_t names_bytes)
     h->labels.bytes = h->n * sizeof(uint16_t);
     h->names.bytes = names_bytes;
     h->counts.bytes = h->classes * sizeof(uint64_t);
-    h->sums.bytes = (uint64_t)block_count(h->images.bytes) * sizeof(uint32_t);
+    h->sums.bytes = (uint64_t)shard_blocks(h->images.bytes) * sizeof(uint32_t);
 
     h->labels.offset = sizeof *h;
     h->names.offset = round_up(h->labels.offset + h->labels.bytes, SHARD_ALIGN);
@@ -109,169 +101,6 @@ int read_exactly(int fd, const char *path, void *bytes, size_t size, int64_t off
                         path, offset + (int64_t)done, offset + (int64_t)size);
         done += (size_t)n;
     }
-    return 0;
-}
-
-static bool starts_with(const uint8_t *bytes, const char *prefix, size_t length)
-{
-    return memcmp(bytes, prefix, length) == 0;
-}
-
-// What a file without the magic looks like, for the message.
-static const char *looks_like(const uint8_t *b)
-{
-    if (starts_with(b, "\x89NNS", 4)) return "a shard damaged by a transfer in text mode";
-    if (starts_with(b, "\x1f\x8b", 2)) return "gzip";
-    if (starts_with(b,
-                    "\xfd"
-                    "7zXZ",
-                    5))
-        return "xz";
-    if (starts_with(b, "PK", 2)) return "a zip archive";
-    if (starts_with(b, "\x89PNG", 4)) return "a PNG image";
-    if (starts_with(b, "\xff\xd8\xff", 3)) return "a JPEG image";
-    if (starts_with(b, "BM", 2)) return "a BMP image";
-    if (starts_with(b,
-                    "\x7f"
-                    "ELF",
-                    4))
-        return "a program";
-    if (starts_with(b, "\0\0\x08\x01", 4)) return "idx labels (use: prepare idx)";
-    if (starts_with(b, "\0\0\x08\x03", 4)) return "idx images (use: prepare idx)";
-    if (b[8] == '{') return "safetensors";
-    if (starts_with(b, "\0\0\0\0\0\0\0\0", 8)) return "zeros";
-    if (starts_with(b, "<", 1)) return "HTML or XML";
-    for (int i = 0; i < 8; i++)
-        if ((b[i] < 0x20 && !strchr("\t\n\r", b[i])) || b[i] >= 0x7f) return "unknown";
-    return "text";
-}
-
-static int check_identity(const ShardHeader *h, const char *path, uint64_t size, Error *e)
-{
-    if (size == 0) return fail(e, STATUS_DATA, "%s: empty, has 0 bytes", path);
-    if (memcmp(h->magic, magic, sizeof magic) != 0)
-        return fail(e, STATUS_DATA,
-                    "%s: not a shard: the first bytes look like %s; make shards with data/prepare",
-                    path, looks_like(h->magic));
-    if (size < sizeof *h)
-        return fail(e, STATUS_DATA, "%s: has %" PRIu64 " bytes, a shard has at least %zu", path,
-                    size, sizeof *h);
-    if (h->byte_order != 0x01020304)
-        return fail(e, STATUS_DATA, "%s: byte_order is 0x%08x, expected 0x01020304", path,
-                    h->byte_order);
-    if (h->major != 1)
-        return fail(e, STATUS_DATA, "%s: version is %d.%d, this program reads 1.x; update it", path,
-                    h->major, h->minor);
-    const uint32_t crc = (uint32_t)crc32_z(0, (const void *)h, sizeof *h - 4);
-    if (crc != h->header_crc)
-        return fail(e, STATUS_DATA,
-                    "%s: header_crc is 0x%08x, expected 0x%08x; the file is damaged", path,
-                    h->header_crc, crc);
-    return 0;
-}
-
-static int check_fixed_fields(const ShardHeader *h, const char *path, Error *e)
-{
-    const struct {
-        const char *name;
-        uint32_t found, low, high;
-    } fields[] = {
-        {"header_bytes", h->header_bytes, sizeof *h, sizeof *h},
-        {"the high half of flags", h->flags >> 16, 0, 0},
-        {"layout", h->layout, 1, 1},
-        {"dtype", h->dtype, 1, 1},
-        {"label type", h->label_type, 1, 1},
-        {"sum kind", h->sum_kind, 1, 1},
-        {"block", h->block, SHARD_BLOCK, SHARD_BLOCK},
-        {"split", h->split, 0, 1},
-        {"the field at byte 188", h->zero, 0, 0},
-        {"H", h->h, 1, SHARD_MAX_SIDE},
-        {"W", h->w, 1, SHARD_MAX_SIDE},
-        {"C", h->c, 1, 3},
-        {"classes", h->classes, 1, SHARD_MAX_CLASSES},
-    };
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        if (fields[i].found >= fields[i].low && fields[i].found <= fields[i].high) continue;
-        return fail(e, STATUS_DATA, "%s: %s is %u, expected %u..%u", path, fields[i].name,
-                    fields[i].found, fields[i].low, fields[i].high);
-    }
-    if (h->c == 2) return fail(e, STATUS_DATA, "%s: C is 2, expected 1 or 3", path);
-    if (h->stride != h->h * h->w * h->c)
-        return fail(e, STATUS_DATA, "%s: stride is %u, expected H*W*C = %u", path, h->stride,
-                    h->h * h->w * h->c);
-    for (size_t i = 0; i < sizeof h->reserved; i++)
-        if (h->reserved[i])
-            return fail(e, STATUS_DATA, "%s: byte %zu of the header is not zero", path, 256 + i);
-    return 0;
-}
-
-static int check_counts(const ShardHeader *h, const char *path, Error *e)
-{
-    uint64_t bytes, end;
-    if (h->n == 0) return fail(e, STATUS_DATA, "%s: n is 0, expected at least one image", path);
-    if (__builtin_mul_overflow(h->n, (uint64_t)h->stride, &bytes) || bytes > INT64_MAX)
-        return fail(e, STATUS_DATA, "%s: n * stride overflows: n is %" PRIu64, path, h->n);
-    if (__builtin_add_overflow(h->first_index, h->n, &end) || end > h->dataset_n)
-        return fail(e, STATUS_DATA,
-                    "%s: first_index %" PRIu64 " + n %" PRIu64 " is over dataset_n %" PRIu64, path,
-                    h->first_index, h->n, h->dataset_n);
-    if (h->dataset_n > UINT32_MAX)
-        return fail(e, STATUS_DATA, "%s: dataset_n is %" PRIu64 ", expected at most 4294967295",
-                    path, h->dataset_n);
-    if (h->shard >= h->shards)
-        return fail(e, STATUS_DATA, "%s: shard is %u of %u", path, h->shard, h->shards);
-    return 0;
-}
-
-static int check_statistics(const ShardHeader *h, const char *path, Error *e)
-{
-    for (uint32_t i = 0; i < 4; i++) {
-        const double mean = (double)h->mean[i], std = (double)h->std[i];
-        if (i >= h->c && (mean < 0 || mean > 0 || std < 1 || std > 1))
-            return fail(e, STATUS_DATA, "%s: mean[%u], std[%u] are %g, %g, expected 0, 1", path, i,
-                        i, mean, std);
-        if (!isfinite(mean) || !isfinite(std) || std <= 0)
-            return fail(e, STATUS_DATA, "%s: mean[%u], std[%u] are %g, %g, expected std > 0", path,
-                        i, i, mean, std);
-    }
-    return 0;
-}
-
-static int check_sections(const ShardHeader *h, const char *path, uint64_t size, Error *e)
-{
-    if (h->file_bytes != size)
-        return fail(e, STATUS_DATA,
-                    "%s: has %" PRIu64 " bytes, expected file_bytes = %" PRIu64
-                    "; the file was cut short or extended, make it again",
-                    path, size, h->file_bytes);
-    const uint64_t expected[SECTIONS] = {
-        h->n * sizeof(uint16_t), h->names.bytes, h->classes * sizeof(uint64_t),
-        (uint64_t)block_count(h->n * h->stride) * sizeof(uint32_t), h->n * h->stride};
-    uint64_t previous_end = sizeof *h;
-    for (int i = 0; i < SECTIONS; i++) {
-        const ShardSection *s = shard_section(h, i);
-        const uint64_t align = i == SECTION_IMAGES ? SHARD_IMAGE_ALIGN : SHARD_ALIGN;
-        uint64_t end;
-        if (s->bytes != expected[i])
-            return fail(e, STATUS_DATA, "%s: section %s has %" PRIu64 " bytes, expected %" PRIu64,
-                        path, section_names[i], s->bytes, expected[i]);
-        if (s->offset % align)
-            return fail(e, STATUS_DATA,
-                        "%s: section %s is at byte %" PRIu64 ", expected a multiple of %" PRIu64,
-                        path, section_names[i], s->offset, align);
-        if (__builtin_add_overflow(s->offset, s->bytes, &end) || end > size)
-            return fail(e, STATUS_DATA, "%s: section %s ends behind the file's end", path,
-                        section_names[i]);
-        if (s->offset < previous_end)
-            return fail(e, STATUS_DATA,
-                        "%s: section %s begins at %" PRIu64
-                        ", inside or before the one before it, which ends at %" PRIu64,
-                        path, section_names[i], s->offset, previous_end);
-        previous_end = end;
-    }
-    if (previous_end != size)
-        return fail(e, STATUS_DATA, "%s: images end at byte %" PRIu64 ", the file at %" PRIu64,
-                    path, previous_end, size);
     return 0;
 }
 
@@ -419,16 +248,12 @@ static int open_and_check(Shard *s, Error *e)
     int status = open_file(s, &size, e);
     const size_t header_bytes = size < sizeof *h ? (size_t)size : sizeof *h;
     if (!status) status = read_exactly(s->fd, s->path, &s->header, header_bytes, 0, e);
-    if (!status) status = check_identity(h, s->path, size, e);
-    if (!status) status = check_fixed_fields(h, s->path, e);
-    if (!status) status = check_counts(h, s->path, e);
-    if (!status) status = check_statistics(h, s->path, e);
-    if (!status) status = check_sections(h, s->path, size, e);
+    if (!status) status = shard_check_header(h, s->path, size, e);
     if (!status) status = read_sections(s, e);
     if (!status) status = check_labels(s, e);
     if (!status) status = split_section_of_names(s, e);
     if (status) return status;
-    s->blocks = block_count(h->images.bytes);
+    s->blocks = shard_blocks(h->images.bytes);
     s->checked = calloc((size_t)s->blocks, sizeof *s->checked);
     if (!s->checked)
         return fail(e, STATUS_IO, "%s: no memory for %" PRId64 " blocks", s->path, s->blocks);

@@ -22,7 +22,11 @@ enum {
     SHARD_IMAGE_ALIGN = 2 << 20,
     SHARD_MAX_SIDE = 16384,
     SHARD_MAX_CLASSES = 65535,
+    SHARD_MAX_NAME = 255, // bytes of a class's name
+    SHARD_MAX_IMAGES = 1 << 26,
 };
+
+#define SHARD_MAX_BYTES (1ll << 40) // of images
 
 enum { SHARD_CROPPED = 1 }; // a flag: pictures of another shape were cut to it, not stretched
 
@@ -79,6 +83,17 @@ ShardHeader shard_header(void);
 // `h`, `w`, `c` and `classes` must be set. Sets n, stride and the sections of `header`.
 void shard_layout(ShardHeader *header, int64_t n, uint64_t names_bytes);
 
+static const uint8_t shard_magic[8] = {0x89, 'N', 'N', 'S', '\r', '\n', 0x1a, '\n'};
+
+static inline int64_t shard_blocks(uint64_t image_bytes)
+{
+    return (int64_t)((image_bytes + SHARD_BLOCK - 1) / SHARD_BLOCK);
+}
+
+// Checks every field, with the file's size. `h` has what the file has of it. Afterwards the
+// sections lie in the file one after the other, and none is larger than the format allows.
+int shard_check_header(const ShardHeader *h, const char *path, uint64_t size, Error *e);
+
 // The section of the given number.
 const ShardSection *shard_section(const ShardHeader *header, int section);
 
@@ -101,8 +116,7 @@ int shard_verify(const Shard *s, Error *e);
 bool class_name_valid(const char *name, size_t length);
 
 // The status of a file of the user's that cannot be opened: STATUS_DATA if that is the path's or
-// the
-// file's fault, STATUS_IO if the system's.
+// the file's fault, STATUS_IO if the system's.
 int open_status(int error);
 
 // Reads exactly `size` bytes; a file that ends early is STATUS_DATA, what the system refuses

@@ -197,6 +197,16 @@ obtain() {
     die $result "$problems"
 }
 
+# What unpack makes, and nothing else that may lie there.
+remove_unpacked() {
+    local member directories=()
+    for member in "${members[@]}"; do
+        rm -f -- "$download/unpacked/$member"
+        directories+=("$download/unpacked/$(dirname -- "$member")")
+    done
+    rmdir -- "${directories[@]}" "$download/unpacked" 2>/dev/null || true
+}
+
 # unpack ARCHIVE: only the members, each once and a regular file; others stay in the archive.
 unpack() {
     local list member found
@@ -206,15 +216,16 @@ unpack() {
         found=$(awk -v name="$member" '$6 == name {print substr($1, 1, 1) NF}' <<<"$list")
         [ "$found" = -6 ] || die 3 "$1: expected $member in it once, as a regular file"
     done
-    rm -rf -- "$download/unpacked"
-    mkdir -- "$download/unpacked" || die 4 "$download/unpacked: cannot be made"
+    remove_unpacked
+    mkdir -- "$download/unpacked" 2>/dev/null ||
+        die 4 "$download/unpacked: cannot be made; if it holds files of yours, move them away"
     tar -xzf "$1" -C "$download/unpacked" --no-recursion --no-same-owner --no-same-permissions \
         -- "${members[@]}" 2>/dev/null || die 4 "$1: cannot be unpacked; is the disk full?"
 }
 
 # Removes what a later run cannot use, and `unneeded`: the downloaded files once they are prepared.
 clean() {
-    rm -rf -- "$download/unpacked"
+    remove_unpacked
     rm -f -- "${unneeded[@]}"
     rmdir -- "$download" 2>/dev/null || true
 }

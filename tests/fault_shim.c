@@ -1,11 +1,13 @@
 // Preloaded into a program: makes the n-th call of one function fail.
 //     FAULT_CALL=write FAULT_AT=3 FAULT_ERRNO=28 LD_PRELOAD=build/native/tests/fault_shim.so
 // PROGRAM
-//   FAULT_CALL    alloc, open, read, write, fsync, rename, close, mkdir, fork, mmap, socketpair:
-//                 each with its relatives, as pread, openat and posix_memalign; seccomp, always and
-//                 in all processes
+//   FAULT_CALL    alloc, open, read, write, fsync, rename, unlink, flock, close, mkdir, fork, mmap,
+//                 socketpair: each with its relatives, as pread, openat and posix_memalign;
+//                 file: all of them but alloc; seccomp, always and in all processes
 //   FAULT_AT      the call that fails, from 1; with FAULT_ON=1 all later ones too
 //   FAULT_ERRNO   the errno it sets, as a number
+//   FAULT_DO      a shell command that runs there, in place of a failure; "kill": SIGKILL
+//   FAULT_PLAIN_RENAME  renames with flags fail with EINVAL, as on a file system without them
 //   FAULT_REPORT  a file that is created when a call was made to fail
 // Calls are counted from the start of main(), and not in processes that the program forks.
 //
@@ -14,12 +16,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -30,7 +34,7 @@
 static bool armed, from_then_on;
 static long at;
 static int error = EIO;
-static const char *call = "", *report;
+static const char *call = "", *report, *command;
 static atomic_long count;
 
 static long number(const char *name)
@@ -39,12 +43,28 @@ static long number(const char *name)
     return text ? strtol(text, NULL, 10) : 0;
 }
 
+static void do_command(void)
+{
+    const int saved = errno;
+    if (strcmp(command, "kill") == 0) raise(SIGKILL);
+    armed = false;
+    unsetenv("LD_PRELOAD");
+    if (system(command)) _exit(99);
+    armed = true;
+    errno = saved;
+}
+
 static bool fails(const char *name)
 {
-    if (!armed || !*name || strcmp(name, call) != 0) return false;
+    const bool file = strcmp(call, "file") == 0 && strcmp(name, "alloc") != 0;
+    if (!armed || !*name || (strcmp(name, call) != 0 && !file)) return false;
     const long now = atomic_fetch_add(&count, 1) + 1;
     if (now != at && !(from_then_on && now > at)) return false;
     if (report) syscall(SYS_close, syscall(SYS_openat, AT_FDCWD, report, O_CREAT | O_WRONLY, 0600));
+    if (command) {
+        do_command();
+        return false;
+    }
     errno = error;
     return true;
 }
@@ -61,6 +81,7 @@ static int counted_main(int argc, char **argv, char **environment)
     from_then_on = number("FAULT_ON");
     if (getenv("FAULT_ERRNO")) error = (int)number("FAULT_ERRNO");
     report = getenv("FAULT_REPORT");
+    command = getenv("FAULT_DO");
     armed = true;
     return real_main(argc, argv, environment);
 }
@@ -160,8 +181,19 @@ WRAP("fsync", int, fsync, -1, (int fd), (fd))
 WRAP("fsync", int, fdatasync, -1, (int fd), (fd))
 WRAP("rename", int, rename, -1, (const char *a, const char *b), (a, b))
 WRAP("rename", int, renameat, -1, (int i, const char *a, int k, const char *b), (i, a, k, b))
-WRAP("rename", int, renameat2, -1, (int i, const char *a, int k, const char *b, unsigned f),
-     (i, a, k, b, f))
+
+int renameat2(int i, const char *a, int k, const char *b, unsigned flags)
+{
+    if (fails("rename")) return -1;
+    if (flags == 0 || !getenv("FAULT_PLAIN_RENAME"))
+        return (int)syscall(SYS_renameat2, i, a, k, b, flags);
+    errno = EINVAL;
+    return -1;
+}
+
+WRAP("unlink", int, unlinkat, -1, (int dir, const char *path, int flags), (dir, path, flags))
+WRAP("unlink", int, rmdir, -1, (const char *path), (path))
+WRAP("flock", int, flock, -1, (int fd, int how), (fd, how))
 WRAP("mkdir", int, mkdir, -1, (const char *path, mode_t mode), (path, mode))
 WRAP("mmap", void *, mmap, MAP_FAILED, (void *p, size_t n, int r, int f, int fd, off_t o),
      (p, n, r, f, fd, o))

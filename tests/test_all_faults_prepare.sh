@@ -1,3 +1,6 @@
 #!/usr/bin/env bash
-# The fault test of prepare at every allocation and every read.
-FAULT_STRIDE=1 exec "$(dirname "$0")/test_faults_prepare.sh"
+# The fault tests of prepare at every call.
+cd "$(dirname "$0")" || exit 1
+status=0
+for test in test_faults_prepare.sh test_commit.sh; do FAULT_STRIDE=1 ./$test || status=1; done
+exit $status

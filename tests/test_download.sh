@@ -263,6 +263,11 @@ touch "$tree/data/cifar"
 fails "a file on the way" 4 "Not a directory" download good mnist --out "$tree/data/cifar/mnist"
 fresh
 mkdir "$tree/data/cifar10.download"
+mkdir "$tree/data/cifar10.download/unpacked"
+touch "$tree/data/cifar10.download/unpacked/mine"
+fails "other files where it unpacks" 4 "files of yours" download good cifar10
+ok "they stay" test -e "$tree/data/cifar10.download/unpacked/mine"
+rm -r "$tree/data/cifar10.download/unpacked"
 exec 8<"$tree/data/cifar10.download"
 flock 8
 fails "two at once" 4 "another download is running" download good cifar10

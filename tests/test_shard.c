@@ -90,7 +90,8 @@ static void test_refuses_a_wrong_field(void **state)
         {20, 4, 1u << 16, "flags"},
         {24, 8, 4096, "file_bytes"},
         {32, 8, 0, "n is 0"},
-        {32, 8, UINT64_MAX / 2, "overflows"},
+        {32, 8, UINT64_MAX / 2, "expected at most 67108864 images"},
+        {32, 8, (1 << 26) + 1, "expected at most 67108864 images"},
         {32, 8, 4, "dataset_n"},
         {40, 8, 1, "first_index"},
         {40, 8, UINT64_MAX, "first_index"},
@@ -111,11 +112,12 @@ static void test_refuses_a_wrong_field(void **state)
         {96, 8, IMAGES_AT + 4096, "images is at byte"},
         {104, 8, 1, "images has 1 bytes"},
         {112, 8, LABELS_AT + 8, "labels is at byte"},
-        {112, 8, NAMES_AT, "names begins at"},
+        {112, 8, NAMES_AT, "labels begins at 8192, too far"},
         {112, 8, 0, "labels begins at"},
         {120, 8, 8, "labels has 8 bytes"},
         {128, 8, UINT64_MAX - 4095, "names ends behind"},
-        {136, 8, 5000, "counts begins at"},
+        {136, 8, 512, "longer than its 2 names"},
+        {136, 8, 513, "at most 256 a class"},
         {136, 8, 3, "names holds 1 names"},
         {136, 8, 5, "longer than its 2 names"},
         {144, 8, 1ull << 40, "counts ends behind"},
@@ -146,6 +148,34 @@ static void test_refuses_a_wrong_field(void **state)
         write_sealed(f);
         expect_refused(cases[i].message);
         put(f, cases[i].offset, before, cases[i].size);
+    }
+}
+
+// A file of 8 GiB that is nearly all hole, with right sums in its header: refused before memory is
+// taken for it, or time to read the hole.
+static void test_refuses_holes(void **state)
+{
+    enum { NAMES_BYTES = 136 };
+    static const size_t offsets[] = {112, 128, 144, 160, 96}; // in the order of the file
+    static const char *const messages[] = {"section labels begins at 8589938688, too far",
+                                           "section names begins at 8589942784, too far",
+                                           "section counts begins at 8589946880, too far",
+                                           "section sums begins at 8589950976, too far",
+                                           "section images begins at 8592031744, too far",
+                                           "section names has 8589934596 bytes"};
+    ShardFile *f = *state;
+    for (size_t i = 0; i < 6; i++) {
+        const uint64_t hole = 8ull << 30, file_bytes = get(f, 24, 8) + hole;
+        uint8_t before[256];
+        memcpy(before, f->head, sizeof before);
+        put(f, 24, file_bytes, 8);
+        if (i == 5) put(f, NAMES_BYTES, get(f, NAMES_BYTES, 8) + hole, 8);
+        for (size_t k = i == 5 ? 2 : i; k < 5; k++)
+            put(f, offsets[k], get(f, offsets[k], 8) + hole, 8);
+        write_sealed(f);
+        assert_int_equal(truncate(path, (off_t)file_bytes), 0);
+        expect_refused(messages[i]);
+        memcpy(f->head, before, sizeof before);
     }
 }
 
@@ -271,6 +301,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_reads_what_the_format_says, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refuses_a_wrong_field, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refuses_holes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refuses_wrong_sums, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_names_the_damaged_block, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_file_cut_short, set_up, tear_down),

@@ -70,10 +70,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     Error e = {0};
     const int status = scan_open(&s, dir, 0, &e);
     check_failure(status, &e);
-    if (!status) {
-        check_scan(&s);
-        scan_close(&s);
-    }
+    if (!status) check_scan(&s);
+    scan_close(&s);
     free(text);
     return 0;
 }

@@ -1,5 +1,6 @@
 // Pre-scan and decoder in this process, with the heap's zeroed memory: the sanitizer sees every
-// block. Byte 0: channels, crop, and whether a PNG's checksums are made right; then the file.
+// block. Byte 0: channels, crop, whether a PNG's checksums are made right, and whether the picture
+// is seen as it is stored; then the file.
 #include <arpa/inet.h>
 #include <zlib.h>
 
@@ -27,15 +28,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     Input rest = {bytes, size};
     const unsigned how = take_byte(&rest);
     const int c = how & 1 ? 1 : 3;
-    int h, w;
+    ImageInfo info;
     Error e = {0};
     uint8_t *copy = malloc(rest.size + 1); // its own allocation: reading past it is seen
     memcpy(copy, rest.bytes, rest.size);
     if (how & 4) seal_png(copy, rest.size);
-    int status = image_info(copy, rest.size, &h, &w, &e);
+    int status = image_info(copy, rest.size, !(how & 8), &info, &e);
     // Large pictures are slow, and small ones reach the same code.
-    if (!status && (int64_t)h * w <= 1 << 18)
-        status = image_decode(image, H, W, c, how & 2, copy, rest.size, h, w, &e);
+    if (!status && (int64_t)info.h * info.w <= 1 << 18)
+        status = image_decode(image, H, W, c, how & 2, copy, rest.size, &info, &e);
     check_failure(status, &e);
     free(copy);
     return 0;

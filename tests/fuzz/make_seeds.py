@@ -21,7 +21,7 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(w, h, depth, colour, interlace=0, extra=b""):
+def png(w, h, depth, colour, interlace=0, extra=b"", apple=False):
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     passes = [(0, 0, 1, 1)]
     if interlace:
@@ -34,39 +34,52 @@ def png(w, h, depth, colour, interlace=0, extra=b""):
         for y in range(ph if pw else 0):
             rows += bytes([y % 5]) + bytes((37 * y + 11 * x) % (4 if colour == 3 else 256) for x in range(row))
     head = struct.pack(">IIBBBBB", w, h, depth, colour, 0, 0, interlace)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(rows, 9)) +
-            chunk(b"IEND", b""))
+    packed = zlib.compress(rows, 9)
+    first = chunk(b"CgBI", b"\x50\0\x20\2") if apple else b""
+    return (b"\x89PNG\r\n\x1a\n" + first + chunk(b"IHDR", head) + extra +
+            chunk(b"IDAT", packed[2:-4] if apple else packed) + chunk(b"IEND", b""))
 
 
-def jpeg(w, h, components, progressive):
+def tiff(orientation):
+    return b"MM\0*\0\0\0\x08\0\1" + struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4)
+
+
+def jpeg(w, h, components, progressive, extra=b"", tables=True):
     sampling = b"".join(bytes([i + 1, 0x22 if i == 0 and components > 1 else 0x11, 0])
                         for i in range(components))
     head = bytes([8]) + struct.pack(">HH", h, w) + bytes([components]) + sampling
     table = bytes([0, 1] + [0] * 14) + b"\0"
-    huffman = lambda kind: b"\0" + table[1:] if kind == 0 else b"\x10" + table[1:]
     scan = bytes([components]) + b"".join(bytes([i + 1, 0]) for i in range(components))
     segment = lambda marker, data: bytes([0xff, marker]) + struct.pack(">H", len(data) + 2) + data
-    bits = bytes((w + 15) // 8 * ((h + 15) // 8) * components)
-    out = b"\xff\xd8" + segment(0xdb, b"\0" + bytes([1] * 64)) + segment(0xc2 if progressive else 0xc0, head)
-    out += segment(0xc4, b"\0" + bytes([0, 1] + [0] * 14) + b"\0")
-    out += segment(0xc4, b"\x10" + bytes([0, 1] + [0] * 14) + b"\0")
+    side = 16 if components > 1 else 8
+    units, blocks = -(-w // side) * -(-h // side), 3 + components if components > 1 else 1
+    bits = bytes((2 * units * blocks + 7) // 8)
+    out = b"\xff\xd8" + extra
+    if components == 4:  # Adobe's marker says that it is CMYK
+        out += segment(0xee, b"Adobe\0\x64\0\0\0\0\0")
+    out += segment(0xdb, b"\0" + bytes([1] * 64)) + segment(0xc2 if progressive else 0xc0, head)
+    if tables:
+        out += segment(0xc4, b"\0" + table[1:] + b"\0") + segment(0xc4, b"\x10" + table[1:] + b"\0")
     if progressive:
         out += segment(0xda, scan + b"\0\0\1") + bits + segment(0xda, scan + b"\0\0\x10") + bits
         for i in range(components):
             out += segment(0xda, bytes([1, i + 1, 0]) + b"\1\x3f\0") + bits
-    else:
-        out += segment(0xdd, b"\0\2") + segment(0xda, scan + b"\0\x3f\0") + bits
+    else:  # all coefficients are 0, of one bit each; a restart marker after every two units
+        out += segment(0xdd, b"\0\2") + segment(0xda, scan + b"\0\x3f\0")
+        for first in range(0, units, 2):
+            out += bytes([0xff, 0xd0 + (first // 2 - 1) % 8]) if first else b""
+            out += bytes((2 * min(2, units - first) * blocks + 7) // 8)
     return out + b"\xff\xd9"
 
 
-def bmp(w, h, bits, header, palette):
+def bmp(w, h, bits, header, palette, compression=0):
     row = (w * bits + 31) // 32 * 4
     body = bytes(range(256)) * (row * abs(h) // 256 + 1)
     at = 14 + header + len(palette)
     if header == 12:
         info = struct.pack("<IHHHH", 12, w, h, 1, bits)
     else:
-        info = struct.pack("<IiiHHIIiiII", header, w, h, 1, bits, 0, 0, 0, 0, 0, 0).ljust(header, b"\xff")
+        info = struct.pack("<IiiHHIIiiII", header, w, h, 1, bits, compression, 0, 0, 0, 0, 0).ljust(header, b"\xff")
     return b"BM" + struct.pack("<IHHI", at + row * abs(h), 0, 0, at) + info + palette + body[:row * abs(h)]
 
 
@@ -79,7 +92,13 @@ seed("image", "png-interlaced", b"\6" + png(9, 10, 8, 2, 1, chunk(b"tRNS", bytes
 for components in (1, 3, 4):
     for progressive in (False, True):
         seed("image", f"jpeg-{components}-{int(progressive)}", b"\0" + jpeg(20, 17, components, progressive))
-for bits, header in [(24, 40), (32, 40), (24, 12), (32, 108), (32, 124), (16, 40)]:
+seed("image", "jpeg-exif", b"\0" + jpeg(20, 17, 1, False, b"\xff\xe1\0\x22Exif\0\0" + tiff(6)))
+seed("image", "jpeg-mjpeg", b"\0" + jpeg(20, 17, 3, False, b"", False))
+seed("image", "png-exif", b"\4" + png(5, 6, 8, 2, 0, chunk(b"eXIf", tiff(8))))
+seed("image", "png-apple", b"\4" + png(5, 6, 8, 6, 0, b"", True))
+seed("image", "bmp-masks", b"\0" + bmp(5, 4, 16, 40, struct.pack("<III", 0xf800, 0x7e0, 0x1f), 3))
+seed("image", "bmp-gap", b"\0" + bmp(5, -4, 24, 40, bytes(40)))
+for bits, header in [(24, 40), (32, 40), (24, 12), (24, 64), (32, 108), (32, 124), (16, 40)]:
     seed("image", f"bmp-{bits}-{header}", b"\0" + bmp(5, 4, bits, header, b""))
 seed("image", "bmp-8", b"\0" + bmp(5, -4, 8, 40, bytes(1024)))
 seed("image", "bmp-4", b"\0" + bmp(5, 4, 4, 40, bytes(64)))
