@@ -9,7 +9,8 @@
 // of two convolutions, Muon for the filters. Its author reports 94% on the original CIFAR-10 files.
 //
 // The file reads top to bottom: config, tensors, init, schedule, forward, backward, update,
-// evaluate, train, main. To change the network edit it and run `make train_cnn && ./train_cnn --selftest`.
+// evaluate, train, main. To change the network edit it and run
+// `make train_cnn && ./train_cnn --selftest`.
 
 #include <math.h>
 #include <stdio.h>
@@ -202,6 +203,15 @@ static void declare_simple(Tensors *t, int64_t n)
     m.head = parameter(t, head, HEAD, UNIFORM, "head.weight");
     m.head->flatten = true;
     m.logit_scale = 1.0f;
+}
+
+static void check_size(void)
+{
+    if (s.data.h < 16 || s.data.w < 16 || s.data.h > 96 || s.data.w > 96)
+        die(STATUS_DATA,
+            "%s holds images of %dx%d; this network takes 16x16 to 96x96: prepare "
+            "them with --size 32x32",
+            s.data.source, s.data.h, s.data.w);
 }
 
 static void declare(void)
@@ -650,11 +660,7 @@ int main(int argc, char **argv)
     s.line.options =
         (Options){.device = "auto", .lr = 1, .augment = "auto", .shuffle = true, .seed = 1};
     setup_open(&s, &trainer, own, sizeof own / sizeof *own, argc, argv);
-    if (s.data.h < 16 || s.data.w < 16 || s.data.h > 96 || s.data.w > 96)
-        die(STATUS_DATA,
-            "%s holds images of %dx%d; this network takes 16x16 to 96x96: prepare "
-            "them with --size 32x32",
-            s.data.source, s.data.h, s.data.w);
+    check_size();
     declare();
     set_decay();
     setup_plan(&s, &k);

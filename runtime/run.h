@@ -96,9 +96,9 @@ bool run_save_due(const Run *r, int64_t step);
 // Writes a checkpoint. False: the loss or a weight is not finite, and nothing was written.
 bool run_save(Run *r, int64_t step);
 
-// After the loop, if it ended early since something was not finite: makes the run begin again at the
-// last checkpoint, or at the start, with RUN_SEARCH. Then the same steps give the same bits, and the
-// loop ends where a value first is not finite.
+// After the loop, if it ended early since something was not finite: makes the run begin again at
+// the last checkpoint, or at the start, with RUN_SEARCH. Then the same steps give the same bits,
+// and the loop ends where a value first is not finite.
 void run_search(Run *r);
 
 // Ends the program with STATUS_DIVERGED, naming step and tensor if the search has found them.

@@ -11,7 +11,7 @@ as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/tmp "
 
 if hidden /sys true 2>/dev/null; then
     for folders in "/sys /dev/pts" "/sys /dev/pts /proc"; do
-        for test in checkpoint run sandbox profile; do
+        for test in checkpoint run_dir sandbox profile; do
             ok "$test without $folders" hidden "$folders" "$BUILD/tests/test_$test"
         done
         for test in cli golden predict; do

@@ -259,13 +259,13 @@ static void writes_log_and_summary(void **state)
     assert_int_equal(rundir_open(&r, "out/run", "train_mlp", true, &e), 0);
     assert_string_equal(rundir_name(r), "out/run");
     rundir_log_step(r, &(StepLog){.step = 1,
-                               .epoch = 0.25,
-                               .loss = 2.5,
-                               .lr = 0.1,
-                               .train_accuracy = 0.125,
-                               .step_ms = 1.25,
-                               .images_per_s = 1e5,
-                               .data_wait_ms = 0.5});
+                                  .epoch = 0.25,
+                                  .loss = 2.5,
+                                  .lr = 0.1,
+                                  .train_accuracy = 0.125,
+                                  .step_ms = 1.25,
+                                  .images_per_s = 1e5,
+                                  .data_wait_ms = 0.5});
     rundir_log_step(r, &(StepLog){.step = 2, .epoch = 0.5, .loss = NAN});
     rundir_progress(r, &step4);
     rundir_log_eval(r, &(EvalLog){.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5});
