@@ -23,7 +23,9 @@
 #include "runtime/run.h"
 
 static const Kernels *k; // the device
-static Setup s;          // options, data, processes: all that main() has opened
+// What main() has opened: options, data, processes.
+static Setup s = {
+    .line.options = {.device = "auto", .lr = 1, .augment = "auto", .shuffle = true, .seed = 1}};
 
 // ---- config -------------------------------------------------------------------------------------
 
@@ -657,8 +659,6 @@ int main(int argc, char **argv)
         ARG_INT("tta", &config.tta, 0, 2,
                 "test-time views: 1 mirror, if training has it; 2 and shifts"),
     };
-    s.line.options =
-        (Options){.device = "auto", .lr = 1, .augment = "auto", .shuffle = true, .seed = 1};
     setup_open(&s, &trainer, own, sizeof own / sizeof *own, argc, argv);
     check_size();
     declare();

@@ -22,7 +22,8 @@
 #include "runtime/run.h"
 
 static const Kernels *k; // the device
-static Setup s;          // options, data, processes: all that main() has opened
+// What main() has opened: options, data, processes.
+static Setup s = {.line.options = {.device = "auto", .lr = 1, .shuffle = true, .seed = 1}};
 
 // ---- config -------------------------------------------------------------------------------------
 
@@ -326,7 +327,6 @@ int main(int argc, char **argv)
         ARG_HEADING("Network"),
         ARG_STRING("hidden", &config.hidden, "N,N", "widths of the hidden layers, or none"),
     };
-    s.line.options = (Options){.device = "auto", .lr = 1, .shuffle = true, .seed = 1};
     setup_open(&s, &trainer, own, sizeof own / sizeof *own, argc, argv);
     parse_hidden();
     declare();
