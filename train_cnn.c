@@ -22,7 +22,7 @@
 #include "runtime/modes.h"
 #include "runtime/run.h"
 
-static const Kernels *k; // the device
+static const Kernels *k; // the operations of the device; setup_plan() sets it
 // What main() has opened: options, data, processes.
 static Setup s = {
     .line.options = {.device = "auto", .lr = 1, .augment = "auto", .shuffle = true, .seed = 1}};
@@ -412,6 +412,7 @@ static void cross_entropy(const Tensor *logits, const Tensor *dlogits, double sm
                              m.labels->value, d);
 }
 
+// Forward and loss of the loaded batch, as a step trains on it; sets the gradient of the logits.
 static void loss(void)
 {
     feed_gather(&s.feed, k, m.x, m.labels, s.augment);
@@ -558,7 +559,7 @@ static void update(void)
     default:
         die(STATUS_USAGE, "train_cnn does not know this --optimizer");
     }
-    network_update_average(&s.net, k);
+    network_update_average(&s.net, k); // of --ema
 }
 
 // ---- evaluate -----------------------------------------------------------------------------------
@@ -600,8 +601,9 @@ static Evaluation evaluate(Views views)
 
 // ---- train --------------------------------------------------------------------------------------
 
-// One step on the loaded batch; returns its learning rate. The device may capture what stands in
-// the braces and replay it in later steps.
+// One step on the loaded batch; returns its learning rate. A GPU records the operations in the
+// braces once and replays them: step_begin() is then false, and nothing in the braces runs here. So
+// what changes from step to step is in `values`, or decides the variant (its first argument).
 static double train_step(int64_t step)
 {
     const StepValues values = schedule(step);
@@ -613,16 +615,20 @@ static double train_step(int64_t step)
     return (double)values.hyper[FILTERS];
 }
 
-// Returns the steps that are done: fewer than s.steps after a signal, or if the network diverged.
+// Returns the steps that are done. After Ctrl-C these are fewer than s.steps; run->diverged tells
+// whether the loss or a weight was not finite. Each rank runs this with its share of every batch:
+// they sum gradients within the step, and losses where they are logged or tested.
 static int64_t train(Run *run)
 {
-    int64_t step = run_begin(run); // 0, or where the checkpoint is
-    if (run_test_due(run, step)) run_test(run, step, evaluate(PLAIN)); // the stop came before it
-    while (step < s.steps && !comm_stop(&s.comm)) {
+    int64_t step = run_begin(run); // 0, or with --resume the steps of the checkpoint
+    // Ctrl-C within a test stops the run before its result: the continued run begins with it.
+    if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
+    while (step < s.steps && !comm_stop_agreed(&s.comm)) { // all ranks stop after the same step
         feed_next(&s.feed);
-        const double lr = train_step(step++);
-        if (!run_step_done(run, step, lr)) break; // the loss is not finite
-        if (run_test_due(run, step)) run_test(run, step, evaluate(PLAIN));
+        const double lr = train_step(step);
+        step++;
+        if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
+        if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // after an epoch
         if (run_save_due(run, step) && !run_save(run, step)) break; // a weight is not finite
     }
     return step;
@@ -630,6 +636,7 @@ static int64_t train(Run *run)
 
 // ---- main ---------------------------------------------------------------------------------------
 
+// For the modes in place of training: runtime/modes.h.
 static const Trainer trainer = {
     .name = "train_cnn",
     .usage = "Trains a convolutional network on pictures of 16x16 to 96x96.\n"
@@ -668,15 +675,19 @@ int main(int argc, char **argv)
     setup_weights(&s);
 
     int status;
-    if (!other_mode(&s, &status)) {
+    if (!other_mode(&s, &status)) { // --selftest, --eval-only, --predict, --bench, --speedrun
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
         if (run.diverged.step > 0) {
-            run_search(&run); // the same steps again from the last checkpoint, each looked at
+            // The same steps from the last checkpoint give the same bits: now each is looked at.
+            run_begin_search(&run);
             train(&run);
-            run_end_diverged(&run);
+            run_end_diverged(&run); // names step and tensor, and ends the program
         }
-        status = done < s.steps ? run_stopped(&run, done) : run_finish(&run, evaluate(VIEWS));
+        if (done < s.steps)
+            status = run_stopped(&run, done); // saves a checkpoint
+        else
+            status = run_finish(&run, evaluate(VIEWS));
         run_close(&run);
     }
     setup_close(&s);

@@ -5,7 +5,7 @@
 //
 // Linear layers with ReLU between them (--hidden 512,512), softmax cross-entropy, AdamW.
 //
-// The file reads top to bottom: config, tensors, schedule, forward, backward, update, step,
+// The file reads top to bottom: config, tensors, init, schedule, forward, backward, update,
 // evaluate, train, main. To change the network edit it and run
 // `make train_mlp && ./train_mlp --selftest`.
 
@@ -21,9 +21,10 @@
 #include "runtime/modes.h"
 #include "runtime/run.h"
 
-static const Kernels *k; // the device
+static const Kernels *k; // the operations of the device; setup_plan() sets it
 // What main() has opened: options, data, processes.
-static Setup s = {.line.options = {.device = "auto", .lr = 1, .shuffle = true, .seed = 1}};
+static Setup s = {
+    .line.options = {.device = "auto", .lr = 1, .augment = "none", .shuffle = true, .seed = 1}};
 
 // ---- config -------------------------------------------------------------------------------------
 
@@ -57,7 +58,6 @@ static void defaults(CommandLine *line)
     DEFAULT(line, o->schedule, SCHEDULE_LINEAR);
     DEFAULT(line, o->momentum, 0.9);
     DEFAULT(line, o->weight_decay, o->optimizer == OPTIMIZER_ADAMW ? 0.01 : 0);
-    DEFAULT(line, o->augment, "none");
 }
 
 // "512,256" -> widths; "none": a linear classifier.
@@ -84,7 +84,7 @@ static void parse_hidden(void)
 
 typedef struct Layer {
     int64_t in, out;
-    Tensor *weight, *bias; // (out,in), (out)
+    Tensor *weight, *bias; // (out,in), of the first layer (out,h,w,c); (out)
     Tensor *act;           // (n,out) after ReLU; the last layer has logits instead
 } Layer;
 
@@ -93,7 +93,7 @@ typedef struct Model {
     Layer layer[LAYERS_MAX];
     int layers;
     Tensor *logits, *dlogits; // (n,classes); logits fp32
-    Tensor *da, *db;          // gradients flowing back: each layer reads one and writes the other
+    Tensor *dact[2];          // (n,widest) gradients of activations, in turn
     float decay[GROUPS];
 } Model;
 static Model m;
@@ -110,7 +110,7 @@ static void declare(void)
         const bool last = i == m.layers - 1;
         Layer *l = &m.layer[i];
         *l = (Layer){.in = in, .out = last ? d->classes : config.widths[i]};
-        // The first layer's inputs are a map, which PyTorch flattens channels first.
+        // The first layer reads images (h,w,c), which PyTorch has as (c,h,w): the file's order.
         const Shape shape = i == 0 ? SHAPE(l->out, d->h, d->w, d->c) : SHAPE(l->out, in);
         l->weight = parameter(t, shape, last ? HEAD : WEIGHTS, UNIFORM, "layers.%d.weight", i);
         l->weight->flatten = true;
@@ -123,12 +123,12 @@ static void declare(void)
     m.logits =
         workspace(t, SHAPE(s.batch, d->classes), sizeof(float), "layers.%d.logits", m.layers - 1);
     m.dlogits = activation(t, SHAPE(s.batch, d->classes), "loss.dlogits");
-    m.da = activation(t, SHAPE(s.batch, largest), "backward.da");
-    m.db = activation(t, SHAPE(s.batch, largest), "backward.db");
+    for (int i = 0; i < 2; i++)
+        m.dact[i] = activation(t, SHAPE(s.batch, largest), "backward.dact%d", i);
     s.net.input = m.x;
     s.net.logits = m.logits;
     s.net.logit_scale = 1.0f;
-    s.net.grad_scale = 1.0f / (float)s.options->batch_size; // of the mean loss
+    s.net.grad_scale = 1.0f / (float)s.options->batch_size; // of all ranks: the mean loss
     snprintf(s.net.name, sizeof s.net.name, "mlp hidden=%s", config.hidden);
 }
 
@@ -191,6 +191,7 @@ static void cross_entropy(const Tensor *dlogits, double smoothing)
                              m.labels->value, d);
 }
 
+// Forward and loss of the loaded batch, as a step trains on it; sets the gradient of the logits.
 static void loss(void)
 {
     feed_gather(&s.feed, k, m.x, m.labels, s.augment);
@@ -209,10 +210,10 @@ static void backward(void)
         k->linear_backward_weight(l->weight->grad, l->bias->grad, dy->value, x->value, SET,
                                   layer_dims(l));
         if (i == 0) break;
-        const Tensor *dx = dy == m.da ? m.db : m.da;
+        const Tensor *dx = m.dact[i % 2];
         k->linear_backward_data(dx->value, dy->value, l->weight->value, x->value, ACT_RELU,
                                 layer_dims(l));
-        k->update_may_begin(l->weight->grad);
+        k->update_may_begin(l->weight->grad); // nothing but the update needs the weight now
         dy = dx;
     }
 }
@@ -248,12 +249,12 @@ static void update(void)
     default:
         die(STATUS_USAGE, "train_mlp does not know this --optimizer");
     }
-    network_update_average(&s.net, k);
+    network_update_average(&s.net, k); // of --ema
 }
 
 // ---- evaluate -----------------------------------------------------------------------------------
 
-// Logits and loss of the loaded batch. This network has one view of an image.
+// Logits and loss of the loaded batch. This network has one view of an image: VIEWS is PLAIN.
 static void infer(Views views)
 {
     (void)views;
@@ -271,8 +272,9 @@ static Evaluation evaluate(Views views)
 
 // ---- train --------------------------------------------------------------------------------------
 
-// One step on the loaded batch; returns its learning rate. The device may capture what stands in
-// the braces and replay it in later steps.
+// One step on the loaded batch; returns its learning rate. A GPU records the operations in the
+// braces once and replays them: step_begin() is then false, and nothing in the braces runs here. So
+// what changes from step to step is in `values`, or decides the variant (its first argument).
 static double train_step(int64_t step)
 {
     const StepValues values = schedule(step);
@@ -284,16 +286,20 @@ static double train_step(int64_t step)
     return (double)values.hyper[WEIGHTS];
 }
 
-// Returns the steps that are done: fewer than s.steps after a signal, or if the network diverged.
+// Returns the steps that are done. After Ctrl-C these are fewer than s.steps; run->diverged tells
+// whether the loss or a weight was not finite. Each rank runs this with its share of every batch:
+// they sum gradients within the step, and losses where they are logged or tested.
 static int64_t train(Run *run)
 {
-    int64_t step = run_begin(run); // 0, or where the checkpoint is
-    if (run_test_due(run, step)) run_test(run, step, evaluate(PLAIN)); // the stop came before it
-    while (step < s.steps && !comm_stop(&s.comm)) {
+    int64_t step = run_begin(run); // 0, or with --resume the steps of the checkpoint
+    // Ctrl-C within a test stops the run before its result: the continued run begins with it.
+    if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
+    while (step < s.steps && !comm_stop_agreed(&s.comm)) { // all ranks stop after the same step
         feed_next(&s.feed);
-        const double lr = train_step(step++);
-        if (!run_step_done(run, step, lr)) break; // the loss is not finite
-        if (run_test_due(run, step)) run_test(run, step, evaluate(PLAIN));
+        const double lr = train_step(step);
+        step++;
+        if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
+        if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // after an epoch
         if (run_save_due(run, step) && !run_save(run, step)) break; // a weight is not finite
     }
     return step;
@@ -301,6 +307,7 @@ static int64_t train(Run *run)
 
 // ---- main ---------------------------------------------------------------------------------------
 
+// For the modes in place of training: runtime/modes.h.
 static const Trainer trainer = {
     .name = "train_mlp",
     .usage = "Trains a multilayer perceptron on small pictures.\n"
@@ -336,15 +343,19 @@ int main(int argc, char **argv)
     setup_weights(&s);
 
     int status;
-    if (!other_mode(&s, &status)) {
+    if (!other_mode(&s, &status)) { // --selftest, --eval-only, --predict, --bench, --speedrun
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
         if (run.diverged.step > 0) {
-            run_search(&run); // the same steps again from the last checkpoint, each looked at
+            // The same steps from the last checkpoint give the same bits: now each is looked at.
+            run_begin_search(&run);
             train(&run);
-            run_end_diverged(&run);
+            run_end_diverged(&run); // names step and tensor, and ends the program
         }
-        status = done < s.steps ? run_stopped(&run, done) : run_finish(&run, evaluate(VIEWS));
+        if (done < s.steps)
+            status = run_stopped(&run, done); // saves a checkpoint
+        else
+            status = run_finish(&run, evaluate(VIEWS));
         run_close(&run);
     }
     setup_close(&s);

@@ -63,15 +63,13 @@ static void on_signal(int number)
     stopped_by = number;
 }
 
-// A run that is told to stop cleans up and ends; a write beyond the limit on a file's size fails as
-// on a full disk.
+// A run that is told to stop cleans up and ends.
 static void catch_signals(void)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
     const struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         sigaction(numbers[i], &stop, NULL);
-    signal(SIGXFSZ, SIG_IGN);
 }
 
 // ---- packing ------------------------------------------------------------------------------------

@@ -389,7 +389,8 @@ static bool is_value(const Arg *a, const JsonNode *v)
     case ARG_TYPE_CHOICE:
         return choice_of(a, v) >= 0;
     case ARG_TYPE_STRING:
-        return v->type == JSON_STRING || v->type == JSON_NULL;
+        // null is what a string that was not given is written as; one with a default has a value
+        return v->type == JSON_STRING || (v->type == JSON_NULL && *a->string == NULL);
     case ARG_TYPE_POSITIONAL:
     case ARG_TYPE_REST:
     case ARG_TYPE_HEADING:

@@ -123,7 +123,7 @@ void comm_close(Comm *c)
     c->close();
 }
 
-bool comm_stop(Comm *c)
+bool comm_stop_agreed(Comm *c)
 {
     if (!c->stop) c->stop = c->vote(os_stop_signal());
     return c->stop != 0;

@@ -45,7 +45,7 @@ typedef struct Comm {
     int rank, ranks;             // 0 .. ranks-1
     int local_rank, local_ranks; // among the processes of this machine
     int node;                    // the rank of this machine's first process
-    int stop;                    // the signal by which all ranks stop; 0: none yet. comm_stop()
+    int stop; // the signal by which all ranks stop; 0: none yet. comm_stop_agreed()
 
     // Host memory. Each waits for all ranks.
     void (*broadcast)(void *data, size_t bytes);                  // rank 0's to all
@@ -72,8 +72,8 @@ int comm_open(Comm *c, Error *e);
 void comm_close(Comm *c);
 
 // Whether a signal to stop (os_stop_signal()) has come to any rank: the same answer on all, which
-// stays.
-bool comm_stop(Comm *c);
+// stays. With several ranks it comes one call later, by vote().
+bool comm_stop_agreed(Comm *c);
 
 // How many threads this process should use: the processors that the processes of this machine may
 // use, divided among them. Waits for all ranks.

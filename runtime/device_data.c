@@ -73,10 +73,8 @@ static int share_cache(DeviceData *s, const Kernels *k, const Dataset *d, Split 
 
 int device_data_load(DeviceData *s, const Kernels *k, const Dataset *d, Split split, Error *e)
 {
-    if (s->tried) return STATUS_OK;
-    const int status = k->own_memory ? load_own(s, k, d, split, e) : share_cache(s, k, d, split, e);
-    s->tried = true;
-    return status;
+    if (s->images) return STATUS_OK;
+    return k->own_memory ? load_own(s, k, d, split, e) : share_cache(s, k, d, split, e);
 }
 
 void device_data_release(DeviceData *s, const Kernels *k)

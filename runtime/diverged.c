@@ -140,13 +140,15 @@ bool diverged_look(Run *r, int64_t step)
     return false;
 }
 
-void diverged_evaluation(Run *r, double loss)
+void diverged_evaluation(Run *r)
 {
     char place[PLACE_TEXT] = "no weight";
     const int64_t step = r->s->steps;
+    network_use_average(&r->s->net, r->s->kernels); // which is what was evaluated
     const Tensor *t = first_weight(r->s);
     if (t) describe(t, "the weights", place);
     r->diverged = (Divergence){.step = step, .rank = -1};
     snprintf(r->diverged.what, sizeof r->diverged.what,
-             "the test loss is %g after step %lld; not finite: %s", loss, (long long)step, place);
+             "the test loss is %g after step %lld; not finite: %s", r->last.loss, (long long)step,
+             place);
 }

@@ -1,6 +1,6 @@
 // An evaluation over the test images, whose loop is the trainer's:
 //     TestPass t = test_begin(&s);
-//     while (test_next(&t)) infer();       // adds to the network's metrics, leaves its logits
+//     while (test_next(&t)) infer(views);  // adds to the network's metrics, leaves its logits
 //     return test_end(&t);
 // With --ema the moving average stands in the place of the weights between begin and end.
 #ifndef RUNTIME_EVALUATE_H

@@ -23,7 +23,7 @@ typedef struct Feed {
     DeviceData sets[2]; // the splits that the device reads where they stay
     Loader *loader;     // of training batches; NULL before feed_seek()
     Batch first;        // of the loader, read when it is opened; n is 0 once it was used
-    int64_t step, seed; // of the batch that feed_next() brings next, and its order's
+    int64_t step, seed; // the step whose batch feed_next() brings, and the seed of the order
 } Feed;
 
 // Declares the feed's tensors for `batch` images of this rank.
@@ -40,7 +40,7 @@ void feed_seek(Feed *f, int64_t step);
 // Brings the next training batch to the device.
 void feed_next(Feed *f);
 
-// Seconds that feed_next() has waited for data since feed_seek().
+// Seconds that training batches were waited for since the loader was opened.
 double feed_wait_seconds(const Feed *f);
 
 // The test batches from the first on; close it with loader_close().
@@ -49,7 +49,8 @@ Loader *feed_test_batches(Feed *f);
 // Brings the first `n` training images in stored order to the device: for --selftest.
 void feed_fixed(Feed *f, int64_t n);
 
-// Brings a batch of the split to the device; one with images may be of another.
+// Brings a batch of the split to the device; One that carries its images may come
+// from anywhere.
 void feed_load(Feed *f, Split split, const Batch *b);
 
 // The current batch as the network's input: x (n,h,w,c) element and labels (n).

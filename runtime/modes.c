@@ -4,22 +4,20 @@
 #include <stdio.h>
 
 #include "runtime/predict.h"
+#include "runtime/run.h"
 #include "runtime/selftest.h"
 #include "runtime/speedrun.h"
 #include "timing/report.h"
 
-static int eval_only(const Setup *s)
+static int eval_only(Setup *s)
 {
     const Options *o = s->options;
+    feed_load_sets(&s->feed);
     const Evaluation test = s->trainer->evaluate(VIEWS);
     if (!isfinite(test.loss)) die(STATUS_DIVERGED, "the test loss of %s is %g", o->init, test.loss);
     printf("test accuracy %.2f%%, loss %.4f, %s on %s\n", 100.0 * test.accuracy, test.loss, o->init,
            s->data.source);
-    if (test.accuracy >= o->target_accuracy) return STATUS_OK;
-    if (s->comm.rank == 0)
-        report_error("test accuracy %.4f is below --target-accuracy %g", test.accuracy,
-                     o->target_accuracy);
-    return STATUS_FAILED;
+    return meets_target(s, test.accuracy);
 }
 
 static void need(const Setup *s, bool there, const char *mode, const char *function)

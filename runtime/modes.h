@@ -5,9 +5,9 @@
 
 #include "runtime/setup.h"
 
-// Does what one of these options asks for and sets *status, the exit status; false without one. The
-// network has its initial weights. STATUS_USAGE in one line where the trainer lacks what the mode
-// needs.
+// Does what one of these options asks for and sets *status, the exit status. Returns false if none
+// was asked for. The network has its initial weights. Ends the program with STATUS_USAGE if the
+// trainer lacks a function that the mode needs.
 bool other_mode(Setup *s, int *status);
 
 #endif

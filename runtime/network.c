@@ -14,7 +14,7 @@ void network_start_average(const Network *n, const Kernels *k)
 
 void network_update_average(const Network *n, const Kernels *k)
 {
-    if (n->ema) k->ema_update(n->ema, n->tensors.master, EMA_SLOT, n->tensors.arena_floats);
+    if (n->average) k->ema_update(n->ema, n->tensors.master, EMA_SLOT, n->tensors.arena_floats);
 }
 
 void network_use_average(const Network *n, const Kernels *k)

@@ -1,5 +1,5 @@
-// The network of a trainer as the rest of the program sees it: its tensors, what it is called, and
-// where its input, its answers and its loss are.
+// A trainer's network for the rest of the program: its tensors and name, its input, answers and
+// loss.
 #ifndef RUNTIME_NETWORK_H
 #define RUNTIME_NETWORK_H
 
@@ -17,6 +17,7 @@ typedef struct Network {
     Tensor *metrics;   // (METRICS) loss and correct count of this rank since they were last read
     Tensor *grad_norm; // (1) of --clip-norm
     unsigned trained_groups; // bit set: the optimizer's groups that this step trains
+    bool average;            // --ema
     float *ema, *ema_backup; // parameter arenas of --ema; NULL: none
     Plan plan;               // of a training step's forward and backward
     int operations;          // of a whole step
@@ -28,7 +29,7 @@ enum { EMA_SLOT = HYPER_SLOTS - 1 };
 void network_declare(Network *n); // metrics and grad_norm
 
 // The moving average of --ema, without which these do nothing. It starts as the weights;
-// update_average() belongs into a step, after the optimizer. use_average() puts it in the place of
+// update_average() belongs in a step, after the optimizer. use_average() puts it in the place of
 // the weights, use_weights() takes that back.
 void network_start_average(const Network *n, const Kernels *k);
 void network_update_average(const Network *n, const Kernels *k);

@@ -136,6 +136,7 @@ void os_open_streams(void)
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
             (void)!open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static void check_output(void)
@@ -700,18 +701,28 @@ int64_t os_memory_peak(void)
 
 static volatile sig_atomic_t stop_signal;
 
+// A terminal that is closed sends SIGHUP more than once, and each line that a closed pipe does not
+// take sends SIGPIPE again: neither is a person's second request.
 static void remember_signal(int number)
 {
     stop_signal = number;
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
 }
 
 void os_catch_stop_signals(void)
 {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
     const struct sigaction action = {.sa_handler = remember_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        struct sigaction before;
+        sigaction(numbers[i], NULL, &before);
+        const bool may_be_ignored = numbers[i] == SIGHUP || numbers[i] == SIGPIPE; // by nohup
+        if (may_be_ignored && before.sa_handler == SIG_IGN) continue;
+        sigaction(numbers[i], &action, NULL);
+    }
 }
 
 int os_stop_signal(void)

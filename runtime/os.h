@@ -105,13 +105,14 @@ void os_exit_after(unsigned seconds, int status);
 void os_sync(int fd); // as far as the file system can
 void os_close(int fd);
 
-// Makes SIGINT and SIGTERM a request to stop, which os_stop_signal() returns (0: none). A second
-// signal ends the process at once.
+// Makes SIGINT, SIGTERM, SIGHUP (a closed terminal) and SIGPIPE a request to stop, which
+// os_stop_signal() returns (0: none). A SIGINT or SIGTERM after it ends the process at once. What
+// the process was started to ignore, as by nohup, stays so.
 void os_catch_stop_signals(void);
 int os_stop_signal(void);
 
 // Call it first in main(): a file that is opened takes no closed standard stream's place, and
-// writing to closed stdout fails.
+// writing to closed stdout fails. A write beyond the limit on a file's size fails with EFBIG.
 void os_open_streams(void);
 
 // For a program whose answer is its output: it ends with STATUS_IO where that cannot be written.

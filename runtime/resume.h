@@ -9,7 +9,7 @@
 // of --resume is another trainer's or was on other data.
 void resume_check(const Setup *s);
 
-// What a record says of the data set.
+// Writes what a record says of the data set, as a finished object.
 int resume_data_json(const Dataset *d, Json *j, Error *e);
 
 // Weights, optimizer state, moving average and counters from the checkpoint of --resume.

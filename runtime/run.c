@@ -23,7 +23,7 @@ static void open_directory(Run *r)
         checkpoint_clean(o->resume, r->first_step);
     } else {
         check(rundir_open(&r->dir, o->out, r->s->trainer->name, o->quiet, &e), &e);
-        check(write_start(r, &e), &e);
+        check(run_write_start(r, &e), &e);
     }
 }
 
@@ -61,7 +61,7 @@ static void make_texts(RunTexts *x, const Setup *s)
     Error e;
     check(options_network_json(&s->line, &x->model.options, &e), &e);
     check(model_text_make(&x->model, s->trainer->name, s->net.name, &s->data, &e), &e);
-    check(about_json(s, &x->about, &e), &e);
+    check(run_about(s, &x->about, &e), &e);
     check(resume_data_json(&s->data, &x->data, &e), &e);
 }
 
@@ -100,27 +100,34 @@ void run_open(Run *r, Setup *s, RunKind kind)
     feed_load_sets(&s->feed);
     feed_seek(&s->feed, r->first_step);
     open_directory(r);
-    if (r->dir && !s->options->quiet) print_banner(r);
+    if (r->dir && !s->options->quiet) run_print_banner(r);
     fflush(stdout);
     os_catch_stop_signals();
     r->device_bytes = network_bytes(&s->net, s->kernels);
     r->progress = unknown_progress(r);
     report_open(r);
+    r->times.reported = report_seconds(r);
     rundir_begin(r->dir, &r->progress);
     r->times.resumed = r->times.train;
     r->times.start = os_seconds() - s->started;
     r->times.log_at += os_seconds(); // since the last log before the checkpoint
 }
 
-void run_restore_start(Run *r)
+void run_forget(Run *r)
 {
     restore(r);
     tensors_fill_buffers(&r->s->net.tensors, r->s->kernels);
 }
 
+// The step of the snapshot.
+static int64_t restart_step(const Run *r)
+{
+    return r->saved_step > 0 ? r->saved_step : 0;
+}
+
 int64_t run_begin(Run *r)
 {
-    const int64_t step = r->saved_step < 0 ? 0 : r->saved_step;
+    const int64_t step = restart_step(r);
     feed_seek(&r->s->feed, step);
     r->times.log_wait = feed_wait_seconds(&r->s->feed);
     return step;
@@ -148,13 +155,11 @@ static void show_progress(Run *r, int64_t step)
     rundir_progress(r->dir, p);
 }
 
-// Returns false, which is what the loop is told.
-static bool diverged(Run *r, int64_t step, const char *what)
+static void note_divergence(Run *r, int64_t step, const char *what)
 {
     r->diverged = (Divergence){.step = step, .rank = -1};
     snprintf(r->diverged.what, sizeof r->diverged.what, "%s after step %lld", what,
              (long long)step);
-    return false;
 }
 
 static void log_step(Run *r, int64_t step, double loss, double lr)
@@ -199,11 +204,15 @@ bool run_step_done(Run *r, int64_t step, double lr)
     double loss;
     network_read_metrics(&s->net, s->kernels, &s->comm, r->images_since_log, &loss,
                          &r->progress.train_accuracy);
-    if (!isfinite(loss)) return diverged(r, step, "the loss is not finite");
+    if (!isfinite(loss)) {
+        note_divergence(r, step, "the loss is not finite");
+        return false;
+    }
     log_step(r, step, loss, lr);
     show_progress(r, step);
     report_update(r, step, false);
     if (run_test_due(r, step)) report_step(r, step);
+    r->times.reported = report_seconds(r);
     r->images_since_log = 0;
     r->times.log_wait = feed_wait_seconds(&s->feed);
     r->times.log_at = os_seconds();
@@ -239,9 +248,9 @@ static void keep_best(Run *r, int64_t step, Evaluation test)
     r->best_step = step;
 }
 
-void run_test(Run *r, int64_t step, Evaluation test)
+void run_log_test(Run *r, int64_t step, Evaluation test)
 {
-    const double began = os_seconds(), report = report_seconds(r);
+    const double began = os_seconds();
     keep_best(r, step, test);
     const EvalLog log = {
         .step = step,
@@ -252,9 +261,10 @@ void run_test(Run *r, int64_t step, Evaluation test)
     r->evaluated = test.complete;
     if (test.complete) rundir_log_eval(r->dir, &log);
     report_update(r, step, true);
-    const double seconds = os_seconds() - began;
-    r->times.evaluate += test.seconds + seconds - (report_seconds(r) - report);
-    r->times.log_at += test.seconds + seconds; // training time leaves evaluation out
+    const double seconds = test.seconds + os_seconds() - began;
+    r->times.evaluate += seconds - (report_seconds(r) - r->times.reported);
+    r->times.reported = report_seconds(r);
+    r->times.log_at += seconds; // training time leaves evaluation out
 }
 
 // ---- checkpoints --------------------------------------------------------------------------------
@@ -266,7 +276,7 @@ bool run_save_due(const Run *r, int64_t step)
     return step == r->s->steps || (every > 0 ? step % every == 0 : epoch_ends(r->s, step));
 }
 
-// Statistics of --bn local, and memory that is short, are a rank's own.
+// Ranks may differ: in the statistics of --bn local, or where memory is short.
 static bool one_rank_has(const Comm *c, bool own)
 {
     bool all[c->ranks], any = false;
@@ -280,23 +290,24 @@ bool run_save(Run *r, int64_t step)
     const Setup *s = r->s;
     double m[METRICS];
     network_metrics(&s->net, s->kernels, &s->comm, m);
-    if (!isfinite(m[METRIC_LOSS])) return diverged(r, step, "the loss is not finite");
-    if (one_rank_has(&s->comm, diverged_weights(s)))
-        return diverged(r, step, "a weight is not finite");
-    resume_save(r, step, m);
-    return true;
+    if (!isfinite(m[METRIC_LOSS]))
+        note_divergence(r, step, "the loss is not finite");
+    else if (one_rank_has(&s->comm, diverged_weights(s)))
+        note_divergence(r, step, "a weight is not finite");
+    else
+        resume_save(r, step, m);
+    return r->diverged.step == 0;
 }
 
 // ---- after the loop -----------------------------------------------------------------------------
 
-void run_search(Run *r)
+void run_begin_search(Run *r)
 {
     const Setup *s = r->s;
-    const int64_t start = r->saved_step > 0 ? r->saved_step : 0;
     rundir_clear(r->dir);
     if (!s->options->quiet)
         printf("%s; repeating from step %lld to find where that began\n", r->diverged.what,
-               (long long)start);
+               (long long)restart_step(r));
     fflush(stdout);
     r->kind = RUN_SEARCH;
     restore(r);
@@ -306,10 +317,12 @@ void run_search(Run *r)
 _Noreturn void run_end_diverged(Run *r)
 {
     const Divergence *d = &r->diverged;
+    char message[sizeof d->what + 64];
+    snprintf(message, sizeof message, "%s; try a smaller --lr or --clip-norm 1", d->what);
     if (d->rank >= 0 && d->rank != r->s->comm.rank) r->s->comm.barrier(); // until that one ends all
     rundir_clear(r->dir);
-    report_finish(r, d->step, d->what);
-    die(STATUS_DIVERGED, "%s; try a smaller --lr or --clip-norm 1", d->what);
+    report_finish(r, d->step, message);
+    die(STATUS_DIVERGED, "%s", message);
 }
 
 // The table has the terminal's width; in a file, all columns.
@@ -335,12 +348,13 @@ static void write_results(Run *r, int64_t step)
     network_use_average(&r->s->net, r->s->kernels); // from here on
     check(run_save_model(r, path, &e), &e);
     rundir_clear(r->dir);
-    print_result(r, step, path);
+    run_print_result(r, step, path);
     if (r->s->options->profile) finish_profile(r);
     check(run_summary(r, step, &summary, &e), &e);
     if (r->s->comm.stop) snprintf(state, sizeof state, "Stopped by signal %d", r->s->comm.stop);
     report_finish(r, step, state);
     check(rundir_finish(r->dir, &summary, &e), &e);
+    r->dir = NULL;
     json_free(&summary);
 }
 
@@ -365,17 +379,22 @@ int run_finish(Run *r, Evaluation test)
 {
     const Setup *s = r->s;
     r->last = test;
-    r->times.evaluate += test.seconds;
+    r->times.evaluate += test.seconds - (report_seconds(r) - r->times.reported);
     if (test.complete && !isfinite(test.loss)) {
-        diverged_evaluation(r, test.loss);
+        diverged_evaluation(r);
         run_end_diverged(r);
     }
     end(r, s->steps);
     if (s->comm.stop) return 128 + s->comm.stop;
+    return meets_target(s, test.accuracy);
+}
+
+int meets_target(const Setup *s, double accuracy)
+{
     const double target = s->options->target_accuracy;
-    if (test.accuracy >= target) return STATUS_OK;
+    if (accuracy >= target) return STATUS_OK;
     if (s->comm.rank == 0)
-        report_error("test accuracy %.4f is below --target-accuracy %g", test.accuracy, target);
+        report_error("test accuracy %.4f is below --target-accuracy %g", accuracy, target);
     return STATUS_FAILED;
 }
 

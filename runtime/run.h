@@ -2,11 +2,13 @@
 // and what the user sees. The loop over its steps is the trainer's:
 //
 //     int64_t step = run_begin(run);
-//     while (step < s.steps && !comm_stop(&s.comm)) {
+//     if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
+//     while (step < s.steps && !comm_stop_agreed(&s.comm)) {
 //         feed_next(&s.feed);
-//         const double lr = train_step(step++);
+//         const double lr = train_step(step);
+//         step++;
 //         if (!run_step_done(run, step, lr)) break;                    // it diverged
-//         if (run_test_due(run, step)) run_test(run, step, evaluate(PLAIN));
+//         if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
 //         if (run_save_due(run, step) && !run_save(run, step)) break;  // it diverged
 //     }
 //
@@ -30,11 +32,12 @@ typedef struct RunTimes {
     double log_wait;       // feed_wait_seconds() then
     double start;          // until the first step began
     double first_step;     // until it was done; 0: not yet
-    double train, resumed; // of training; of that before this process
+    double train, resumed; // of training in all; the part of it before this process
     double evaluate, save; // of this process
+    double reported;       // report_seconds() before the last evaluation began
 } RunTimes;
 
-// What the run writes again and again, made once.
+// Texts that the run writes again and again. They are made once.
 typedef struct RunTexts {
     ModelText model;  // metadata of the files with weights
     Json about, data; // finished objects: the program, its network and options; the data set
@@ -42,9 +45,9 @@ typedef struct RunTexts {
 
 // Where the loss or a weight was not finite.
 typedef struct Divergence {
-    int64_t step;   // after which; 0: nowhere
-    char what[384]; // as a message says it
-    int rank;       // that alone ends with it; -1: all do
+    int64_t step;   // steps done when it was seen; 0: it was not
+    char what[384]; // what was not finite, as the message says it
+    int rank;       // the only one that ends with the message; -1: every rank does
 } Divergence;
 
 struct Run {
@@ -74,23 +77,25 @@ struct Run {
 // directory and prints the banner. RUN_TIMED has no report.
 void run_open(Run *r, Setup *s, RunKind kind);
 
-// The network's state as the run began, for a training from another seed.
-void run_restore_start(Run *r);
+// Clears the optimizer's state and all buffers, for a training from another seed: the trainer's
+// init() comes next.
+void run_forget(Run *r);
 
-// Where the loop begins: makes the next batch that of the step it returns, the steps done so far.
+// Returns the steps that are done, and makes the next batch the one that follows them.
 int64_t run_begin(Run *r);
 
 // After each step: shows how far it is, and logs the loss every few steps with `lr` as the learning
-// rate in force. False: the loss is not finite.
+// rate in force, with the norms that the report shows where a test follows. Returns false if the
+// loss is not finite; in RUN_SEARCH, if any value is not, and after the last step of the search.
 bool run_step_done(Run *r, int64_t step, double lr);
 
-// At the end of an epoch, and of the run, unless that was done before a stop.
+// True at the end of an epoch and of the run, unless the network was tested there before a stop.
 bool run_test_due(const Run *r, int64_t step);
 
 // Logs the evaluation and keeps the best weights so far as best.safetensors.
-void run_test(Run *r, int64_t step, Evaluation e);
+void run_log_test(Run *r, int64_t step, Evaluation test);
 
-// Every --save-every steps or at the end of an epoch, and at that of the run.
+// True every --save-every steps, or without that at the end of an epoch, and at that of the run.
 bool run_save_due(const Run *r, int64_t step);
 
 // Writes a checkpoint. False: the loss or a weight is not finite, and nothing was written.
@@ -99,15 +104,21 @@ bool run_save(Run *r, int64_t step);
 // After the loop, if it ended early since something was not finite: makes the run begin again at
 // the last checkpoint, or at the start, with RUN_SEARCH. Then the same steps give the same bits,
 // and the loop ends where a value first is not finite.
-void run_search(Run *r);
+void run_begin_search(Run *r);
 
 // Ends the program with STATUS_DIVERGED, naming step and tensor if the search has found them.
 _Noreturn void run_end_diverged(Run *r);
 
-// The end: checkpoint, model file, summary and what is printed; the exit status. run_finish() takes
-// the final evaluation.
+// The end of a run that a signal stopped: writes a checkpoint of `step` unless there is one, the
+// model file and the summary. Ends the program if something is not finite. Returns the exit status.
 int run_stopped(Run *r, int64_t step);
-int run_finish(Run *r, Evaluation e);
+
+// The end of a run whose steps are all done, with its final evaluation: writes the model file and
+// the summary. Returns the exit status, which --target-accuracy decides.
+int run_finish(Run *r, Evaluation test);
+
+// Whether an evaluation meets --target-accuracy, as an exit status; says so if it does not.
+int meets_target(const Setup *s, double accuracy);
 
 void run_close(Run *r);
 

@@ -119,6 +119,7 @@ int selftest(Setup *s)
 {
     int failed = s->failed_operations + kernels_check(s->kernels, false, stdout, NULL);
     const int64_t n = s->options->batch_size < 64 ? s->options->batch_size : 64;
+    feed_load_sets(&s->feed);
     feed_fixed(&s->feed, n);
     s->trainer->gradient();
     Check c = {.s = s};

@@ -157,6 +157,7 @@ static void declare(Setup *s)
         .kernels = s->kernels,
         .steps_per_epoch = s->steps_per_epoch,
     };
+    s->net.average = s->options->ema;
     feed_declare(&s->feed, &s->net.tensors, s->batch);
     network_declare(&s->net);
 }
@@ -192,9 +193,11 @@ void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, in
 
 // ---- planning -----------------------------------------------------------------------------------
 
-// Memory and work of one call of the trainer for `n` images, which is only recorded. NULL: nothing.
 typedef enum { GRADIENT, STEP, INFERENCE } Planned;
-static Plan plan(Setup *s, const Kernels **k, Planned what, int64_t n)
+
+// Records memory and work of one call of the trainer for `n` images. A function that the trainer
+// lacks counts as nothing.
+static Plan plan_call(Setup *s, const Kernels **k, Planned what, int64_t n)
 {
     Error e;
     Plan plan = {0};
@@ -237,18 +240,18 @@ void setup_plan(Setup *s, const Kernels **k)
     const int64_t batch = s->batch, ranks = s->comm.ranks;
     const int64_t last = s->data.n[SPLIT_TEST] % s->options->batch_size;
     const bool trains = !s->options->eval_only && !s->options->predict;
-    if (trains) n->plan = plan(s, k, GRADIENT, batch);
-    if (trains) n->operations = plan(s, k, STEP, batch).calls;
+    if (trains) n->plan = plan_call(s, k, GRADIENT, batch);
+    if (trains) n->operations = plan_call(s, k, STEP, batch).calls;
     for (int i = 0; s->options->bench && i < TIMING_BATCHES; i++)
-        if (timing_batches[i] < batch) plan(s, k, STEP, timing_batches[i]);
-    plan(s, k, INFERENCE, batch);
-    if (last >= ranks) plan(s, k, INFERENCE, last / ranks);
-    if (last % ranks > 0) plan(s, k, INFERENCE, last / ranks + 1);
+        if (timing_batches[i] < batch) plan_call(s, k, STEP, timing_batches[i]);
+    plan_call(s, k, INFERENCE, batch);
+    if (last >= ranks) plan_call(s, k, INFERENCE, last / ranks);
+    if (last % ranks > 0) plan_call(s, k, INFERENCE, last / ranks + 1);
     allocate(s);
     if (ranks == 1 || !trains) return;
     Param all[TENSORS_MAX];
     kernels_distributed_gradients(all, tensors_params(&n->tensors, ALL_GROUPS, NULL, all));
-    plan(s, k, GRADIENT, batch);
+    plan_call(s, k, GRADIENT, batch);
 }
 
 void setup_weights(Setup *s)
@@ -272,7 +275,7 @@ void setup_close(Setup *s)
     comm_close(&s->comm);
 }
 
-// ---- later --------------------------------------------------------------------------------------
+// ---- steps and epochs ---------------------------------------------------------------------------
 
 StepValues setup_step_values(const Setup *s, int64_t step)
 {

@@ -30,8 +30,8 @@ typedef struct Evaluation {
     double seconds;        // that it took
 } Evaluation;
 
-// A trainer for the rest of its program: its name, its embedded set, and functions about the one
-// network it has. A mode that needs a function which is NULL says that this trainer has none.
+// The table that a trainer gives to the rest of its program: its name, its embedded set, and
+// functions about the one network it has. A mode ends the program if a function it needs is NULL.
 typedef struct Trainer {
     const char *name; // "train_cnn"
     const char *usage;
@@ -73,12 +73,12 @@ typedef struct Setup {
 void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, int argc,
                 char **argv);
 
-// Runs the trainer's functions once with *k set to the planning table, so that they must be
-// callable with tensors whose pointers are NULL; then allocates the arenas and sets *k to the
-// device's table.
+// Runs the trainer's functions, perhaps several times, with *k set to a table that only records, so
+// that they must be callable with tensors whose pointers are NULL. Then allocates the arenas and
+// sets *k to the device's table.
 void setup_plan(Setup *s, const Kernels **k);
 
-// Weights from --init, if given, and from there the moving average of --ema.
+// Loads the weights of --init, if given, and starts the average of --ema at the weights.
 void setup_weights(Setup *s);
 
 void setup_close(Setup *s);

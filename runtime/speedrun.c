@@ -38,7 +38,7 @@ static double synchronized_seconds(const Setup *s)
 // As a new process would find it: no optimizer state, no running statistics, new weights.
 static void start_again(Speedrun *r)
 {
-    run_restore_start(&r->run);
+    run_forget(&r->run);
     r->s->trainer->init();
     network_start_average(&r->s->net, r->s->kernels);
 }

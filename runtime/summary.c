@@ -6,7 +6,7 @@
 
 #include "runtime/os.h"
 
-void print_banner(const Run *r)
+void run_print_banner(const Run *r)
 {
     const Setup *s = r->s;
     const Options *o = s->options;
@@ -34,7 +34,7 @@ void print_banner(const Run *r)
 
 // ---- run.json and summary.json ------------------------------------------------------------------
 
-int about_json(const Setup *s, Json *j, Error *e)
+int run_about(const Setup *s, Json *j, Error *e)
 {
     json_object(j, NULL);
     json_string(j, "trainer", s->trainer->name);
@@ -55,7 +55,7 @@ int about_json(const Setup *s, Json *j, Error *e)
     return json_finish(j, e);
 }
 
-int write_start(const Run *r, Error *e)
+int run_write_start(const Run *r, Error *e)
 {
     const Setup *s = r->s;
     Json j = {0};
@@ -132,7 +132,7 @@ static void print_next(const Run *r, int64_t step)
     if (step < r->s->steps) printf("go on    ./%s --resume %s\n", r->s->trainer->name, dir);
 }
 
-void print_result(const Run *r, int64_t step, const char *model)
+void run_print_result(const Run *r, int64_t step, const char *model)
 {
     const Setup *s = r->s;
     if (s->comm.stop)

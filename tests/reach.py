@@ -37,7 +37,13 @@ def main():
     for file in files:
         for function in functions_of(file):
             defined[function.name].append(function)
-    todo = [f for a in sys.argv[1:] for f in defined[a.split(":")[1]] if f.file == a.split(":")[0]]
+    todo = []
+    for argument in sys.argv[1:]:
+        file, name = argument.split(":")
+        found = [f for f in defined[name] if f.file == file]
+        if not found:
+            sys.exit(f"reach.py: {file} has no function {name}")
+        todo += found
     seen = set()
     while todo:
         function = todo.pop()

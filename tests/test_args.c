@@ -261,9 +261,34 @@ static void refuses_a_runs_impossible_values(void **state)
     }
 }
 
+static ArgResume all_free(const char *name)
+{
+    (void)name;
+    return ARG_FREE;
+}
+
+static void refuses_null_where_a_string_has_a_default(void **state)
+{
+    (void)state;
+    JsonDocument d;
+    Error e;
+    const char *run = "{\"out\":null}";
+    assert_int_equal(json_parse(&d, run, strlen(run), &e), 0);
+    reset(NULL);
+    o.out = "a default";
+    assert_int_equal(args_restore(table, COUNT(table), d.root, all_free, "x", &e), STATUS_DATA);
+    assert_string_equal(e.message, "x: the value of --out is none it can have");
+    assert_string_equal(o.out, "a default");
+    o.out = NULL;
+    assert_int_equal(args_restore(table, COUNT(table), d.root, all_free, "x", &e), STATUS_OK);
+    assert_null(o.out);
+    json_document_free(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refuses_null_where_a_string_has_a_default),
         cmocka_unit_test_setup(takes_both_forms, reset),
         cmocka_unit_test_setup(tells_given_from_default, reset),
         cmocka_unit_test_setup(refuses_with_one_line, reset),

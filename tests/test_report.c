@@ -29,7 +29,7 @@ static void predicts_and_ranks(void **state)
     (void)state;
     uint16_t label[] = {0, 1, 2, 2, 1}, predicted[5];
     float probability[5], loss[5];
-    Predictions p = {5, 0, 3, label, predicted, probability, loss};
+    Predictions p = {5, 0, 3, label, predicted, probability, loss, NULL, 0};
     const float values[] = {4, 0, 0, /**/ 2, 0, 0, /**/ 0, 6, 0, /**/ 0, 0, 2, /**/ 0, 0, 4};
     predictions_add(&p, values, 2, 0.5f);
     assert_int_equal(p.done, 2);

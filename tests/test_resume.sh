@@ -122,8 +122,8 @@ started() { for _ in $(seq 1000); do [ -s "$1/log.jsonl" ] && break; sleep 0.01;
 # Over a second from the first line of the log to the end, so that the signal is not too late.
 long=("$train_cnn" --data colour --batch-size 8 --width 0.125 --steps "$many" --ema on --lr 0.05 --quiet)
 "${long[@]}" --out whole >/dev/null
-for signal in INT TERM; do
-    expected=$([ $signal = INT ] && echo 130 || echo 143)
+for signal in INT:130 TERM:143 HUP:129 PIPE:141; do
+    expected=${signal#*:} signal=${signal%:*}
     "${long[@]}" --out stopped-$signal >/dev/null &
     pid=$!
     started stopped-$signal
@@ -133,6 +133,17 @@ for signal in INT TERM; do
     ok "SIG$signal: goes on" "$train_cnn" --resume stopped-$signal --quiet
     ok "SIG$signal: the same run" same_run stopped-$signal whole
 done
+"${long[@]}" --out limited >/dev/null &
+pid=$!
+started limited
+kill -HUP $pid
+kill -HUP $pid
+wait $pid
+ok "SIGHUP twice, as a terminal sends it: status" test $? -eq 129
+(ulimit -f 8; exec "${long[@]}" --report off --out full 2>full.txt)
+ok "a limit on the size of files: status 4" test $? -eq 4
+ok "a limit on the size of files: one line" grep -q "^error: .*File too large" full.txt
+ok "a limit on the size of files: nothing half-written" test -z "$(find full -name '.tmp-*')"
 # The norms are logged right before a test that takes about a second.
 tested=("$train_cnn" --steps 1 --batch-size 50 --width "$narrow" --tta 0 --quiet)
 "${tested[@]}" --out tested >/dev/null

@@ -41,16 +41,16 @@ typedef struct Timing {
     double others; // processors that others used meanwhile
 } Timing;
 
-// The benchmark's own step, with as many images as `images` says; 0: all of the batch. Once it
-// measures, it is the first step again and again, whose learning rate is 0: the weights stay, and
-// so does the work.
+// One training step of `images` images, 0: of the whole batch. While it measures, that is step 0
+// again and again with a learning rate of 0: the weights stay, and so does the work.
 static void one_step(Timing *r, int64_t images)
 {
     Setup *s = r->s;
     if (os_stop_signal()) exit(128 + os_stop_signal());
-    feed_next(&s->feed);
+    const bool past_the_end = !r->measuring && r->steps >= s->steps; // the last batch stays
+    if (!past_the_end) feed_next(&s->feed);
     if (images > 0) s->feed.n = images;
-    s->trainer->step(r->measuring ? 0 : r->steps);
+    s->trainer->step(r->measuring ? 0 : past_the_end ? s->steps - 1 : r->steps);
     r->steps++;
 }
 
@@ -284,7 +284,6 @@ int timing_report(Setup *s)
                  .warmup_seconds = quick ? 0.05 : 0.5},
     };
     run_open(&r.run, s, RUN_TIMED);
-    feed_seek(&s->feed, 0);
     const Busy busy = timing_busy();
     time_training(&r);
     rundir_path(r.run.dir, "file.tmp", path);

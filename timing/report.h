@@ -1,11 +1,11 @@
-// --bench: the timing report of a session (docs/timing.md), as a table and as bench.json in the
+// --bench: the timing report of a trainer (docs/timing.md), as a table and as bench.json in the
 // run's directory.
 #ifndef TIMING_REPORT_H
 #define TIMING_REPORT_H
 
 #include "runtime/setup.h"
 
-// Batch sizes whose steps are timed, besides the session's own, where they are smaller.
+// Batch sizes whose steps are timed, besides --batch-size, where they are smaller.
 enum { TIMING_BATCHES = 3 };
 extern const int64_t timing_batches[TIMING_BATCHES];
 
