@@ -273,8 +273,8 @@ static Evaluation evaluate(Views views)
 // ---- train --------------------------------------------------------------------------------------
 
 // One step on the loaded batch; returns its learning rate. A GPU records the operations in the
-// braces once and replays them: step_begin() is then false, and nothing in the braces runs here. So
-// what changes from step to step is in `values`, or decides the variant (its first argument).
+// braces once for each value of step_begin()'s first argument, and replays them: it is then false,
+// and nothing in the braces runs here. What changes from step to step is in `values`.
 static double train_step(int64_t step)
 {
     const StepValues values = schedule(step);
@@ -292,14 +292,14 @@ static double train_step(int64_t step)
 static int64_t train(Run *run)
 {
     int64_t step = run_begin(run); // 0, or with --resume the steps of the checkpoint
-    // Ctrl-C within a test stops the run before its result: the continued run begins with it.
+    // A test that Ctrl-C interrupted has no result: the run that is continued repeats it here.
     if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
-    while (step < s.steps && !comm_stop_agreed(&s.comm)) { // all ranks stop after the same step
+    while (step < s.steps && !comm_stop_agreed(&s.comm)) { // Ctrl-C on any rank: all stop here
         feed_next(&s.feed);
         const double lr = train_step(step);
         step++;
         if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
-        if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // after an epoch
+        if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // each epoch
         if (run_save_due(run, step) && !run_save(run, step)) break; // a weight is not finite
     }
     return step;
@@ -320,11 +320,11 @@ static const Trainer trainer = {
     .n_test = 2000, // embedded set
     .init = init,
     .loss = loss,
-    .gradient = gradient,
-    .step = train_step,
-    .infer = infer,
-    .evaluate = evaluate,
-    .train = train,
+    .gradient = gradient, // --selftest
+    .step = train_step,   // --bench
+    .infer = infer,       // --predict
+    .evaluate = evaluate, // --eval-only
+    .train = train,       // --speedrun
 };
 
 int main(int argc, char **argv)
@@ -347,13 +347,14 @@ int main(int argc, char **argv)
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
         if (run.diverged.step > 0) {
-            // The same steps from the last checkpoint give the same bits: now each is looked at.
+            // Find where that began: the steps from the last checkpoint on are made again, with the
+            // same bits, and after each every tensor is looked at. Nothing is tested or saved.
             run_begin_search(&run);
             train(&run);
             run_end_diverged(&run); // names step and tensor, and ends the program
         }
         if (done < s.steps)
-            status = run_stopped(&run, done); // saves a checkpoint
+            status = run_stopped(&run, done); // saves a checkpoint for --resume
         else
             status = run_finish(&run, evaluate(VIEWS));
         run_close(&run);

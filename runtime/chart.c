@@ -6,7 +6,7 @@
 
 #include "runtime/utf8.h"
 
-enum { COLORS = 6, POINTS_MAX = 1000, DOTS_MAX = 40 };
+enum { COLORS = 6, POINTS_MAX = 1000, DOTS_MAX = 40, TICKS_MAX = 20 };
 enum { WIDTH = 420, HEIGHT = 240, LEFT = 52, RIGHT = 10, TOP = 10, BOTTOM = 36 }; // of line charts
 enum { BAR_STEP = 24, BAR_HEIGHT = 14, NAME_LETTERS = 20, VALUE_WIDTH = 70 };
 enum { NAME_BYTES = 4 * NAME_LETTERS + 1 };
@@ -61,9 +61,15 @@ static void format_tick(char text[static 32], double value, double tick)
         snprintf(text, 32, "%.*f%s", decimals, value, suffixes[suffix]);
 }
 
+// Numbers come from files: beyond these, no arithmetic on them could overflow or lose an axis.
+static bool plausible(double value)
+{
+    return value == 0 || (fabs(value) >= 1e-30 && fabs(value) <= 1e30);
+}
+
 static bool shown(const Series *s, size_t i, bool log_y)
 {
-    return isfinite(s->x[i]) && isfinite(s->y[i]) && (!log_y || s->y[i] > 0);
+    return plausible(s->x[i]) && plausible(s->y[i]) && (!log_y || s->y[i] > 0);
 }
 
 static size_t series_stride(const Series *s)
@@ -126,7 +132,7 @@ static void title_and_description(Html *h, const LineChart *c)
 static void draw_axes(Html *h, const Axis *x, const Axis *y, const char *x_label)
 {
     char text[32];
-    for (int i = 0; y->min + i * y->tick <= y->max + y->tick / 2; i++) {
+    for (int i = 0; i < TICKS_MAX && y->min + i * y->tick <= y->max + y->tick / 2; i++) {
         const double tick = y->min + i * y->tick, value = y->log ? pow(10, tick) : tick;
         const double at = place_y(y, value);
         format_tick(text, value, y->log ? value : y->tick);
@@ -134,7 +140,7 @@ static void draw_axes(Html *h, const Axis *x, const Axis *y, const char *x_label
         html_raw(h, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", LEFT - 6, at + 4,
                  text);
     }
-    for (int i = 0; x->min + i * x->tick <= x->max * (1 + 1e-9); i++) {
+    for (int i = 0; i < TICKS_MAX && x->min + i * x->tick <= x->max * (1 + 1e-9); i++) {
         const double value = x->min + i * x->tick;
         format_tick(text, value, x->tick);
         html_raw(h, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n",

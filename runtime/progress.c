@@ -30,7 +30,7 @@ __attribute__((format(printf, 3, 4))) static void add_text(char line[static LINE
 
 void format_seconds(double seconds, char text[static 16])
 {
-    const int64_t s = (int64_t)(seconds + 0.5);
+    const int64_t s = seconds > 0 ? (int64_t)(fmin(seconds, 3e7) + 0.5) : 0;
     const int m = (int)(s / 60 % 60), h = (int)(s / 3600 % 10000);
     if (s < 60)
         snprintf(text, 16, "%ds", (int)s);

@@ -186,12 +186,31 @@ static void ticks_are_round(void **state)
         assert_true(fabs(chart_tick(cases[i].range, cases[i].most) / cases[i].tick - 1) < 1e-9);
 }
 
+static void numbers_of_a_hostile_file_end(void **state)
+{
+    (void)state;
+    const double tiny[] = {5e-324, 1e-322, 1e300, -1e308}, fine[] = {1, 2, 3, 4};
+    Html h;
+    begin(&h, 0);
+    const Series series[] = {{.name = "a", .x = tiny, .y = fine, .count = 4},
+                             {.name = "b", .x = fine, .y = tiny, .count = 4},
+                             {.name = "c", .x = fine, .y = fine, .count = 4}};
+    chart_lines(&h, &(LineChart){"Odd", "x", series, 3, NAN, NAN, false});
+    chart_lines(&h, &(LineChart){"Only odd", "x", series, 2, NAN, NAN, true});
+    char *text = page(&h);
+    assert_null(strstr(text, "nan"));
+    assert_null(strstr(text, "inf"));
+    assert_int_equal(count(text, "<circle"), 4);
+    free(text);
+}
+
 int main(void)
 {
     const int fd = mkstemp(path);
     if (fd < 0) return 1;
     close(fd);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_of_a_hostile_file_end),
         cmocka_unit_test(escapes_what_it_is_given),
         cmocka_unit_test(refreshes_when_asked),
         cmocka_unit_test(draws_points_in_their_places),

@@ -121,6 +121,11 @@ mkdir runs/odd && printf '{"step":1,"a,b":"say \\"x\\"","c":null}\n{"step":2,"d"
 "$tool" csv odd >odd.csv
 printf 'step,"a,b",c,d,e\r\n1,"say ""x""",,,\r\n2,,,,true\r\n' >expected.csv
 ok "quoted, missing, and a torn last line" cmp odd.csv expected.csv
+printf '{"step":5e-324,"epoch":1,"loss":1,"step_ms":1}\n{"step":1e-322,"epoch":2,"loss":2,"step_ms":1}\n' >runs/odd/log.jsonl
+ok "steps that are no whole numbers: it ends" sh -c 'timeout 20 "$0" compare odd --out odd.html 2>said' "$tool"
+ok "and says so" grep -qx "warning: runs/odd/log.jsonl is damaged in line 1; what follows is left out" said
+printf '{"step":1,"epoch":1e-320,"loss":1e300,"step_ms":1e30}\n{"step":2,"epoch":5e-324,"loss":-1e308,"step_ms":1e308}\n' >runs/odd/log.jsonl
+ok "numbers beyond all measure: it ends" timeout 20 "$tool" compare odd --out odd.html
 printf '{"step":1,"loss":2}\n{"step":2,"lo\n{"step":3,"loss":1}\n' >runs/odd/log.jsonl
 "$tool" csv odd >odd.csv 2>said
 ok "a damaged line is told" grep -qx "warning: runs/odd/log.jsonl is damaged in line 2; what follows is left out" said

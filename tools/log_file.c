@@ -6,11 +6,20 @@
 
 #include "runtime/os.h"
 
+static const int64_t STEPS_MAX = 1000000000000; // doubles hold them exactly
+
 static size_t count_lines(const char *text, size_t size)
 {
     size_t lines = 0;
     for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
     return lines;
+}
+
+// Whether a record has a number of steps that a run can have.
+static bool has_step(const JsonDocument *d)
+{
+    const JsonNode *step = json_get(d->root, "step");
+    return step && step->type == JSON_INT && step->integer >= 0 && step->integer <= STEPS_MAX;
 }
 
 int log_file_read(LogFile *l, const char *path, Error *e)
@@ -27,6 +36,10 @@ int log_file_read(LogFile *l, const char *path, Error *e)
         if (!newline) break;
         l->damaged =
             json_parse(&l->records[l->count], text, (size_t)(newline - text), &ignored) != 0;
+        if (!l->damaged && !has_step(&l->records[l->count])) {
+            json_document_free(&l->records[l->count]);
+            l->damaged = true;
+        }
         if (l->damaged) break;
         l->count++;
     }
