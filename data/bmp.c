@@ -30,7 +30,7 @@ static int check_masks(Bmp *f, const uint8_t *b, size_t size, Error *e)
     if (f->compression == RGB) return 0;
     if (size < MASKS_AT + 12) return fail(e, STATUS_DATA, "BMP ends inside its header");
     for (int k = 0; k < 3; k++) {
-        f->masks[k] = little32(b + MASKS_AT + 4 * k);
+        f->masks[k] = little32(b + MASKS_AT + (size_t)4 * (size_t)k);
         if (!is_run_of_ones(f->masks[k]) || __builtin_popcount(f->masks[k]) > 8)
             return fail(e, STATUS_DATA,
                         "BMP with a mask of 0x%08x, expected up to 8 bits side by side",
@@ -132,7 +132,8 @@ int bmp_repair(const uint8_t *b, size_t *size, uint8_t **copy, Error *e)
     *size = head + f.row * (size_t)llabs(f.h);
     uint8_t *to = *copy = arena_alloc(*size); // zeros
     if (!to) return fail(e, STATUS_IO, "no memory for a BMP");
-    memcpy(to, "BM", 2);
+    to[0] = 'B';
+    to[1] = 'M';
     put32(to + 10, (uint32_t)head);
     put32(to + 14, HEADER);
     put32(to + 18, (uint32_t)f.w);

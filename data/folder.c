@@ -65,8 +65,12 @@ static int find_size(Source *s, Folder *f, Error *e)
         ScanImage *entry;
         SandboxResult r;
         status = decoder_next(&f->decoder, &f->queue[SPLIT_TRAIN], &entry, &image, &r, e);
-        if (!status && !entry) status = not_one_is_good(f, e);
-        if (!status && r.status && !entry->bad && !(entry->bad = strdup(r.reason)))
+        if (status) continue;
+        if (!entry) {
+            status = not_one_is_good(f, e);
+            break;
+        }
+        if (r.status && !entry->bad && !(entry->bad = strdup(r.reason)))
             status = fail(e, STATUS_IO, "no memory");
         // A decoding process is not to be believed.
         if (status || r.status || r.h < 1 || r.w < 1 || r.h > SHARD_MAX_SIDE ||

@@ -89,7 +89,7 @@ static int read_frame(Jpeg *j, int marker, const uint8_t *b, size_t size, Error 
         return fail(e, STATUS_DATA, "JPEG with %d components, expected 1, 3 or 4", j->n);
     if (j->h == 0) return fail(e, STATUS_DATA, "JPEG of 0 lines");
     for (int k = 0; k < j->n; k++) {
-        const uint8_t *c = b + 6 + 3 * k;
+        const uint8_t *c = b + 6 + (size_t)3 * (size_t)k;
         j->component[k] = (Component){.id = c[0], .h = c[1] >> 4, .v = c[1] & 15, .table = c[2]};
         const Component *new = &j->component[k];
         if (new->h < 1 || new->h > 4 || new->v < 1 || new->v > 4 || new->table > 3)
@@ -136,7 +136,7 @@ static int read_scan(Jpeg *j, const uint8_t *b, size_t size, int64_t *units, int
     const int high = b[3 + 2 * n] >> 4, low = b[3 + 2 * n] & 15;
     if (start > end || end > 63) return fail(e, STATUS_DATA, "JPEG with a bad scan header");
     int64_t blocks = 0, bits_each = 0;
-    *units = ceil_divide(j->w, 8 * j->h_max) * ceil_divide(j->h, 8 * j->v_max);
+    *units = ceil_divide(j->w, INT64_C(8) * j->h_max) * ceil_divide(j->h, INT64_C(8) * j->v_max);
     for (int k = 0; k < n; k++) {
         Component *c = j->component;
         while (c < j->component + j->n && c->id != b[1 + 2 * k]) c++;

@@ -314,7 +314,7 @@ int outdir_commit(Outdir *o, Error *e)
 
 void outdir_close(Outdir *o)
 {
-    if (o->fd >= 0) {
+    if (o->fd >= 0 && o->temporary) {
         remove_ours(o->fd, o->ours);
         rmdir(o->temporary);
         close(o->fd);

@@ -104,9 +104,9 @@ static int check_fixed_fields(const ShardHeader *h, const char *path, Error *e)
 
 static int check_counts(const ShardHeader *h, const char *path, Error *e)
 {
-    uint64_t bytes, end;
+    uint64_t end;
     if (h->n == 0) return fail(e, STATUS_DATA, "%s: n is 0, expected at least one image", path);
-    if (h->n > SHARD_MAX_IMAGES || (bytes = h->n * h->stride) > SHARD_MAX_BYTES)
+    if (h->n > SHARD_MAX_IMAGES || h->n * h->stride > SHARD_MAX_BYTES)
         return fail(e, STATUS_DATA,
                     "%s: n is %" PRIu64 ", expected at most %d images and %lld bytes of them", path,
                     h->n, SHARD_MAX_IMAGES, SHARD_MAX_BYTES);

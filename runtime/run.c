@@ -167,7 +167,7 @@ static void log_step(Run *r, int64_t step, double loss, double lr)
     Progress *p = &r->progress;
     RunTimes *t = &r->times;
     const double seconds = os_seconds() - t->log_at;
-    const double steps = (double)(r->images_since_log / r->s->options->batch_size);
+    const int64_t steps = r->images_since_log / r->s->options->batch_size;
     const double wait = feed_wait_seconds(&r->s->feed) - t->log_wait;
     t->train += seconds;
     p->loss = loss;
@@ -179,9 +179,9 @@ static void log_step(Run *r, int64_t step, double loss, double lr)
         .loss = loss,
         .lr = lr,
         .train_accuracy = p->train_accuracy,
-        .step_ms = 1e3 * seconds / steps,
+        .step_ms = 1e3 * seconds / (double)steps,
         .images_per_s = p->images_per_s,
-        .data_wait_ms = 1e3 * wait / steps,
+        .data_wait_ms = 1e3 * wait / (double)steps,
     };
     rundir_log_step(r->dir, &log);
 }
