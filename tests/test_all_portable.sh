@@ -41,7 +41,7 @@ while IFS=: read -r set name feature bit next; do
         cp "$work/out" "$work/checked" # as ok() will write the other
         ok "$set $dtype is $name" grep -qE "threads?, $name( and AMX)?$" "$work/checked"
     done
-    for test in test_golden test_repeat test_resume test_cli; do
+    for test in test_golden test_repeat test_cli; do
         ok "$set $test" env BUILD=$portable tests/$test.sh
     done
     [ -n "$feature" ] || continue
