@@ -70,8 +70,8 @@ ok "muon without a hidden layer: nothing beside it" emulated asan forward train_
     --optimizer muon --steps 4 --batch-size 16 --quiet --device cuda --out "$work/muon-none"
 
 # ---- several steps by one launch: the bits of steps whose calls are made ----
-several_steps mlp train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 45 --dtype bf16
-several_steps cnn train_cnn --data "$work/grey" --net simple --width 0.0625 --batch-size 2 --steps 12
+several_steps mlp "forward reverse random" train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 45 --dtype bf16
+several_steps cnn "forward reverse random" train_cnn --data "$work/grey" --net simple --width 0.0625 --batch-size 2 --steps 12
 
 # ---- what the environment asks for ----
 plain() { NN_TENSOR_CORES=0 emulated asan forward train_mlp --device cuda --dtype bf16 --steps 1 --out "$work/plain"; }
