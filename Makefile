@@ -6,6 +6,8 @@
 #                v4bf16 in the environment of a program chooses one
 #   ONLY="A B"   of the tests only these, as test_cli
 #   V=1          show the commands
+#
+# It compiles one file on each processor, with 1.5 GB of memory for each; make -jN does as it says.
 
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -33,6 +35,12 @@ OBJCOPY ?= objcopy
 LDLIBS := -lz -lm -pthread $(OPENMP)
 
 Q := $(if $(V),,@)
+
+# Empty where a make above this one shares out its jobs, and where files go while others are made.
+JOBS := $(if $(filter clean format,$(MAKECMDGOALS)),,$(shell echo "$$MAKEFLAGS" | grep -q -e -j || \
+	awk -v n="$$(nproc)" '/^MemAvailable/ {m = int($$2 / 1500000); print m < 1 ? 1 : m < n ? m : n}' \
+	/proc/meminfo 2>/dev/null))
+MAKEFLAGS += $(JOBS:%=-j%)
 
 # The CPU backend is compiled once for each instruction set, best first, and each element type.
 # kernels/open.c chooses.

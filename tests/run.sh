@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.." || exit 1
 which=${1:-test}
 only=" ${*:2} "
 export BUILD=${BUILD:-build/native} SANITIZE=${SANITIZE:-}
+# They run one after the other: a make in one of them has no part in the jobs of the make above.
+MAKEFLAGS=$(sed -E 's/ *-j[0-9]*( --jobserver-auth=[^ ]*)?//' <<<"${MAKEFLAGS:-}") && export MAKEFLAGS
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=detect_stack_use_after_return=0
 log=$BUILD/tests/log
 mkdir -p "$log"
