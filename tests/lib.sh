@@ -4,6 +4,7 @@
 #   fails NAME STATUS TEXT COMMAND...   ends with that status and one line on stderr with TEXT
 #   skip NAME WHY
 #   same_text TEXT TEXT
+#   beside COMMAND...         the checks of the command, beside others; besides waits for them
 #   finish                    prints the counts and exits
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -51,6 +52,37 @@ same_text() {
     printf '%s\n' "$1" >"$work/text1"
     printf '%s\n' "$2" >"$work/text2"
     diff "$work/text1" "$work/text2"
+}
+
+# Checks that take one processor each: beside COMMAND... starts one (ok, or a function that calls it)
+# in a process and a folder $work of its own, as many at a time as there are processors. besides waits
+# for all, prints and counts.
+processors=$(nproc) # a script may set OMP_NUM_THREADS later, which nproc heeds
+beside_count=0
+beside() {
+    local folder=$work/beside-$((++beside_count))
+    mkdir "$folder"
+    while [ "$(jobs -rp | wc -l)" -ge "$processors" ]; do wait -n; done
+    (
+        work=$folder passed=0 failed=0 skipped=0
+        "$@" >"$folder.log" 2>&1
+        echo "$passed $failed $skipped" >"$folder.counts"
+    ) &
+}
+besides() {
+    local folder i p f s
+    wait
+    for ((i = 1; i <= beside_count; i++)); do
+        folder=$work/beside-$i
+        cat "$folder.log"
+        if read -r p f s <"$folder.counts"; then
+            passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+        else
+            miss "a process of checks did not end as it should"
+        fi
+        rm -rf "$folder" "$folder.log" "$folder.counts"
+    done
+    beside_count=0
 }
 
 # A number from a run's summary.json: number DIR KEY

@@ -5,14 +5,14 @@
 # untouched. The same, but for continuing, with several steps by one launch (--speedrun).
 . "$(dirname "$0")/cuda_on_cpu/lib.sh"
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
-cd "$work" || exit 1
-options=(--data grey --batch-size 16 --steps 6 --save-every 2 --hidden 8 --ema on --quiet --threads 1 --device cuda)
+base=$work
+options=(--data "$base/grey" --batch-size 16 --steps 6 --save-every 2 --hidden 8 --ema on --quiet --threads 1 --device cuda)
 train() { emulated asan forward train_mlp "$@" >/dev/null; }
 same_as_reference() {
     if [ -e run/speedrun.json ]; then
-        cmp -s <(test_losses run) <(test_losses several)
+        cmp -s <(test_losses run) <(test_losses "$base/several")
     else
-        cmp -s run/model.safetensors reference/model.safetensors
+        cmp -s run/model.safetensors "$base/reference/model.safetensors"
     fi
 }
 continues() {
@@ -23,11 +23,13 @@ continues() {
 
 loop() { # loop WHAT MODE KIND
     local n status tried=0 bad=0 command
+    cd "$work" || return
+    : >warnings
     for ((n = 1; ; n += n + 1)); do
         rm -rf run mark
         command=("${options[@]}" --out run)
         if [ "$1" = resume ]; then
-            cp -r halfway run
+            cp -r "$base/halfway" run
             command=(--resume run --quiet)
         elif [ "$1" = speedrun ]; then
             command=("${several[@]}" --out run)
@@ -49,15 +51,15 @@ loop() { # loop WHAT MODE KIND
     ok "CUDA calls ($3) fail $2: $1, $tried places up to call $((n / 2))" test $bad -eq 0 -a $tried -gt 0
 }
 
-train "${options[@]}" --out reference || exit 1
-cp -r reference halfway
-rm -r halfway/checkpoints/step_00000006 halfway/model.safetensors halfway/summary.json
-: >warnings
-several=(--data grey --batch-size 16 --steps 24 --hidden 8 --quiet --threads 1 --device cuda --speedrun --seeds 1)
-train "${several[@]}" --out several || exit 1
-for kind in memory copy launch stream event graph; do loop speedrun once $kind; done
+train "${options[@]}" --out "$base/reference" || exit 1
+cp -r "$base/reference" "$base/halfway"
+rm -r "$base"/halfway/{checkpoints/step_00000006,model.safetensors,summary.json}
+several=(--data "$base/grey" --batch-size 16 --steps 24 --hidden 8 --quiet --threads 1 --device cuda --speedrun --seeds 1)
+train "${several[@]}" --out "$base/several" || exit 1
+for kind in memory copy launch stream event graph; do beside loop speedrun once $kind; done
 for what in train resume; do
-    for kind in memory copy launch stream event graph device; do loop $what once $kind; done
-    for kind in memory cuda; do loop $what always $kind; done
+    for kind in memory copy launch stream event graph device; do beside loop $what once $kind; done
+    for kind in memory cuda; do beside loop $what always $kind; done
 done
+besides
 finish

@@ -11,7 +11,7 @@ if command -v clang-tidy >/dev/null; then
             skip "clang-tidy $source" "no MPI"
             continue
         fi
-        ok "clang-tidy $source" clang-tidy -quiet "$source" -- -std=gnu11 -D_GNU_SOURCE -I. "${mpi[@]}" -march=native \
+        beside ok "clang-tidy $source" clang-tidy -quiet "$source" -- -std=gnu11 -D_GNU_SOURCE -I. "${mpi[@]}" -march=native \
             -Wno-unknown-warning-option
     done
 else
@@ -19,10 +19,11 @@ else
 fi
 if command -v cppcheck >/dev/null; then
     # Suppressed: it takes what fail() returns for 0, and a loop from n - 1 down for one to -1.
-    ok "cppcheck" cppcheck --enable=warning,performance,portability --error-exitcode=1 --quiet --inline-suppr \
+    beside ok "cppcheck" cppcheck --enable=warning,performance,portability --error-exitcode=1 --quiet --inline-suppr \
         --std=c11 -I. --suppress=missingIncludeSystem --suppress=nullPointerArithmeticRedundantCheck \
         --suppress=negativeIndex:runtime/init.c --suppress=ctunullpointer "${sources[@]}" runtime/mpi/*.c
 else
     skip "cppcheck" "not installed"
 fi
+besides
 finish

@@ -6,11 +6,14 @@
 [ -z "$SANITIZE" ] || { skip "valgrind" "sanitized programs do not run under it" && finish; }
 command -v valgrind >/dev/null || { skip "valgrind" "not installed (scripts/setup.sh --dev)" && finish; }
 bin=$PWD/build/portable golden=$PWD/tests/golden
-units=(args buckets chart checkpoint comparison device_data image json loader model_file mounts order
-    philox profile report run safetensors shard synth)
+units=()
+for test in tests/test_*.c; do
+    unit=$(basename "$test" .c)
+    case $unit in test_kernels | test_reference | test_sandbox) ;; *) units+=("$unit") ;; esac
+done
 skip "test_kernels, test_reference" "minutes; the runs below call the kernels"
 skip "test_sandbox" "it tests what confined processes may not do, and valgrind does more"
-ok "portable build" make -s PORTABLE=1 "${units[@]/#/build/portable/tests/test_}" \
+ok "portable build" make -s PORTABLE=1 "${units[@]/#/build/portable/tests/}" \
     build/portable/train_mlp build/portable/train_cnn build/portable/predict build/portable/data/prepare
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2
 
@@ -20,7 +23,7 @@ silent() { # silent NAME COMMAND...
     ok "$name" valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
         --errors-for-leak-kinds=definite "$@"
 }
-for unit in "${units[@]}"; do silent "test_$unit" "$bin/tests/test_$unit"; done
+for unit in "${units[@]}"; do silent "$unit" "$bin/tests/$unit"; done
 
 silent "prepare cifar" "$bin/data/prepare" cifar "$golden/colour" --out "$work/colour"
 silent "prepare idx" "$bin/data/prepare" idx "$golden/grey" --out "$work/grey"

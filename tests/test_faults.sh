@@ -11,11 +11,12 @@ if [ -n "$SANITIZE" ]; then
 fi
 gcc -std=gnu11 -D_GNU_SOURCE -O1 -fPIC -shared -o "$work/faults.so" tests/faults.c -ldl || exit 1
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
-cd "$work" || exit 1
+base=$work # a loop has a $work of its own, and works in it
+cd "$base" || exit 1
 # Beside this trainer nothing draws pages: that goes on for a moment where the trainer was killed.
 mkdir -p bin/tools && cp "$train_mlp" bin && ln -s "$(type -P true)" bin/tools/runs
-train_mlp=$work/bin/train_mlp
-options=(--data grey --batch-size 16 --steps 6 --save-every 2 --hidden 8 --ema on --optimizer muon
+train_mlp=$base/bin/train_mlp
+options=(--data "$base/grey" --batch-size 16 --steps 6 --save-every 2 --hidden 8 --ema on --optimizer muon
     --augment translate=2 --quiet --threads 1)
 "$train_mlp" "${options[@]}" --out reference >/dev/null || exit 1
 
@@ -23,19 +24,19 @@ options=(--data grey --batch-size 16 --steps 6 --save-every 2 --hidden 8 --ema o
 begin() {
     rm -rf run mark disk
     mkdir -p disk/store
-    [ "$1" = train ] || cp -r halfway run
+    [ "$1" = train ] || cp -r "$base/halfway" run
 }
 with_fault() { # with_fault N WHAT MODE KIND: its status
     local command=("$train_mlp" "${options[@]}" --out run)
     [ "$2" = train ] || command=("$train_mlp" --resume run --quiet)
     [ "$3" != kill ] || export FAULT_DISK=$work/disk
     FAULT_AT=$1 FAULT_MODE=$3 FAULT_WHAT=$4 FAULT_ROOT=run FAULT_MARK=$work/mark \
-        LD_PRELOAD=$work/faults.so "${command[@]}" >/dev/null 2>err
+        LD_PRELOAD=$base/faults.so "${command[@]}" >/dev/null 2>err
     local status=$?
     unset FAULT_DISK
     return $status
 }
-same_as_reference() { cmp -s "$1/model.safetensors" reference/model.safetensors; }
+same_as_reference() { cmp -s "$1/model.safetensors" "$base/reference/model.safetensors"; }
 
 # continues DIR: a run that is left with a checkpoint goes on to the reference's weights, without a
 # warning about it, and leaves no temporaries.
@@ -71,8 +72,10 @@ check() { # check N WHAT MODE KIND STATUS
 
 loop() { # loop WHAT MODE KIND
     local n=1 status tried=0
+    cd "$work" || return
     bad=0
     : >warnings
+    : >complaints
     while :; do
         begin "$1"
         { with_fault "$n" "$@"; } 2>/dev/null # bash tells who was killed
@@ -86,24 +89,27 @@ loop() { # loop WHAT MODE KIND
     [ "$2" != kill ] || name="SIGKILL or power loss at any point"
     ok "$name: $1, $tried places" test "$bad" -eq 0 -a "$tried" -gt 3
     cat complaints
-    : >complaints
 }
 
 # Saving is tried once more; a disk that stays full leaves the checkpoint before and no temporaries.
-saving() { # saving MODE N: the fault hits the checkpoint of step 4
+saving() { # saving MODE N [ERRNO]: the fault hits the checkpoint of step 4
     rm -rf run mark
     FAULT_AT=$2 FAULT_MODE=$1 FAULT_ERRNO=${3:-28} FAULT_ROOT=run/checkpoints/.tmp-4- FAULT_MARK=$work/mark \
-        LD_PRELOAD=$work/faults.so "$train_mlp" "${options[@]}" --out run >/dev/null 2>errors
+        LD_PRELOAD=$base/faults.so "$train_mlp" "${options[@]}" --out run >/dev/null 2>errors
 }
-io_error=5 tried=0 bad=0
-for ((n = 1; ; n += stride)); do
-    saving once $n $io_error && same_as_reference run || bad=$((bad + 1))
-    [ -e mark ] && [ $bad -eq 0 ] || break
-    tried=$((tried + 1))
-done
-ok "EIO at a checkpoint: tried again, $tried places" test $bad -eq 0 -a $tried -gt 4
+io_error() {
+    local n tried=0 bad=0
+    cd "$work" || return
+    for ((n = 1; ; n += stride)); do
+        saving once $n 5 && same_as_reference run || bad=$((bad + 1))
+        [ -e mark ] && [ $bad -eq 0 ] || break
+        tried=$((tried + 1))
+    done
+    ok "EIO at a checkpoint: tried again, $tried places" test $bad -eq 0 -a $tried -gt 4
+}
 full_disk() { # full_disk NAME ERRNO
     local n status tried=0 bad=0
+    cd "$work" || return
     for ((n = 1; ; n += stride)); do
         saving full $n "$2"
         status=$?
@@ -116,16 +122,17 @@ full_disk() { # full_disk NAME ERRNO
     ok "$1 at a checkpoint: status 4 with the bytes needed, the one before is kept, $tried places" \
         test $bad -eq 0 -a $tried -gt 2
 }
-full_disk "disk full" 28
-full_disk "quota" 122
+beside io_error
+beside full_disk "disk full" 28
+beside full_disk "quota" 122
 
 cp -r reference halfway
 rm -r halfway/checkpoints/step_00000006 halfway/model.safetensors halfway/summary.json
 : >halfway/checkpoints/.tmp-5-1 # as a killed process leaves them
 : >halfway/.tmp-model.safetensors-1-0
-touch complaints
 for what in train resume; do
-    for mode in once always kill; do loop $what $mode file; done
-    for mode in once always; do loop $what $mode memory; done
+    for mode in once always kill; do beside loop $what $mode file; done
+    for mode in once always; do beside loop $what $mode memory; done
 done
+besides
 finish

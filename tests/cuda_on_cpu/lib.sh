@@ -15,7 +15,6 @@ fi
 
 # emulated HOW ORDER PROGRAM ARGUMENTS...: one of its programs. Some kernels spread addresses more
 # than ThreadSanitizer can take; some containers do not allow to change that.
-processors=$(nproc) # before OMP_NUM_THREADS, which it heeds
 export TSAN_OPTIONS=halt_on_error=1 ASAN_OPTIONS=detect_stack_use_after_return=0 OMP_NUM_THREADS=1
 ulimit -c 0
 fixed_addresses=()
@@ -42,35 +41,6 @@ agrees() { # agrees HOW ORDER DTYPE quick|full [OPERATION]
     local how=$1 order=$2 dtype=$3
     shift 3
     ok "operations: $how, $order, $dtype $*" emulated "$how" "$order" check_kernels cuda "$dtype" "$@"
-}
-
-# beside COMMAND...: checks (functions that call ok) in a process and a folder of their own; as many
-# at a time as there are processors, as an emulated device takes only one. besides prints and counts.
-beside_count=0
-beside() {
-    local folder=$work/beside-$((++beside_count))
-    mkdir "$folder"
-    while [ "$(jobs -rp | wc -l)" -ge "$processors" ]; do wait -n; done
-    (
-        work=$folder passed=0 failed=0 skipped=0
-        "$@" >"$folder.log" 2>&1
-        echo "$passed $failed $skipped" >"$folder.counts"
-    ) &
-}
-besides() {
-    local folder i p f s
-    wait
-    for ((i = 1; i <= beside_count; i++)); do
-        folder=$work/beside-$i
-        cat "$folder.log"
-        if read -r p f s <"$folder.counts"; then
-            passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-        else
-            miss "a process of checks did not end as it should"
-        fi
-        rm -rf "$folder" "$folder.log" "$folder.counts"
-    done
-    beside_count=0
 }
 
 losses() { sed -nE 's/.*"loss": ?([0-9.e+-]+).*/\1/p' "$1/log.jsonl"; }
