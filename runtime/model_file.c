@@ -211,6 +211,15 @@ int model_read(const Tensors *t, const Kernels *k, const SafeFile *f, const char
     return status;
 }
 
+int model_check(const Tensors *t, const char *path, Error *e)
+{
+    SafeFile f;
+    if (safetensors_open(&f, path, e)) return e->status;
+    const int status = check_names(&f, t, path, e);
+    safetensors_close(&f);
+    return status;
+}
+
 int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e)
 {
     SafeFile f;

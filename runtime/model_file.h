@@ -15,6 +15,8 @@ int model_save(const Tensors *t, const Kernels *k, const char *path, const SafeM
 // Reads the weights back. Every parameter and buffer must be there with its shape, and nothing
 // else but constants and counters: STATUS_DATA lists what is missing, unexpected or different, and
 // no weight was touched. model_read() takes an open file; `path` is for its messages.
+// model_check() reads no weight: before memory is taken for a network of the size that a file says.
+int model_check(const Tensors *t, const char *path, Error *e);
 int model_load(const Tensors *t, const Kernels *k, const char *path, Error *e);
 int model_read(const Tensors *t, const Kernels *k, const SafeFile *f, const char *path, Error *e);
 

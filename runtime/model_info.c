@@ -184,3 +184,13 @@ int model_info_apply(const ModelInfo *m, Dataset *d, Error *e)
     memcpy(d->std, m->data.std, sizeof d->std);
     return STATUS_OK;
 }
+
+int model_info_same_input(const ModelInfo *m, const Dataset *d, Error *e)
+{
+    const Dataset *of = &m->data;
+    if (!m->described || (of->h == d->h && of->w == d->w && of->c == d->c)) return STATUS_OK;
+    return fail(e, STATUS_DATA,
+                "%s was trained on pictures of %dx%dx%d, but %s has %dx%dx%d: prepare them with "
+                "--size %dx%d",
+                of->source, of->h, of->w, of->c, d->source, d->h, d->w, d->c, of->h, of->w);
+}

@@ -23,6 +23,9 @@ void model_info_free(ModelInfo *m);
 // For an evaluation of the model on `d`: takes the model's mean and std. STATUS_DATA if its classes
 // are others; class numbers mean something only together with their names.
 int model_info_apply(const ModelInfo *m, Dataset *d, Error *e);
+// STATUS_DATA if the pictures of `d` have another size than those that the model was trained on: a
+// network may train on from such weights, but what it says of them unchanged means little.
+int model_info_same_input(const ModelInfo *m, const Dataset *d, Error *e);
 
 // All this as the metadata of files that are written, made once: nothing in it changes while the
 // network trains.

@@ -41,17 +41,25 @@ static bool tensor_bytes(const SafeTensor *t, size_t *bytes)
     return true;
 }
 
-// zlib's crc32() takes a 32-bit length.
-static uLong crc_update(uLong crc, const void *data, size_t size)
+static uLong crc_text(uLong crc, const char *text) // with its end: two texts are not one
 {
-    const Bytef *p = data;
-    while (size > 0) {
-        const uInt n = size < 1 << 30 ? (uInt)size : 1 << 30;
-        crc = crc32(crc, p, n);
-        p += n;
-        size -= n;
+    return crc32_z(crc, (const Bytef *)text, strlen(text) + 1);
+}
+
+// The exclusive or of a CRC-32 for each tensor and for each pair of metadata whose key begins with
+// "nn.": another program may write the file anew with both in another order.
+static void checksum(char text[static 16], const SafeFile *f)
+{
+    uLong sum = 0;
+    for (const SafeTensor *t = f->tensors; t < f->tensors + f->count; t++) {
+        uLong crc = crc_text(crc_text(0, t->name), t->dtype);
+        crc = crc32_z(crc, (const Bytef *)t->shape, (size_t)t->rank * sizeof *t->shape);
+        sum ^= t->bytes ? crc32_z(crc, t->data, t->bytes) : crc;
     }
-    return crc;
+    for (const SafeMetadata *m = f->metadata; m < f->metadata + f->metadata_count; m++)
+        if (strncmp(m->key, "nn.", 3) == 0 && strcmp(m->key, "nn.checksum") != 0)
+            sum ^= crc_text(crc_text(0, m->key), m->value);
+    snprintf(text, 16, "%08lx", sum);
 }
 
 // Larger elements first, else the given order: `i` makes qsort() stable.
@@ -93,20 +101,18 @@ static SafeTensor *arrange(const SafeTensor *tensors, size_t count, Error *e)
     return NULL;
 }
 
-static void write_header(Json *j, const SafeTensor *tensors, size_t count,
-                         const SafeMetadata *metadata, size_t metadata_count)
+static void write_header(Json *j, const SafeFile *f)
 {
-    uLong crc = crc32(0, NULL, 0);
-    for (size_t i = 0; i < count; i++) crc = crc_update(crc, tensors[i].data, tensors[i].bytes);
-    char crc_text[16];
-    snprintf(crc_text, sizeof crc_text, "%08lx", crc);
+    char sum[16];
+    checksum(sum, f);
     json_object(j, NULL);
     json_object(j, "__metadata__");
-    for (size_t i = 0; i < metadata_count; i++) json_string(j, metadata[i].key, metadata[i].value);
-    json_string(j, "nn.crc32", crc_text);
+    for (size_t i = 0; i < f->metadata_count; i++)
+        json_string(j, f->metadata[i].key, f->metadata[i].value);
+    json_string(j, "nn.checksum", sum);
     json_end(j);
     size_t offset = 0;
-    for (const SafeTensor *t = tensors; t < tensors + count; t++) {
+    for (const SafeTensor *t = f->tensors; t < f->tensors + f->count; t++) {
         json_object(j, t->name);
         json_string(j, "dtype", t->dtype);
         json_array(j, "shape");
@@ -122,8 +128,7 @@ static void write_header(Json *j, const SafeTensor *tensors, size_t count,
     json_end(j);
 }
 
-static int write_file(const char *path, const Json *header, const SafeTensor *tensors, size_t count,
-                      Error *e)
+static int write_file(const char *path, const Json *header, const SafeFile *content, Error *e)
 {
     static const char spaces[ALIGNMENT] = {[0 ... ALIGNMENT - 1] = ' '};
     const size_t padding = (ALIGNMENT - (8 + header->size) % ALIGNMENT) % ALIGNMENT;
@@ -133,8 +138,8 @@ static int write_file(const char *path, const Json *header, const SafeTensor *te
     int status = atomic_file_write(f, &header_bytes, sizeof header_bytes, e);
     if (status == 0) status = atomic_file_write(f, header->text, header->size, e);
     if (status == 0) status = atomic_file_write(f, spaces, padding, e);
-    for (size_t i = 0; i < count && status == 0; i++)
-        status = atomic_file_write(f, tensors[i].data, tensors[i].bytes, e);
+    for (size_t i = 0; i < content->count && status == 0; i++)
+        status = atomic_file_write(f, content->tensors[i].data, content->tensors[i].bytes, e);
     if (status == 0) return atomic_file_commit(f, e);
     atomic_file_abort(f);
     return status;
@@ -143,14 +148,17 @@ static int write_file(const char *path, const Json *header, const SafeTensor *te
 int safetensors_write(const char *path, const SafeTensor *tensors, size_t count,
                       const SafeMetadata *metadata, size_t metadata_count, Error *e)
 {
-    SafeTensor *arranged = arrange(tensors, count, e);
-    if (!arranged) return e->status;
+    SafeFile f = {.tensors = arrange(tensors, count, e),
+                  .count = count,
+                  .metadata = (SafeMetadata *)metadata, // not written to
+                  .metadata_count = metadata_count};
+    if (!f.tensors) return e->status;
     Json header = {0};
-    write_header(&header, arranged, count, metadata, metadata_count);
+    write_header(&header, &f);
     int status = json_finish(&header, e);
-    if (status == 0) status = write_file(path, &header, arranged, count, e);
+    if (status == 0) status = write_file(path, &header, &f, e);
     json_free(&header);
-    free(arranged);
+    free(f.tensors);
     return status;
 }
 
@@ -268,15 +276,21 @@ static int check_layout(Reader *r)
     return 0;
 }
 
-static int check_crc(const Reader *r)
+static int check_sum(const Reader *r)
 {
-    const char *expected = safetensors_metadata(r->f, "nn.crc32");
-    if (!expected) return 0; // another program wrote the file
+    // nn.crc32: files that were written before 2026-12, with a CRC-32 of the data in its order
+    const char *expected = safetensors_metadata(r->f, "nn.checksum"),
+               *of_data = safetensors_metadata(r->f, "nn.crc32");
     char found[16];
-    snprintf(found, sizeof found, "%08lx", crc_update(crc32(0, NULL, 0), r->data, r->data_bytes));
-    if (strcmp(found, expected) == 0) return 0;
-    return fail(r->e, STATUS_DATA, "%s is damaged: CRC-32 of the data is %s, nn.crc32 says %s",
-                r->path, found, expected);
+    if (expected)
+        checksum(found, r->f);
+    else if (of_data)
+        snprintf(found, sizeof found, "%08lx", crc32_z(0, (const Bytef *)r->data, r->data_bytes));
+    else
+        return 0; // another program wrote the file
+    if (strcmp(found, expected ? expected : of_data) == 0) return 0;
+    return fail(r->e, STATUS_DATA, "%s is damaged: CRC-32 is %s, %s says %s", r->path, found,
+                expected ? "nn.checksum" : "nn.crc32", expected ? expected : of_data);
 }
 
 static int read_header(Reader *r, const char *text, size_t size)
@@ -297,7 +311,7 @@ static int read_header(Reader *r, const char *text, size_t size)
         if (metadata ? read_metadata(r, c) : read_tensor(r, c)) return r->e->status;
     }
     if (check_layout(r)) return r->e->status;
-    return check_crc(r);
+    return check_sum(r);
 }
 
 static int read_file(SafeFile *f, const char *path, Error *e)

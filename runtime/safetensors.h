@@ -26,8 +26,9 @@ typedef struct SafeMetadata {
 
 // Writes the file atomically. Tensors keep the given order within one element size, larger elements
 // first, so that every tensor is aligned as PyTorch requires. The header is padded with spaces so
-// that data starts at a multiple of 4096, and metadata gains "nn.crc32": the CRC-32 of all data in
-// eight hex digits. The same input gives the same bytes. STATUS_IO.
+// that data starts at a multiple of 4096, and metadata, UTF-8, gain "nn.checksum": eight hex digits
+// over names, types, shapes and data of the tensors and all metadata "nn.*", whatever their order.
+// The same input gives the same bytes. STATUS_IO.
 int safetensors_write(const char *path, const SafeTensor *tensors, size_t count,
                       const SafeMetadata *metadata, size_t metadata_count, Error *e);
 

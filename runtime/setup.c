@@ -58,6 +58,7 @@ static void open_data(Setup *s)
     else
         dataset_open_embedded(&s->data, p->h, p->w, p->c, p->n_train, p->n_test, 1);
     check(model_info_apply(&s->line.model, &s->data, &e), &e);
+    if (o->eval_only || o->predict) check(model_info_same_input(&s->line.model, &s->data, &e), &e);
     if (o->predict)
         predict_open(s);
     else
@@ -240,6 +241,8 @@ void setup_plan(Setup *s, const Kernels **k)
     const int64_t batch = s->batch, ranks = s->comm.ranks;
     const int64_t last = s->data.n[SPLIT_TEST] % s->options->batch_size;
     const bool trains = !s->options->eval_only && !s->options->predict;
+    Error e;
+    if (s->options->init) check(model_check(&n->tensors, s->options->init, &e), &e);
     if (trains) n->plan = plan_call(s, k, GRADIENT, batch);
     if (trains) n->operations = plan_call(s, k, STEP, batch).calls;
     for (int i = 0; s->options->bench && i < TIMING_BATCHES; i++)

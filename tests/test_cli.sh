@@ -103,6 +103,17 @@ fails "another network" 3 "layers.0.weight" "$train_mlp" --init run/model.safete
 fails "one layer more" 3 "layers.2.weight" "$train_mlp" --init run/model.safetensors --hidden 8,10 --eval-only
 "$train_cnn" --steps 1 --net simple --out shapes --quiet >/dev/null
 fails "other classes" 3 "trained on the classes" "$train_cnn" --net simple --init shapes/model.safetensors --eval-only --data colour
+"$prepare" cifar "$OLDPWD/tests/golden/colour" --size 16x16 --out smaller >/dev/null
+"$train_cnn" --steps 1 --width 0.125 --batch-size 16 --data colour --out coloured --quiet >/dev/null
+fails "another input" 3 "trained on pictures of 32x32x3, but smaller has 16x16x3" "$train_cnn" \
+    --init coloured/model.safetensors --eval-only --data smaller
+"$train_mlp" --steps 1 --hidden 16,16,16,16,16 --out deep --quiet >/dev/null
+LC_ALL=C sed 's/16,16,16,16,16/65000,65000,99/; s/nn.checksum/nn.somewhat/' deep/model.safetensors >vast.safetensors
+fails "a file that names a network of 17 GB" 3 "vast.safetensors does not fit this network" \
+    bash -c "ulimit -v 2000000 && exec '$train_mlp' --init vast.safetensors --eval-only"
+LC_ALL=C sed 's/"nn.mean":"\[0/"nn.mean":"[1/' deep/model.safetensors >flipped.safetensors
+ok "another digit in nn.mean" bash -c '! cmp -s deep/model.safetensors flipped.safetensors'
+fails "is noticed" 3 "flipped.safetensors is damaged" "$train_mlp" --init flipped.safetensors --eval-only
 fails "missed target" 1 "--target-accuracy" "$train_mlp" --init run/model.safetensors --hidden 8 --eval-only --target-accuracy 0.999
 fails "divergence" 6 "loss" "$train_mlp" --steps 40 --optimizer sgd --lr 1e6 --quiet --out diverged
 
