@@ -122,9 +122,10 @@ started() { for _ in $(seq 1000); do [ -s "$1/log.jsonl" ] && break; sleep 0.01;
 # Over a second from the first line of the log to the end, so that the signal is not too late.
 long=("$train_cnn" --data colour --batch-size 8 --width 0.125 --steps "$many" --ema on --lr 0.05 --quiet)
 "${long[@]}" --out whole >/dev/null
+not_ignored=(env --default-signal=INT,HUP,PIPE) # whoever runs this test, under nohup say
 for signal in INT:130 TERM:143 HUP:129 PIPE:141; do
     expected=${signal#*:} signal=${signal%:*}
-    "${long[@]}" --out stopped-$signal >/dev/null &
+    "${not_ignored[@]}" "${long[@]}" --out stopped-$signal >/dev/null &
     pid=$!
     started stopped-$signal
     kill -$signal $pid
@@ -133,7 +134,7 @@ for signal in INT:130 TERM:143 HUP:129 PIPE:141; do
     ok "SIG$signal: goes on" "$train_cnn" --resume stopped-$signal --quiet
     ok "SIG$signal: the same run" same_run stopped-$signal whole
 done
-"${long[@]}" --out limited >/dev/null &
+"${not_ignored[@]}" "${long[@]}" --out limited >/dev/null &
 pid=$!
 started limited
 kill -HUP $pid
