@@ -23,7 +23,7 @@
 #include "runtime/run.h"
 
 static const Kernels *k; // the operations of the device; setup_plan() sets it
-// What main() has opened: options, data, processes.
+// What main() has opened: options, data, processes. (lr is a factor on the rates below.)
 static Setup s = {
     .line.options = {.device = "auto", .lr = 1, .augment = "auto", .shuffle = true, .seed = 1}};
 
@@ -39,7 +39,7 @@ typedef struct Config {
 } Config;
 static Config config = {.net = NET_AIRBENCH, .width = 1.0, .tta = -1};
 
-// Optimizer groups; also the slots of their learning rates in a step's values.
+// Optimizer groups, and the slots of their learning rates in a step's values; slot 0 is always 1.
 enum { FILTERS = 1, NORM_BIASES, WHITENING_BIAS, HEAD, GROUPS };
 static unsigned group_bit(int group)
 {
@@ -601,9 +601,10 @@ static Evaluation evaluate(Views views)
 
 // ---- train --------------------------------------------------------------------------------------
 
-// One step on the loaded batch; returns its learning rate. A GPU records the operations in the
-// braces once for each value of step_begin()'s first argument, and replays them: it is then false,
-// and nothing in the braces runs here. What changes from step to step is in `values`.
+// One step on the loaded batch; returns its learning rate. step_begin() is true where the
+// operations are to be called. It is false where a GPU recorded them in an earlier step with the
+// same first argument: step_end() then replays the recording with this step's `values`, and no code
+// in the braces runs.
 static double train_step(int64_t step)
 {
     const StepValues values = schedule(step);
@@ -615,12 +616,13 @@ static double train_step(int64_t step)
     return (double)values.hyper[FILTERS];
 }
 
-// Returns the steps that are done. After Ctrl-C these are fewer than s.steps; run->diverged tells
-// whether the loss or a weight was not finite. Each rank runs this with its share of every batch:
-// they sum gradients within the step, and losses where they are logged or tested.
+// Returns the steps that are done: fewer than s.steps after Ctrl-C, and after a loss or a weight
+// that is not finite, which run->diverged tells. Each rank runs this with its share of every batch:
+// they sum gradients between backward() and update(), and losses where they are logged, tested or
+// saved.
 static int64_t train(Run *run)
 {
-    int64_t step = run_begin(run); // 0, or with --resume the steps of the checkpoint
+    int64_t step = run_begin(run); // 0, or the step of the checkpoint to go on from
     // A test that Ctrl-C interrupted has no result: the run that is continued repeats it here.
     if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
     while (step < s.steps && !comm_stop_agreed(&s.comm)) { // Ctrl-C on any rank: all stop here
@@ -629,14 +631,15 @@ static int64_t train(Run *run)
         step++;
         if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
         if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // each epoch
-        if (run_save_due(run, step) && !run_save(run, step)) break; // a weight is not finite
+        if (run_save_due(run, step) && !run_save(run, step)) break; // the loss or a weight is not
     }
     return step;
 }
 
 // ---- main ---------------------------------------------------------------------------------------
 
-// For the modes in place of training: runtime/modes.h.
+// For the modes in place of training (runtime/modes.h) and for setup_plan(), which calls loss, step
+// and infer once with operations that only count.
 static const Trainer trainer = {
     .name = "train_cnn",
     .usage = "Trains a convolutional network on pictures of 16x16 to 96x96.\n"
@@ -664,7 +667,7 @@ int main(int argc, char **argv)
         ARG_CHOICE("net", &config.net, net_names, "airbench: whitening, 3 blocks; simple: 2 convs"),
         ARG_DOUBLE("width", &config.width, 0.01, 64, "factor on the channels"),
         ARG_INT("tta", &config.tta, 0, 2,
-                "test-time views: 1 mirror, if training has it; 2 and shifts"),
+                "test-time views: 0 plain; 1 and mirrored, if training mirrors; 2 and shifted"),
     };
     setup_open(&s, &trainer, own, sizeof own / sizeof *own, argc, argv);
     check_size();
@@ -679,14 +682,15 @@ int main(int argc, char **argv)
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
         if (run.diverged.step > 0) {
-            // Find where that began: the steps from the last checkpoint on are made again, with the
-            // same bits, and after each every tensor is looked at. Nothing is tested or saved.
+            // Find where that began: the steps from the last checkpoint, or the start, are made
+            // again with the same bits, and after each every tensor is looked at. Nothing is tested
+            // or saved.
             run_begin_search(&run);
             train(&run);
-            run_end_diverged(&run); // names step and tensor, and ends the program
+            run_end_diverged(&run); // names step and tensor, with status 6
         }
         if (done < s.steps)
-            status = run_stopped(&run, done); // saves a checkpoint for --resume
+            status = run_stopped(&run, done); // Ctrl-C: saves for --resume
         else
             status = run_finish(&run, evaluate(VIEWS));
         run_close(&run);

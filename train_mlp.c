@@ -22,7 +22,7 @@
 #include "runtime/run.h"
 
 static const Kernels *k; // the operations of the device; setup_plan() sets it
-// What main() has opened: options, data, processes.
+// What main() has opened: options, data, processes. (lr is a factor on the rates below.)
 static Setup s = {
     .line.options = {.device = "auto", .lr = 1, .augment = "none", .shuffle = true, .seed = 1}};
 
@@ -37,7 +37,7 @@ typedef struct Config {
 } Config;
 static Config config = {.hidden = "512,512"};
 
-// Optimizer groups; also the slots of their learning rates in a step's values.
+// Optimizer groups, and the slots of their learning rates in a step's values; slot 0 is always 1.
 enum { WEIGHTS = 1, HEAD, BIASES, GROUPS };
 
 static const double ADAMW_LR = 1e-3, SGD_LR = 0.05, MUON_LR = 0.01;
@@ -84,8 +84,9 @@ static void parse_hidden(void)
 
 typedef struct Layer {
     int64_t in, out;
-    Tensor *weight, *bias; // (out,in), of the first layer (out,h,w,c); (out)
-    Tensor *act;           // (n,out) after ReLU; the last layer has logits instead
+    Tensor *weight; // (out,in); in the first layer (out,h,w,c)
+    Tensor *bias;   // (out)
+    Tensor *act;    // (n,out) after ReLU; the last layer has logits instead
 } Layer;
 
 typedef struct Model {
@@ -110,7 +111,7 @@ static void declare(void)
         const bool last = i == m.layers - 1;
         Layer *l = &m.layer[i];
         *l = (Layer){.in = in, .out = last ? d->classes : config.widths[i]};
-        // The first layer reads images (h,w,c), which PyTorch has as (c,h,w): the file's order.
+        // The first layer reads images (h,w,c); saved files have PyTorch's (c,h,w).
         const Shape shape = i == 0 ? SHAPE(l->out, d->h, d->w, d->c) : SHAPE(l->out, in);
         l->weight = parameter(t, shape, last ? HEAD : WEIGHTS, UNIFORM, "layers.%d.weight", i);
         l->weight->flatten = true;
@@ -128,7 +129,7 @@ static void declare(void)
     s.net.input = m.x;
     s.net.logits = m.logits;
     s.net.logit_scale = 1.0f;
-    s.net.grad_scale = 1.0f / (float)s.options->batch_size; // of all ranks: the mean loss
+    s.net.grad_scale = 1.0f / (float)s.options->batch_size; // the sum over all ranks is the mean's
     snprintf(s.net.name, sizeof s.net.name, "mlp hidden=%s", config.hidden);
 }
 
@@ -213,7 +214,7 @@ static void backward(void)
         const Tensor *dx = m.dact[i % 2];
         k->linear_backward_data(dx->value, dy->value, l->weight->value, x->value, ACT_RELU,
                                 layer_dims(l));
-        k->update_may_begin(l->weight->grad); // nothing but the update needs the weight now
+        k->update_may_begin(l->weight->grad); // the rest of the step leaves this weight alone
         dy = dx;
     }
 }
@@ -254,7 +255,7 @@ static void update(void)
 
 // ---- evaluate -----------------------------------------------------------------------------------
 
-// Logits and loss of the loaded batch. This network has one view of an image: VIEWS is PLAIN.
+// Logits and loss of the loaded batch. `views` is ignored: this network sees one view of an image.
 static void infer(Views views)
 {
     (void)views;
@@ -272,9 +273,10 @@ static Evaluation evaluate(Views views)
 
 // ---- train --------------------------------------------------------------------------------------
 
-// One step on the loaded batch; returns its learning rate. A GPU records the operations in the
-// braces once for each value of step_begin()'s first argument, and replays them: it is then false,
-// and nothing in the braces runs here. What changes from step to step is in `values`.
+// One step on the loaded batch; returns its learning rate. step_begin() is true where the
+// operations are to be called. It is false where a GPU recorded them in an earlier step with the
+// same first argument: step_end() then replays the recording with this step's `values`, and no code
+// in the braces runs.
 static double train_step(int64_t step)
 {
     const StepValues values = schedule(step);
@@ -286,12 +288,13 @@ static double train_step(int64_t step)
     return (double)values.hyper[WEIGHTS];
 }
 
-// Returns the steps that are done. After Ctrl-C these are fewer than s.steps; run->diverged tells
-// whether the loss or a weight was not finite. Each rank runs this with its share of every batch:
-// they sum gradients within the step, and losses where they are logged or tested.
+// Returns the steps that are done: fewer than s.steps after Ctrl-C, and after a loss or a weight
+// that is not finite, which run->diverged tells. Each rank runs this with its share of every batch:
+// they sum gradients between backward() and update(), and losses where they are logged, tested or
+// saved.
 static int64_t train(Run *run)
 {
-    int64_t step = run_begin(run); // 0, or with --resume the steps of the checkpoint
+    int64_t step = run_begin(run); // 0, or the step of the checkpoint to go on from
     // A test that Ctrl-C interrupted has no result: the run that is continued repeats it here.
     if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
     while (step < s.steps && !comm_stop_agreed(&s.comm)) { // Ctrl-C on any rank: all stop here
@@ -300,14 +303,15 @@ static int64_t train(Run *run)
         step++;
         if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
         if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // each epoch
-        if (run_save_due(run, step) && !run_save(run, step)) break; // a weight is not finite
+        if (run_save_due(run, step) && !run_save(run, step)) break; // the loss or a weight is not
     }
     return step;
 }
 
 // ---- main ---------------------------------------------------------------------------------------
 
-// For the modes in place of training: runtime/modes.h.
+// For the modes in place of training (runtime/modes.h) and for setup_plan(), which calls loss, step
+// and infer once with operations that only count.
 static const Trainer trainer = {
     .name = "train_mlp",
     .usage = "Trains a multilayer perceptron on small pictures.\n"
@@ -347,14 +351,15 @@ int main(int argc, char **argv)
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
         if (run.diverged.step > 0) {
-            // Find where that began: the steps from the last checkpoint on are made again, with the
-            // same bits, and after each every tensor is looked at. Nothing is tested or saved.
+            // Find where that began: the steps from the last checkpoint, or the start, are made
+            // again with the same bits, and after each every tensor is looked at. Nothing is tested
+            // or saved.
             run_begin_search(&run);
             train(&run);
-            run_end_diverged(&run); // names step and tensor, and ends the program
+            run_end_diverged(&run); // names step and tensor, with status 6
         }
         if (done < s.steps)
-            status = run_stopped(&run, done); // saves a checkpoint for --resume
+            status = run_stopped(&run, done); // Ctrl-C: saves for --resume
         else
             status = run_finish(&run, evaluate(VIEWS));
         run_close(&run);
