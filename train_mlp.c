@@ -303,7 +303,9 @@ static int64_t train(Run *run)
         step++;
         if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
         if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // each epoch
-        if (run_save_due(run, step) && !run_save(run, step)) break; // the loss or a weight is not
+        // A checkpoint: every --save-every steps, or each epoch, and at the end. None where the loss
+        // or a weight of any rank is not finite.
+        if (run_save_due(run, step) && !run_save(run, step)) break;
     }
     return step;
 }
@@ -359,7 +361,7 @@ int main(int argc, char **argv)
             run_end_diverged(&run); // names step and tensor, with status 6
         }
         if (done < s.steps)
-            status = run_stopped(&run, done); // Ctrl-C: saves for --resume
+            status = run_stopped(&run, done); // Ctrl-C: saves a checkpoint for --resume
         else
             status = run_finish(&run, evaluate(VIEWS));
         run_close(&run);

@@ -26,6 +26,20 @@ same_here() { # same_here NAME PROGRAM OPTIONS...: the weights in $work/NAME.saf
     }'
 }
 
+# The same tensors and metadata, in the order in which the Python library writes them.
+written_anew() { # written_anew NAME PROGRAM OPTIONS...
+    local name=$1
+    shift
+    "$python" -c 'import sys
+from safetensors import safe_open
+from safetensors.torch import save_file
+with safe_open(sys.argv[1], "pt") as f:
+    save_file({name: f.get_tensor(name) for name in f.keys()}, sys.argv[2], f.metadata())' \
+        "$work/$name/model.safetensors" "$work/anew.safetensors" || return
+    ! cmp -s "$work/$name/model.safetensors" "$work/anew.safetensors" &&
+        "$@" --data "$work/$set" --init "$work/anew.safetensors" --eval-only
+}
+
 interchange() { # interchange NAME SET PROGRAM OPTIONS...
     local name=$1 set=$2
     shift 2
@@ -33,6 +47,7 @@ interchange() { # interchange NAME SET PROGRAM OPTIONS...
     ok "$name is the same in PyTorch" "$python" tests/interchange.py "$work/$name" "tests/golden/$set"
     ok "$name sees the same in each picture as PyTorch" "$python" tests/interchange.py "$work/$name" \
         "tests/golden/$set" --predict "$predict"
+    ok "$name written anew is read" written_anew "$name" "$@"
     ok "$name saved by PyTorch is the same here" same_here "$name" "$@"
 }
 

@@ -177,10 +177,11 @@ size=$(od -An -tu8 -N8 mlp/best.safetensors | tr -d ' ')
 fails "no metadata: predict says what to type" 3 "./train_mlp --hidden 512,512" "$predict" $plain $image
 fails "no metadata: so does the trainer" 2 "--data DIR" "$train_mlp" --hidden 9 --init $plain --predict $image
 ok "no metadata: the same with network and data set" bash -c "'$train_mlp' --hidden 9 --data grey --init $plain --predict $image | cmp - one.txt"
-sed 's/nn.trainer":"train_mlp/nn.trainer":"..\/bin\/ls/' mlp/best.safetensors >evil.safetensors
+unsummed=s/nn.checksum/nn.somewhat/
+sed "$unsummed"';s/nn.trainer":"train_mlp/nn.trainer":"..\/bin\/ls/' mlp/best.safetensors >evil.safetensors
 fails "a trainer that is none" 3 "nn.trainer" "$predict" evil.safetensors $image
 for wrong in 's/"nn.input":"10x14x1/"nn.input":"10x14x2/' 's/"nn.std":"\[0/"nn.std":"[-/' 's/stretch/squeeze/' 's/\\"dark\\"/\\"dar\\"k/'; do
-    sed "$wrong" mlp/best.safetensors >evil.safetensors
+    sed "$unsummed;$wrong" mlp/best.safetensors >evil.safetensors
     fails "metadata: $wrong" 3 "evil.safetensors" "$predict" evil.safetensors $image
 done
 finish
