@@ -88,11 +88,33 @@ static int open_cuda(const Kernels **k, const KernelsConfig *c, char note[256], 
     return open(k, c, note, e);
 }
 
+// What start_driver() says; a sanitized process ends with 1 where it faults.
+enum { DRIVER_STARTS = 0, NO_DRIVER = 3, DRIVER_SECONDS = 30 };
+
+static int start_driver(void)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    unsigned (*init)(unsigned) = NULL;
+    if (!driver) return NO_DRIVER;
+    *(void **)&init = dlsym(driver, "cuInit");
+    if (init) init(0); // cuda_open() asks again, and says what is wrong
+    return DRIVER_STARTS;
+}
+
 // Uses a GPU where there is one. STATUS_DEVICE, and why in `note`, when only something is missing
-// for it; without an NVIDIA driver there is nothing to say.
+// for it; without an NVIDIA driver there is nothing to say. A driver that faults or hangs does so in
+// another process first.
 static int open_gpu(const Kernels **k, const KernelsConfig *c, char note[256], Error *e)
 {
-    if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) return STATUS_DEVICE;
+    const int driver = os_try(start_driver, DRIVER_SECONDS);
+    if (driver == NO_DRIVER) return STATUS_DEVICE;
+    if (driver != DRIVER_STARTS) {
+        snprintf(note, 256,
+                 "on the CPU, since the NVIDIA driver (libcuda.so.1) does not start: status %d "
+                 "(scripts/doctor.sh)",
+                 driver);
+        return STATUS_DEVICE;
+    }
     const int status = open_cuda(k, c, note, e);
     if (status) snprintf(note, 256, "on the CPU, since %.180s (scripts/doctor.sh)", e->message);
     return status;

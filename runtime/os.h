@@ -89,6 +89,11 @@ bool os_locked(const char *dir);
 int64_t os_process(void);              // its number
 bool os_process_runs(int64_t process); // false once it has ended, waited for or not
 
+// Calls `function` in a process of its own, where a fault ends nothing else, and which is killed after
+// so many seconds. Returns what that returns, 0 to 127, or 128 + n where signal n ended it; 0 where
+// there can be no process.
+int os_try(int (*function)(void), unsigned seconds);
+
 // Starts a program in the background: arguments[0] is its path, and NULL ends them. It has a
 // process group of its own, so that Ctrl-C does not end it, no standard streams, and nothing that
 // is preloaded into this process. STATUS_IO.

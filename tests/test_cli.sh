@@ -78,6 +78,10 @@ ok "default run directory" bash -c 'test -f runs/*-train_mlp/summary.json'
 mkdir driver && gcc -shared -o driver/libcuda.so.1 -x c /dev/null # a driver that is of no use
 LD_LIBRARY_PATH=$PWD/driver CUDA_VISIBLE_DEVICES='' "$train_mlp" --steps 1 --hidden 8 --out on_cpu >stdout.txt
 ok "no GPU, automatic: on the CPU with one line why" test "$(grep -c '^note     on the CPU, since ..' stdout.txt)" -eq 1
+mkdir fault && gcc -shared -fPIC -o fault/libcuda.so.1 -x c - <<<'int cuInit(unsigned f) { return *(volatile int *)0 + (int)f; }'
+LD_LIBRARY_PATH=$PWD/fault "$train_mlp" --steps 1 --hidden 8 --out faulted >stdout.txt 2>stderr.txt
+ok "a driver that faults: on the CPU" test $? -eq 0 -a ! -s stderr.txt
+ok "a driver that faults: one line why" grep -q '^note     on the CPU, since the NVIDIA driver .* does not start: status ' stdout.txt
 "$train_mlp" --steps 2 --hidden 8 --quiet --out quiet >stdout.txt
 ok "quiet prints the result only" test "$(wc -l <stdout.txt)" -le 2
 
