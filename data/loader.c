@@ -153,7 +153,7 @@ static int allocate_slots(Loader *l, Error *e)
         l->config.batch < d->n[l->config.split] ? l->config.batch : d->n[l->config.split];
     const size_t n = (size_t)((most + l->config.ranks - 1) / l->config.ranks);
     size_t bytes, rounded;
-    if (__builtin_mul_overflow(n, (size_t)d->h * (size_t)d->w * (size_t)d->c, &bytes) ||
+    if (__builtin_mul_overflow(n, (size_t)d->image_bytes, &bytes) ||
         __builtin_add_overflow(bytes, ALIGN - 1, &rounded))
         return fail(e, STATUS_USAGE, "batch size %" PRId64 " is too large", l->config.batch);
     rounded = rounded / ALIGN * ALIGN;

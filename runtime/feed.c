@@ -84,11 +84,10 @@ void feed_fixed(Feed *f, int64_t n)
 void feed_load(Feed *f, Split split, const Batch *b)
 {
     const Kernels *k = f->kernels;
-    const size_t stride = (size_t)f->data->h * (size_t)f->data->w * (size_t)f->data->c;
     f->n = b->n;
     f->set = b->images ? NULL : &f->sets[split];
     if (b->images) {
-        k->upload(f->images->value, b->images, (size_t)b->n * stride);
+        k->upload(f->images->value, b->images, (size_t)(b->n * f->data->image_bytes));
         k->step_upload(f->labels->value, b->labels, (size_t)b->n * sizeof(int32_t));
     }
     k->step_upload(f->ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));

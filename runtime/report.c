@@ -67,14 +67,9 @@ static const Tensor *first_layer(const Setup *s)
     return NULL;
 }
 
-static size_t image_size(const Dataset *d)
-{
-    return (size_t)d->h * (size_t)d->w * (size_t)d->c;
-}
-
 static int allocate(Report *r, Setup *s, Error *e)
 {
-    const size_t image = image_size(&s->data);
+    const size_t image = (size_t)s->data.image_bytes;
     const int64_t filters = (r->first = first_layer(s)) ? r->first->shape[0] : 0;
     r->filter_count = filters < FILTERS ? filters : FILTERS;
     const int64_t weights = filters > 0 ? r->filter_count * (r->first->n / filters) : 0;
@@ -103,7 +98,7 @@ static int take_inputs(const Setup *s, Report *r, Error *e)
     const Dataset *d = &s->data;
     if (!s->net.input) return STATUS_OK;
     r->input_count = s->feed.n < INPUTS ? s->feed.n : INPUTS;
-    const size_t all = (size_t)r->input_count * image_size(d);
+    const size_t all = (size_t)(r->input_count * d->image_bytes);
     const bool wide = s->kernels->element == F32;
     void *raw = malloc(all * s->kernels->element_size);
     if (!raw) return fail(e, STATUS_IO, "not enough memory for pictures");
