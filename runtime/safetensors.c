@@ -41,64 +41,36 @@ static bool tensor_bytes(const SafeTensor *t, size_t *bytes)
     return true;
 }
 
-// zlib's crc32() takes a 32-bit length.
-static uLong crc_update(uLong crc, const void *data, size_t size)
-{
-    const Bytef *p = data;
-    while (size > 0) {
-        const uInt n = size < 1 << 30 ? (uInt)size : 1 << 30;
-        crc = crc32(crc, p, n);
-        p += n;
-        size -= n;
-    }
-    return crc;
-}
-
-// Larger elements first, else the given order: `i` makes qsort() stable.
-typedef struct Order {
-    size_t element, i;
-} Order;
-
-static int compare_order(const void *a, const void *b)
-{
-    const Order *x = a, *y = b;
-    if (x->element != y->element) return x->element > y->element ? -1 : 1;
-    return x->i < y->i ? -1 : x->i > y->i;
-}
-
-// The tensors as they will lie in the file, with their bytes; NULL and e set on failure.
+// The tensors as they will lie in the file, with their bytes: larger elements first, else in the
+// given order. NULL and e set on failure.
 static SafeTensor *arrange(const SafeTensor *tensors, size_t count, Error *e)
 {
+    size_t n = 0;
     SafeTensor *arranged = calloc(count + 1, sizeof *arranged);
-    Order *order = calloc(count + 1, sizeof *order);
-    int status = 0;
-    if (!arranged || !order)
-        status = fail(e, STATUS_IO, "not enough memory for %zu tensors", count);
-    for (size_t i = 0; i < count && status == 0; i++) {
-        order[i] = (Order){.element = dtype_bytes(tensors[i].dtype), .i = i};
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(tensors[k].name, tensors[i].name) == 0)
-                status = fail(e, STATUS_FAILED, "two tensors are named %s", tensors[i].name);
+    if (!arranged) {
+        fail(e, STATUS_IO, "not enough memory for %zu tensors", count);
+        return NULL;
     }
-    if (status == 0) qsort(order, count, sizeof *order, compare_order);
-    for (size_t i = 0; i < count && status == 0; i++) {
-        arranged[i] = tensors[order[i].i];
-        const bool valid = tensor_bytes(&arranged[i], &arranged[i].bytes);
-        assert(valid && order[i].element > 0);
-        (void)valid;
-    }
-    free(order);
-    if (status == 0) return arranged;
-    free(arranged);
-    return NULL;
+    for (size_t element = 8; element > 0; element /= 2)
+        for (size_t i = 0; i < count; i++) {
+            if (dtype_bytes(tensors[i].dtype) != element) continue;
+            arranged[n] = tensors[i];
+            const bool valid = tensor_bytes(&arranged[n], &arranged[n].bytes);
+            assert(valid);
+            (void)valid;
+            n++;
+        }
+    assert(n == count);
+    return arranged;
 }
 
 static void write_header(Json *j, const SafeTensor *tensors, size_t count,
                          const SafeMetadata *metadata, size_t metadata_count)
 {
-    uLong crc = crc32(0, NULL, 0);
-    for (size_t i = 0; i < count; i++) crc = crc_update(crc, tensors[i].data, tensors[i].bytes);
+    uLong crc = 0;
     char crc_text[16];
+    for (size_t i = 0; i < count; i++)
+        if (tensors[i].bytes > 0) crc = crc32_z(crc, tensors[i].data, tensors[i].bytes);
     snprintf(crc_text, sizeof crc_text, "%08lx", crc);
     json_object(j, NULL);
     json_object(j, "__metadata__");
@@ -122,34 +94,33 @@ static void write_header(Json *j, const SafeTensor *tensors, size_t count,
     json_end(j);
 }
 
-static int write_file(const char *path, const Json *header, const SafeTensor *tensors, size_t count,
-                      Error *e)
-{
-    static const char spaces[ALIGNMENT] = {[0 ... ALIGNMENT - 1] = ' '};
-    const size_t padding = (ALIGNMENT - (8 + header->size) % ALIGNMENT) % ALIGNMENT;
-    const uint64_t header_bytes = header->size + padding;
-    AtomicFile *f;
-    if (atomic_file_open(&f, path, e)) return e->status;
-    int status = atomic_file_write(f, &header_bytes, sizeof header_bytes, e);
-    if (status == 0) status = atomic_file_write(f, header->text, header->size, e);
-    if (status == 0) status = atomic_file_write(f, spaces, padding, e);
-    for (size_t i = 0; i < count && status == 0; i++)
-        status = atomic_file_write(f, tensors[i].data, tensors[i].bytes, e);
-    if (status == 0) return atomic_file_commit(f, e);
-    atomic_file_abort(f);
-    return status;
-}
-
 int safetensors_write(const char *path, const SafeTensor *tensors, size_t count,
                       const SafeMetadata *metadata, size_t metadata_count, Error *e)
 {
+    static const char spaces[ALIGNMENT] = {[0 ... ALIGNMENT - 1] = ' '};
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(tensors[k].name, tensors[i].name) == 0)
+                return fail(e, STATUS_FAILED, "two tensors are named %s", tensors[i].name);
     SafeTensor *arranged = arrange(tensors, count, e);
     if (!arranged) return e->status;
     Json header = {0};
+    Bytes *pieces = calloc(count + 3, sizeof *pieces);
     write_header(&header, arranged, count, metadata, metadata_count);
     int status = json_finish(&header, e);
-    if (status == 0) status = write_file(path, &header, arranged, count, e);
+    if (!pieces) status = fail(e, STATUS_IO, "not enough memory to write %s", path);
+    if (status == 0) {
+        const size_t padding = (ALIGNMENT - (8 + header.size) % ALIGNMENT) % ALIGNMENT;
+        const uint64_t header_bytes = header.size + padding;
+        pieces[0] = (Bytes){&header_bytes, sizeof header_bytes};
+        pieces[1] = (Bytes){header.text, header.size};
+        pieces[2] = (Bytes){spaces, padding};
+        for (size_t i = 0; i < count; i++)
+            pieces[3 + i] = (Bytes){arranged[i].data, arranged[i].bytes};
+        status = os_write_pieces(path, pieces, count + 3, e);
+    }
     json_free(&header);
+    free(pieces);
     free(arranged);
     return status;
 }
@@ -273,7 +244,7 @@ static int check_crc(const Reader *r)
     const char *expected = safetensors_metadata(r->f, "nn.crc32");
     if (!expected) return 0; // another program wrote the file
     char found[16];
-    snprintf(found, sizeof found, "%08lx", crc_update(crc32(0, NULL, 0), r->data, r->data_bytes));
+    snprintf(found, sizeof found, "%08lx", crc32_z(0, (const Bytef *)r->data, r->data_bytes));
     if (strcmp(found, expected) == 0) return 0;
     return fail(r->e, STATUS_DATA, "%s is damaged: CRC-32 of the data is %s, nn.crc32 says %s",
                 r->path, found, expected);
