@@ -48,7 +48,11 @@ static const Tensor *first_weight(const Setup *s)
 
 bool diverged_weights(const Setup *s)
 {
-    return first_weight(s) != NULL;
+    const bool own = first_weight(s) != NULL;
+    bool all[s->comm.ranks], any = false;
+    s->comm.all_gather(all, &own, sizeof own);
+    for (int r = 0; r < s->comm.ranks; r++) any |= all[r];
+    return any;
 }
 
 // The backward pass goes from the last tensor to the first.
@@ -77,22 +81,17 @@ static const Tensor *first_activation(const Setup *s)
 
 enum { PLACE_TEXT = 256 };
 
-static void describe_activation(const Tensor *t, char text[static PLACE_TEXT])
-{
-    char layer[TENSOR_NAME_MAX], shape[64] = "";
-    for (int i = 0; i < t->rank; i++) {
-        const size_t used = strlen(shape);
-        snprintf(shape + used, sizeof shape - used, i ? ",%lld" : "%lld", (long long)t->shape[i]);
-    }
-    tensor_layer(t, layer);
-    snprintf(text, PLACE_TEXT, "layer %s, activation %s (%s)", layer, t->name, shape);
-}
-
 static void describe(const Tensor *t, const char *what, char text[static PLACE_TEXT])
 {
-    char layer[TENSOR_NAME_MAX];
+    char layer[TENSOR_NAME_MAX], shape[64] = "";
+    for (int i = 0; i < t->rank && t->kind == ACTIVATION; i++) {
+        const size_t used = strlen(shape);
+        snprintf(shape + used, sizeof shape - used, "%s%lld", i ? "," : " (",
+                 (long long)t->shape[i]);
+    }
     tensor_layer(t, layer);
-    snprintf(text, PLACE_TEXT, "layer %s, %s %s", layer, what, t->name);
+    snprintf(text, PLACE_TEXT, "layer %s, %s %s%s%s", layer, what, t->name, shape,
+             *shape ? ")" : "");
 }
 
 // In the order of a step: forward, backward, update.
@@ -102,7 +101,7 @@ static Found find_first(const Setup *s, double loss, char text[static PLACE_TEXT
     const Tensor *t;
     if (!isfinite(loss)) {
         if ((t = first_activation(s)))
-            describe_activation(t, text);
+            describe(t, "activation", text);
         else
             snprintf(text, PLACE_TEXT, "the loss itself");
         return t ? TENSOR : LOSS;

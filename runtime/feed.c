@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "runtime/os.h"
+
 void feed_declare(Feed *f, Tensors *t, int64_t batch)
 {
     const Dataset *d = f->data;
@@ -48,22 +50,21 @@ void feed_seek(Feed *f, int64_t step)
     f->loader = open_loader(f, c);
     f->step = step;
     f->seed = f->options->seed;
+    const double began = os_seconds();
     check(loader_next(f->loader, &f->first, &e), &e);
+    f->wait_seconds = os_seconds() - began;
 }
 
 void feed_next(Feed *f)
 {
     Error e;
     Batch b = f->first;
+    const double began = os_seconds();
     f->first.n = 0;
     if (b.n == 0) check(loader_next(f->loader, &b, &e), &e);
+    f->wait_seconds += os_seconds() - began;
     feed_load(f, SPLIT_TRAIN, &b);
     f->step++;
-}
-
-double feed_wait_seconds(const Feed *f)
-{
-    return loader_wait_seconds(f->loader);
 }
 
 Loader *feed_test_batches(Feed *f)

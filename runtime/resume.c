@@ -31,9 +31,11 @@ int resume_data_json(const Dataset *d, Json *j, Error *e)
     data_id(d, id);
     describe_data(d, description);
     json_object(j, NULL);
+    json_object(j, "data");
     json_string(j, "id", id);
     json_string(j, "source", d->source);
     json_string(j, "description", description);
+    json_end(j);
     json_end(j);
     return json_finish(j, e);
 }
@@ -56,7 +58,7 @@ static int write_record(const Run *r, int64_t step, const double metrics[static 
     json_double(j, "train_seconds", r->times.train);
     json_double(j, "best_accuracy", r->best_accuracy);
     json_int(j, "best_step", r->best_step);
-    json_value(j, "data", &r->texts.data);
+    json_members(j, &r->texts.data);
     json_members(j, &r->texts.about);
     json_end(j);
     return json_finish(j, e);

@@ -129,7 +129,7 @@ int64_t run_begin(Run *r)
 {
     const int64_t step = restart_step(r);
     feed_seek(&r->s->feed, step);
-    r->times.log_wait = feed_wait_seconds(&r->s->feed);
+    r->times.log_wait = r->s->feed.wait_seconds;
     return step;
 }
 
@@ -162,21 +162,31 @@ static void note_divergence(Run *r, int64_t step, const char *what)
              (long long)step);
 }
 
-static void log_step(Run *r, int64_t step, double loss, double lr)
+// False: the loss is not finite.
+static bool log_step(Run *r, int64_t step, double lr)
 {
+    const Setup *s = r->s;
     Progress *p = &r->progress;
     RunTimes *t = &r->times;
+    double m[METRICS];
+    network_metrics(&s->net, s->kernels, &s->comm, m); // waits for the device
+    s->kernels->zero(s->net.metrics->value, METRICS * sizeof(float));
+    p->loss = m[METRIC_LOSS] / (double)r->images_since_log;
+    p->train_accuracy = m[METRIC_CORRECT] / (double)r->images_since_log;
+    if (!isfinite(p->loss)) {
+        note_divergence(r, step, "the loss is not finite");
+        return false;
+    }
     const double seconds = os_seconds() - t->log_at;
-    const int64_t steps = r->images_since_log / r->s->options->batch_size;
-    const double wait = feed_wait_seconds(&r->s->feed) - t->log_wait;
+    const int64_t steps = r->images_since_log / s->options->batch_size;
+    const double wait = s->feed.wait_seconds - t->log_wait;
     t->train += seconds;
-    p->loss = loss;
     p->images_per_s = (double)r->images_since_log / seconds;
     p->data_wait = wait / seconds;
     const StepLog log = {
         .step = step,
-        .epoch = epochs_done(r->s, step),
-        .loss = loss,
+        .epoch = epochs_done(s, step),
+        .loss = p->loss,
         .lr = lr,
         .train_accuracy = p->train_accuracy,
         .step_ms = 1e3 * seconds / (double)steps,
@@ -184,6 +194,7 @@ static void log_step(Run *r, int64_t step, double loss, double lr)
         .data_wait_ms = 1e3 * wait / (double)steps,
     };
     rundir_log_step(r->dir, &log);
+    return true;
 }
 
 bool run_step_done(Run *r, int64_t step, double lr)
@@ -197,24 +208,15 @@ bool run_step_done(Run *r, int64_t step, double lr)
         s->kernels->synchronize();
         r->times.first_step = os_seconds() - s->started;
     }
-    if (!log_due(s, step)) {
-        show_progress(r, step);
-        return true;
-    }
-    double loss;
-    network_read_metrics(&s->net, s->kernels, &s->comm, r->images_since_log, &loss,
-                         &r->progress.train_accuracy);
-    if (!isfinite(loss)) {
-        note_divergence(r, step, "the loss is not finite");
-        return false;
-    }
-    log_step(r, step, loss, lr);
+    const bool due = log_due(s, step);
+    if (due && !log_step(r, step, lr)) return false;
     show_progress(r, step);
+    if (!due) return true;
     report_update(r, step, false);
     if (run_test_due(r, step)) report_step(r, step);
     r->times.reported = report_seconds(r);
     r->images_since_log = 0;
-    r->times.log_wait = feed_wait_seconds(&s->feed);
+    r->times.log_wait = s->feed.wait_seconds;
     r->times.log_at = os_seconds();
     return true;
 }
@@ -276,15 +278,6 @@ bool run_save_due(const Run *r, int64_t step)
     return step == r->s->steps || (every > 0 ? step % every == 0 : epoch_ends(r->s, step));
 }
 
-// Ranks may differ: in the statistics of --bn local, or where memory is short.
-static bool one_rank_has(const Comm *c, bool own)
-{
-    bool all[c->ranks], any = false;
-    c->all_gather(all, &own, sizeof own);
-    for (int i = 0; i < c->ranks; i++) any |= all[i];
-    return any;
-}
-
 bool run_save(Run *r, int64_t step)
 {
     const Setup *s = r->s;
@@ -292,7 +285,7 @@ bool run_save(Run *r, int64_t step)
     network_metrics(&s->net, s->kernels, &s->comm, m);
     if (!isfinite(m[METRIC_LOSS]))
         note_divergence(r, step, "the loss is not finite");
-    else if (one_rank_has(&s->comm, diverged_weights(s)))
+    else if (diverged_weights(s))
         note_divergence(r, step, "a weight is not finite");
     else
         resume_save(r, step, m);
