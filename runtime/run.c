@@ -183,17 +183,15 @@ static bool log_step(Run *r, int64_t step, double lr)
     t->train += seconds;
     p->images_per_s = (double)r->images_since_log / seconds;
     p->data_wait = wait / seconds;
-    const StepLog log = {
-        .step = step,
-        .epoch = epochs_done(s, step),
-        .loss = p->loss,
-        .lr = lr,
-        .train_accuracy = p->train_accuracy,
-        .step_ms = 1e3 * seconds / (double)steps,
-        .images_per_s = p->images_per_s,
-        .data_wait_ms = 1e3 * wait / (double)steps,
-    };
-    rundir_log_step(r->dir, &log);
+    if (!r->dir) return true;
+    Json *j = rundir_log_begin(r->dir, step, epochs_done(s, step));
+    json_double(j, "loss", p->loss);
+    json_double(j, "lr", lr);
+    json_rounded(j, "train_accuracy", p->train_accuracy, 9);
+    json_rounded(j, "step_ms", 1e3 * seconds / (double)steps, 6);
+    json_rounded(j, "images_per_s", p->images_per_s, 6);
+    json_rounded(j, "data_wait_ms", 1e3 * wait / (double)steps, 6);
+    rundir_log_end(r->dir);
     return true;
 }
 
@@ -254,14 +252,14 @@ void run_log_test(Run *r, int64_t step, Evaluation test)
 {
     const double began = os_seconds();
     keep_best(r, step, test);
-    const EvalLog log = {
-        .step = step,
-        .epoch = epochs_done(r->s, step),
-        .test_loss = test.loss,
-        .test_accuracy = test.accuracy,
-    };
     r->evaluated = test.complete;
-    if (test.complete) rundir_log_eval(r->dir, &log);
+    if (test.complete && r->dir) {
+        Json *j = rundir_log_begin(r->dir, step, epochs_done(r->s, step));
+        json_double(j, "test_loss", test.loss);
+        json_double(j, "test_accuracy", test.accuracy);
+        rundir_log_end(r->dir);
+        rundir_show_test(r->dir, test.accuracy);
+    }
     report_update(r, step, true);
     const double seconds = test.seconds + os_seconds() - began;
     r->times.evaluate += seconds - (report_seconds(r) - r->times.reported);

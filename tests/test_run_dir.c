@@ -260,6 +260,25 @@ static const Progress step4 = {.step = 4,
                                .memory_bytes = 130e6,
                                .seconds_left = 75};
 
+static void log_step(RunDir *r, int64_t step, double epoch, const double values[6])
+{
+    static const char *const keys[] = {"loss",    "lr",           "train_accuracy",
+                                       "step_ms", "images_per_s", "data_wait_ms"};
+    Json *j = rundir_log_begin(r, step, epoch);
+    for (size_t i = 0; i < COUNT(keys); i++) json_rounded(j, keys[i], values[i], 6);
+    rundir_log_end(r);
+}
+
+// Of the fourth step, which ends the first epoch.
+static void log_eval(RunDir *r, double loss)
+{
+    Json *j = rundir_log_begin(r, 4, 1);
+    json_double(j, "test_loss", loss);
+    json_double(j, "test_accuracy", 0.5);
+    rundir_log_end(r);
+    rundir_show_test(r, 0.5);
+}
+
 static void writes_log_and_summary(void **state)
 {
     (void)state;
@@ -267,17 +286,10 @@ static void writes_log_and_summary(void **state)
     Error e;
     assert_int_equal(rundir_open(&r, "out/run", "train_mlp", true, &e), 0);
     assert_string_equal(rundir_name(r), "out/run");
-    rundir_log_step(r, &(StepLog){.step = 1,
-                                  .epoch = 0.25,
-                                  .loss = 2.5,
-                                  .lr = 0.1,
-                                  .train_accuracy = 0.125,
-                                  .step_ms = 1.25,
-                                  .images_per_s = 1e5,
-                                  .data_wait_ms = 0.5});
-    rundir_log_step(r, &(StepLog){.step = 2, .epoch = 0.5, .loss = NAN});
+    log_step(r, 1, 0.25, (const double[]){2.5, 0.1, 0.125, 1.25, 1e5, 0.5});
+    log_step(r, 2, 0.5, (const double[]){NAN, 0, 0, 0, 0, 0});
     rundir_progress(r, &step4);
-    rundir_log_eval(r, &(EvalLog){.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5});
+    log_eval(r, 2);
     Json j = {0};
     json_object(&j, NULL);
     json_double(&j, "test_accuracy", 0.5);
@@ -316,17 +328,16 @@ static void finish(RunDir *r)
 static void logs_an_evaluation_once(void **state)
 {
     (void)state;
-    const EvalLog eval = {.step = 4, .epoch = 1, .test_loss = 2, .test_accuracy = 0.5};
     static const char text[] = "{\"step\":4,\"epoch\":1,\"test_loss\":2,\"test_accuracy\":0.5}\n";
     RunDir *r;
     Error e;
     check(rundir_open(&r, "once", "train_mlp", true, &e), &e);
     for (int evaluated = 0; evaluated < 2; evaluated++) {
-        if (!evaluated) rundir_log_eval(r, &eval);
+        if (!evaluated) log_eval(r, 2);
         finish(r);
         check(rundir_reopen(&r, "once", 4, evaluated, true, &e), &e);
         assert_contents("once/log.jsonl", evaluated ? text : "");
-        if (!evaluated) rundir_log_eval(r, &eval);
+        if (!evaluated) log_eval(r, 2);
     }
     finish(r);
     assert_contents("once/log.jsonl", text);
@@ -348,8 +359,6 @@ static void names_and_locks_directories(void **state)
     finish(second);
 }
 
-static const EvalLog eval4 = {.step = 4, .epoch = 1, .test_loss = 1, .test_accuracy = 0.5};
-
 static double epochs = 2;
 
 // Eight steps; the fourth is evaluated.
@@ -364,7 +373,7 @@ static void train(const char *dir, bool quiet)
         p.epoch = epochs / 8 * (double)step;
         p.epochs = epochs;
         rundir_progress(r, &p);
-        if (step == 4) rundir_log_eval(r, &eval4);
+        if (step == 4) log_eval(r, 1);
     }
     finish(r);
 }
