@@ -66,7 +66,7 @@ void init_parameters(const Tensors *t, const Kernels *k, uint64_t seed)
 void init_unit_std(const Tensor *t, const Kernels *k)
 {
     float *w = host_floats(t->n);
-    tensor_download(t, k, w);
+    k->download(w, t->master, (size_t)t->n * sizeof *w);
     double sum = 0, squares = 0;
     for (int64_t i = 0; i < t->n; i++) sum += (double)w[i];
     const double mean = sum / (double)t->n;

@@ -52,7 +52,7 @@ static void *host_copy(const Tensor *t, const Kernels *k)
         if (t->kind == CONSTANT)
             for (int64_t i = 0; i < t->n; i++) device_layout[i] = t->fill;
         else
-            tensor_download(t, k, device_layout);
+            k->download(device_layout, t->master, (size_t)t->n * sizeof(float));
         reorder(saved, device_layout, t, true);
     } else {
         free(saved);
