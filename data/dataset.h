@@ -18,18 +18,20 @@
 #define DATASET_SHUFFLE_WINDOW 32         // blocks among which images change places
 
 typedef struct DatasetStorage DatasetStorage;
+typedef struct DatasetReader DatasetReader; // data/storage.h
 
 typedef struct Dataset {
     char source[4096]; // the directory, or "embedded"
     bool embedded;
-    uint64_t seed; // of the embedded set
-    int64_t n[2];  // images of each Split, at most 2^32 - 1
+    int64_t n[2]; // images of each Split, at most 2^32 - 1
     int h, w, c, classes;
+    int64_t image_bytes;   // h * w * c
     float mean[4], std[4]; // of x/255 per channel of the train split; 0 and 1 past the last channel
     char **class_names;    // (classes)
     bool crop;             // how pictures of another shape were made to fit: cut, else stretched
     uint8_t id[32];        // equal only for equal data
-    DatasetStorage *storage[2];
+    const DatasetReader *reader; // where its images come from
+    DatasetStorage *storage[2];  // of each Split
 } Dataset;
 
 // Opens the shards x-train-*-of-*.nns and x-test-*-of-*.nns of a directory and checks everything
@@ -38,8 +40,9 @@ typedef struct Dataset {
 int dataset_open(Dataset *d, const char *dir, bool verify, Error *e);
 
 // The set that needs no files. Test image i is drawn as image n_train + i. h, w: 16..96; c: 1 or 3.
-void dataset_open_embedded(Dataset *d, int h, int w, int c, int64_t n_train, int64_t n_test,
-                           uint64_t seed);
+// STATUS_IO if memory is short.
+int dataset_open_embedded(Dataset *d, int h, int w, int c, int64_t n_train, int64_t n_test,
+                          uint64_t seed, Error *e);
 
 // Sets images (count, H, W, C) and labels (count) from `first` on, in stored order. Either may be
 // NULL.

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #include "data/order.h"
-#include "runtime/os.h"
 
 enum { SLOTS = 4, SLOTS_OF_IDS = 64, ALIGN = 4096 };
 
@@ -24,7 +23,6 @@ struct Loader {
     const Dataset *dataset;
     LoaderConfig config;
     int64_t batches; // in an epoch
-    double wait_seconds;
 
     pthread_t thread;
     bool started;
@@ -40,13 +38,6 @@ struct Loader {
 };
 
 // ---- the prefetching thread ---------------------------------------------------------------------
-
-static void init_order(const Loader *l, Order *order, int64_t epoch)
-{
-    const LoaderConfig *c = &l->config;
-    order_init(order, l->dataset->n[c->split], c->shuffle,
-               dataset_shuffle_block(l->dataset, c->split), DATASET_SHUFFLE_WINDOW, c->seed, epoch);
-}
 
 // Asks for the blocks of a window of the order to be read from the disk.
 static void prefetch_window(const Loader *l, const Order *order, int64_t window)
@@ -104,10 +95,11 @@ static void *prefetch(void *argument)
     Loader *l = argument;
     const LoaderConfig *c = &l->config;
     Error e = {0};
+    const int64_t n = l->dataset->n[c->split], block = dataset_shuffle_block(l->dataset, c->split);
     int64_t batch = c->first_batch;
     for (int64_t epoch = c->first_epoch;; epoch++) {
         Order order;
-        init_order(l, &order, epoch);
+        order_init(&order, n, c->shuffle, block, DATASET_SHUFFLE_WINDOW, c->seed, epoch);
         for (; batch < l->batches; batch++) {
             Slot *slot = free_slot(l);
             if (!slot) return NULL;
@@ -153,7 +145,7 @@ static int allocate_slots(Loader *l, Error *e)
         l->config.batch < d->n[l->config.split] ? l->config.batch : d->n[l->config.split];
     const size_t n = (size_t)((most + l->config.ranks - 1) / l->config.ranks);
     size_t bytes, rounded;
-    if (__builtin_mul_overflow(n, (size_t)d->h * (size_t)d->w * (size_t)d->c, &bytes) ||
+    if (__builtin_mul_overflow(n, (size_t)d->image_bytes, &bytes) ||
         __builtin_add_overflow(bytes, ALIGN - 1, &rounded))
         return fail(e, STATUS_USAGE, "batch size %" PRId64 " is too large", l->config.batch);
     rounded = rounded / ALIGN * ALIGN;
@@ -215,7 +207,6 @@ int loader_open(Loader **out, const Dataset *d, const LoaderConfig *c, Error *e)
 int loader_next(Loader *l, Batch *b, Error *e)
 {
     *b = (Batch){.index = -1};
-    const double start = os_seconds();
     pthread_mutex_lock(&l->mutex);
     if (l->holding) {
         l->taken++;
@@ -235,13 +226,7 @@ int loader_next(Loader *l, Batch *b, Error *e)
         *e = l->error;
     }
     pthread_mutex_unlock(&l->mutex);
-    l->wait_seconds += os_seconds() - start;
     return status;
-}
-
-double loader_wait_seconds(const Loader *l)
-{
-    return l->wait_seconds;
 }
 
 void loader_close(Loader *l)

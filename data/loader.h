@@ -46,8 +46,6 @@ int loader_open(Loader **l, const Dataset *d, const LoaderConfig *c, Error *e);
 // An error of the reading thread, as a damaged shard, is returned in place of the batch it hit.
 int loader_next(Loader *l, Batch *b, Error *e);
 
-double loader_wait_seconds(const Loader *l); // spent in loader_next() so far
-
 void loader_close(Loader *l); // NULL is allowed
 
 #endif

@@ -260,32 +260,15 @@ void checkpoint_close(Checkpoint *c)
 
 // ---- writing ------------------------------------------------------------------------------------
 
-int checkpoint_begin(CheckpointWriter *w, const char *dir, int64_t step, Error *e)
+static int write_state(const CheckpointParts *c, const char *path, Error *e)
 {
-    char name[64];
-    bool existed;
-    w->step = step;
-    if (checkpoints_path(w->parent, dir, e) || os_make_dirs(w->parent, e)) return e->status;
-    snprintf(name, sizeof name, ".tmp-%" PRId64 "-%" PRId64, step, os_process());
-    join(w->directory, w->parent, name);
-    os_remove(w->directory); // of a dead process of the same number: the run is locked
-    if (os_make_dir(w->directory, &existed, e)) return e->status;
-    if (existed) return fail(e, STATUS_IO, "cannot remove %s", w->directory);
-    return STATUS_OK;
-}
-
-static int write_state(const CheckpointWriter *w, const Tensors *t, const Snapshot *s,
-                       const Json *record, Error *e)
-{
-    char path[PATH_MAX];
-    join(path, w->directory, STATE);
-    Entries *entries = list_entries(t, s);
+    Entries *entries = list_entries(c->tensors, c->snapshot);
     if (!entries) return fail(e, STATUS_IO, "not enough memory to write %s", path);
     entries->list[entries->count++] = (SafeTensor){.name = RECORD,
                                                    .dtype = "U8",
                                                    .rank = 1,
-                                                   .shape = {(int64_t)record->size},
-                                                   .data = record->text};
+                                                   .shape = {(int64_t)c->record->size},
+                                                   .data = c->record->text};
     const int status = safetensors_write(path, entries->list, entries->count, NULL, 0, e);
     free(entries);
     return status;
@@ -304,20 +287,27 @@ static void prune(const char *parent, int64_t keep)
     free(steps.list);
 }
 
-int checkpoint_commit(const CheckpointWriter *w, const Tensors *t, const Snapshot *s,
-                      const Json *record, int64_t keep, Error *e)
+int checkpoint_write(const CheckpointParts *c, const char *dir, int64_t step, int64_t keep,
+                     Error *e)
 {
-    char path[PATH_MAX];
-    if (write_state(w, t, s, record, e)) return e->status;
-    step_path(path, w->parent, "step", w->step);
-    if (os_commit_dir(w->directory, path, e)) return e->status;
-    prune(w->parent, keep);
-    return STATUS_OK;
-}
-
-void checkpoint_abort(const CheckpointWriter *w)
-{
-    os_remove(w->directory);
+    char parent[PATH_MAX], unfinished[PATH_MAX], path[PATH_MAX];
+    bool existed;
+    if (checkpoints_path(parent, dir, e) || os_make_dirs(parent, e)) return e->status;
+    step_path(unfinished, parent, ".tmp-step", step);
+    os_remove(unfinished); // of a killed process: the run is locked
+    if (os_make_dir(unfinished, &existed, e)) return e->status;
+    if (existed) return fail(e, STATUS_IO, "cannot remove %s", unfinished);
+    join(path, unfinished, MODEL);
+    int status = model_save(c->tensors, c->kernels, path, c->metadata, c->metadata_count, e);
+    join(path, unfinished, STATE);
+    if (status == STATUS_OK) status = write_state(c, path, e);
+    step_path(path, parent, "step", step);
+    if (status == STATUS_OK) status = os_commit_dir(unfinished, path, e);
+    if (status == STATUS_OK)
+        prune(parent, keep);
+    else
+        os_remove(unfinished);
+    return status;
 }
 
 // ---- the next start -----------------------------------------------------------------------------

@@ -44,16 +44,20 @@ int checkpoint_read(const Checkpoint *c, const Snapshot *s, const Tensors *t, co
 void checkpoint_close_tensors(Checkpoint *c); // what is large; the record stays
 void checkpoint_close(Checkpoint *c);
 
-// Writing: begin, put model.safetensors into `directory`, then commit, which adds the state and
-// removes all but the newest `keep` checkpoints. After a failure call abort. STATUS_IO.
-typedef struct CheckpointWriter {
-    int64_t step;
-    char parent[PATH_MAX], directory[PATH_MAX];
-} CheckpointWriter;
-int checkpoint_begin(CheckpointWriter *w, const char *dir, int64_t step, Error *e);
-int checkpoint_commit(const CheckpointWriter *w, const Tensors *t, const Snapshot *s,
-                      const Json *record, int64_t keep, Error *e);
-void checkpoint_abort(const CheckpointWriter *w);
+// What one is written of.
+typedef struct CheckpointParts {
+    const Tensors *tensors;
+    const Kernels *kernels;
+    const Snapshot *snapshot;
+    const SafeMetadata *metadata; // of model.safetensors, (metadata_count)
+    size_t metadata_count;
+    const Json *record;
+} CheckpointParts;
+
+// Writes the checkpoint of `step` and removes all but the newest `keep`. A failure leaves those that
+// were there and nothing of the new one. STATUS_IO.
+int checkpoint_write(const CheckpointParts *c, const char *dir, int64_t step, int64_t keep,
+                     Error *e);
 
 // Before a run goes on from `step`: removes what a killed process left half-written, and renames
 // later checkpoints, which did not load, to damaged_XXXXXXXX.

@@ -4,23 +4,18 @@
 
 enum { PIECE = 4 << 20 }; // bytes of images read at a time
 
-static size_t image_bytes(const Dataset *d)
-{
-    return (size_t)d->h * (size_t)d->w * (size_t)d->c;
-}
-
 // All images to device memory, by way of the host's.
 static int send_images(uint8_t *to, const Kernels *k, const Dataset *d, Split split, Error *e)
 {
-    const int64_t each = PIECE / (int64_t)image_bytes(d) + 1;
-    uint8_t *images = malloc((size_t)each * image_bytes(d));
+    const int64_t each = PIECE / d->image_bytes + 1;
+    uint8_t *images = malloc((size_t)(each * d->image_bytes));
     int status = STATUS_OK;
     if (!images) status = fail(e, STATUS_IO, "no memory to read %lld images", (long long)each);
     for (int64_t first = 0; !status && first < d->n[split]; first += each) {
         const int64_t rest = d->n[split] - first, count = rest < each ? rest : each;
         status = dataset_read(d, split, first, count, images, NULL, e);
         if (status) break;
-        k->upload(to + (size_t)first * image_bytes(d), images, (size_t)count * image_bytes(d));
+        k->upload(to + first * d->image_bytes, images, (size_t)(count * d->image_bytes));
     }
     free(images);
     return status;
@@ -47,9 +42,10 @@ static int send_labels(int32_t *to, const Kernels *k, const Dataset *d, Split sp
 
 static int load_own(DeviceData *s, const Kernels *k, const Dataset *d, Split split, Error *e)
 {
-    const size_t n = (size_t)d->n[split], bytes = n * (image_bytes(d) + sizeof *s->labels);
+    const size_t n = (size_t)d->n[split], image = (size_t)d->image_bytes;
+    const size_t bytes = n * (image + sizeof *s->labels);
     if (bytes > k->memory_free() / 2) return STATUS_OK;
-    uint8_t *images = k->alloc(n * image_bytes(d));
+    uint8_t *images = k->alloc(n * image);
     s->labels = k->alloc(n * sizeof *s->labels);
     s->images = images;
     s->own = true;

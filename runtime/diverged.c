@@ -5,30 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Sign, exponent and fraction: NaN and infinities have all bits of the exponent set.
-static bool finite_f32(const void *values, int64_t n)
-{
-    const uint32_t *bits = values;
-    for (int64_t i = 0; i < n; i++)
-        if ((bits[i] & 0x7f800000) == 0x7f800000) return false;
-    return true;
-}
-
-static bool finite_bf16(const void *values, int64_t n)
-{
-    const uint16_t *bits = values;
-    for (int64_t i = 0; i < n; i++)
-        if ((bits[i] & 0x7f80) == 0x7f80) return false;
-    return true;
-}
-
+// NaN and infinities have all bits of the exponent set. bf16 is the upper half of fp32, and that
+// half, the last one in memory, has the exponent.
 static bool is_finite(const Setup *s, const void *device, int64_t n, size_t bytes_each)
 {
-    const size_t bytes = (size_t)n * bytes_each;
-    void *host = malloc(bytes);
+    const size_t bytes = (size_t)n * bytes_each, halves = bytes_each / sizeof(uint16_t);
+    uint16_t *host = malloc(bytes);
     if (!host) return true; // as far as one can tell
     s->kernels->download(host, device, bytes);
-    const bool finite = bytes_each == 2 ? finite_bf16(host, n) : finite_f32(host, n);
+    bool finite = true;
+    for (size_t last = halves - 1; last < (size_t)n * halves && finite; last += halves)
+        finite = (host[last] & 0x7f80) != 0x7f80;
     free(host);
     return finite;
 }
@@ -48,7 +35,11 @@ static const Tensor *first_weight(const Setup *s)
 
 bool diverged_weights(const Setup *s)
 {
-    return first_weight(s) != NULL;
+    const bool own = first_weight(s) != NULL;
+    bool all[s->comm.ranks], any = false;
+    s->comm.all_gather(all, &own, sizeof own);
+    for (int r = 0; r < s->comm.ranks; r++) any |= all[r];
+    return any;
 }
 
 // The backward pass goes from the last tensor to the first.
@@ -77,22 +68,17 @@ static const Tensor *first_activation(const Setup *s)
 
 enum { PLACE_TEXT = 256 };
 
-static void describe_activation(const Tensor *t, char text[static PLACE_TEXT])
-{
-    char layer[TENSOR_NAME_MAX], shape[64] = "";
-    for (int i = 0; i < t->rank; i++) {
-        const size_t used = strlen(shape);
-        snprintf(shape + used, sizeof shape - used, i ? ",%lld" : "%lld", (long long)t->shape[i]);
-    }
-    tensor_layer(t, layer);
-    snprintf(text, PLACE_TEXT, "layer %s, activation %s (%s)", layer, t->name, shape);
-}
-
 static void describe(const Tensor *t, const char *what, char text[static PLACE_TEXT])
 {
-    char layer[TENSOR_NAME_MAX];
+    char layer[TENSOR_NAME_MAX], shape[64] = "";
+    for (int i = 0; i < t->rank && t->kind == ACTIVATION; i++) {
+        const size_t used = strlen(shape);
+        snprintf(shape + used, sizeof shape - used, "%s%lld", i ? "," : " (",
+                 (long long)t->shape[i]);
+    }
     tensor_layer(t, layer);
-    snprintf(text, PLACE_TEXT, "layer %s, %s %s", layer, what, t->name);
+    snprintf(text, PLACE_TEXT, "layer %s, %s %s%s%s", layer, what, t->name, shape,
+             *shape ? ")" : "");
 }
 
 // In the order of a step: forward, backward, update.
@@ -102,7 +88,7 @@ static Found find_first(const Setup *s, double loss, char text[static PLACE_TEXT
     const Tensor *t;
     if (!isfinite(loss)) {
         if ((t = first_activation(s)))
-            describe_activation(t, text);
+            describe(t, "activation", text);
         else
             snprintf(text, PLACE_TEXT, "the loss itself");
         return t ? TENSOR : LOSS;

@@ -4,7 +4,8 @@
 
 #include "runtime/run.h"
 
-// Whether a weight or running statistic is NaN or infinite: such a state is not worth saving.
+// Whether a weight or running statistic of any rank is NaN or infinite: such a state is not worth
+// saving. Ranks may differ: in the statistics of --bn local, or where memory is short.
 bool diverged_weights(const Setup *s);
 
 // Looks at the tensors after a step of RUN_SEARCH. Returns false where a value is not finite, which

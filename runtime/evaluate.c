@@ -13,10 +13,11 @@ static void share_buffers(const Setup *s)
     const Tensors *all = &s->net.tensors;
     for (const Tensor *t = all->list; t < all->list + all->count; t++) {
         if (t->kind != BUFFER) continue;
-        float *host = malloc((size_t)t->n * sizeof *host);
+        const size_t bytes = (size_t)t->n * sizeof(float);
+        float *host = malloc(bytes);
         if (!host) die(STATUS_IO, "out of memory for %s", t->name);
-        tensor_download(t, s->kernels, host);
-        s->comm.broadcast(host, (size_t)t->n * sizeof *host);
+        s->kernels->download(host, t->master, bytes);
+        s->comm.broadcast(host, bytes);
         tensor_upload(t, s->kernels, host);
         free(host);
     }

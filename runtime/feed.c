@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "runtime/os.h"
+
 void feed_declare(Feed *f, Tensors *t, int64_t batch)
 {
     const Dataset *d = f->data;
@@ -48,22 +50,21 @@ void feed_seek(Feed *f, int64_t step)
     f->loader = open_loader(f, c);
     f->step = step;
     f->seed = f->options->seed;
+    const double began = os_seconds();
     check(loader_next(f->loader, &f->first, &e), &e);
+    f->wait_seconds = os_seconds() - began;
 }
 
 void feed_next(Feed *f)
 {
     Error e;
     Batch b = f->first;
+    const double began = os_seconds();
     f->first.n = 0;
     if (b.n == 0) check(loader_next(f->loader, &b, &e), &e);
+    f->wait_seconds += os_seconds() - began;
     feed_load(f, SPLIT_TRAIN, &b);
     f->step++;
-}
-
-double feed_wait_seconds(const Feed *f)
-{
-    return loader_wait_seconds(f->loader);
 }
 
 Loader *feed_test_batches(Feed *f)
@@ -84,11 +85,10 @@ void feed_fixed(Feed *f, int64_t n)
 void feed_load(Feed *f, Split split, const Batch *b)
 {
     const Kernels *k = f->kernels;
-    const size_t stride = (size_t)f->data->h * (size_t)f->data->w * (size_t)f->data->c;
     f->n = b->n;
     f->set = b->images ? NULL : &f->sets[split];
     if (b->images) {
-        k->upload(f->images->value, b->images, (size_t)b->n * stride);
+        k->upload(f->images->value, b->images, (size_t)(b->n * f->data->image_bytes));
         k->step_upload(f->labels->value, b->labels, (size_t)b->n * sizeof(int32_t));
     }
     k->step_upload(f->ids->value, b->ids, (size_t)b->n * sizeof(uint32_t));

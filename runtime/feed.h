@@ -20,10 +20,11 @@ typedef struct Feed {
     Tensor *images, *labels, *ids; // (batch,H,W,C) uint8, (batch) int32, (batch) uint32
     int64_t n;                     // images in it now, of this rank
 
-    DeviceData sets[2]; // the splits that the device reads where they stay
-    Loader *loader;     // of training batches; NULL before feed_seek()
-    Batch first;        // of the loader, read when it is opened; n is 0 once it was used
-    int64_t step, seed; // the step whose batch feed_next() brings, and the seed of the order
+    DeviceData sets[2];  // the splits that the device reads where they stay
+    Loader *loader;      // of training batches; NULL before feed_seek()
+    Batch first;         // of the loader, read when it is opened; n is 0 once it was used
+    int64_t step, seed;  // the step whose batch feed_next() brings, and the seed of the order
+    double wait_seconds; // spent on waiting for training batches since the loader was opened
 } Feed;
 
 // Declares the feed's tensors for `batch` images of this rank.
@@ -39,9 +40,6 @@ void feed_seek(Feed *f, int64_t step);
 
 // Brings the next training batch to the device.
 void feed_next(Feed *f);
-
-// Seconds that training batches were waited for since the loader was opened.
-double feed_wait_seconds(const Feed *f);
 
 // The test batches from the first on; close it with loader_close().
 Loader *feed_test_batches(Feed *f);

@@ -66,7 +66,7 @@ void init_parameters(const Tensors *t, const Kernels *k, uint64_t seed)
 void init_unit_std(const Tensor *t, const Kernels *k)
 {
     float *w = host_floats(t->n);
-    tensor_download(t, k, w);
+    k->download(w, t->master, (size_t)t->n * sizeof *w);
     double sum = 0, squares = 0;
     for (int64_t i = 0; i < t->n; i++) sum += (double)w[i];
     const double mean = sum / (double)t->n;
@@ -188,8 +188,7 @@ int init_whitening(const Tensor *weight, const Kernels *k, const Dataset *d, int
     sums = (PatchSums){.size = size, .p = size * size * d->c};
     assert(sums.p <= PATCH_MAX && weight->shape[0] == 2 * (int64_t)sums.p);
 
-    const size_t stride = (size_t)d->h * (size_t)d->w * (size_t)d->c;
-    uint8_t *buffer = malloc(CHUNK * stride);
+    uint8_t *buffer = malloc((size_t)(CHUNK * d->image_bytes));
     if (!buffer) return fail(e, STATUS_IO, "out of memory for whitening");
     if (images > d->n[SPLIT_TRAIN]) images = d->n[SPLIT_TRAIN];
     int status = STATUS_OK;
@@ -197,7 +196,7 @@ int init_whitening(const Tensor *weight, const Kernels *k, const Dataset *d, int
         const int64_t n = images - i < CHUNK ? images - i : CHUNK;
         status = dataset_read(d, SPLIT_TRAIN, i, n, buffer, NULL, e);
         for (int64_t j = 0; j < n && status == STATUS_OK; j++)
-            add_image(&sums, buffer + (size_t)j * stride, d->h, d->w, d->c);
+            add_image(&sums, buffer + j * d->image_bytes, d->h, d->w, d->c);
     }
     free(buffer);
     if (status != STATUS_OK) return status;

@@ -131,12 +131,6 @@ void json_double(Json *j, const char *key, double value)
     json_rounded(j, key, value, json_digits(value));
 }
 
-void json_value(Json *j, const char *key, const Json *value)
-{
-    begin_value(j, key);
-    append(j, value->text, value->size);
-}
-
 void json_members(Json *j, const Json *object)
 {
     if (j->size && j->text[j->size - 1] != '{') append(j, ",", 1);

@@ -38,7 +38,6 @@ void json_double(Json *j, const char *key, double value);
 int json_digits(double value); // that it takes: the fewest of 15 to 17 that give the same double
 // `digits` significant digits, for what was measured and has no more.
 void json_rounded(Json *j, const char *key, double value, int digits);
-void json_value(Json *j, const char *key, const Json *value); // a copy of a finished one
 void json_members(Json *j, const Json *object); // those of a finished object that has some
 
 int json_finish(Json *j, Error *e); // STATUS_IO if memory was short

@@ -20,11 +20,6 @@ static void reorder(float *dst, const float *src, const Tensor *t, bool to_pytor
             }
 }
 
-static bool is_saved(const Tensor *t)
-{
-    return t->kind != ACTIVATION;
-}
-
 static bool is_loaded(const Tensor *t)
 {
     return t->kind == PARAMETER || t->kind == BUFFER;
@@ -57,7 +52,7 @@ static void *host_copy(const Tensor *t, const Kernels *k)
         if (t->kind == CONSTANT)
             for (int64_t i = 0; i < t->n; i++) device_layout[i] = t->fill;
         else
-            tensor_download(t, k, device_layout);
+            k->download(device_layout, t->master, (size_t)t->n * sizeof(float));
         reorder(saved, device_layout, t, true);
     } else {
         free(saved);
@@ -75,7 +70,7 @@ int model_save(const Tensors *t, const Kernels *k, const char *path, const SafeM
     size_t n = 0;
     int status = STATUS_OK;
     for (int i = 0; i < t->count && status == STATUS_OK; i++) {
-        if (!is_saved(&t->list[i])) continue;
+        if (t->list[i].kind == ACTIVATION) continue;
         entries[n] = entry_of(&t->list[i]);
         copies[n] = host_copy(&t->list[i], k);
         entries[n].data = copies[n];
@@ -106,7 +101,7 @@ static bool same_entry(const SafeTensor *found, const SafeTensor *want)
 static const Tensor *find_saved(const Tensors *t, const char *name)
 {
     for (int i = 0; i < t->count; i++)
-        if (is_saved(&t->list[i]) && strcmp(t->list[i].name, name) == 0) return &t->list[i];
+        if (t->list[i].kind != ACTIVATION && strcmp(t->list[i].name, name) == 0) return &t->list[i];
     return NULL;
 }
 

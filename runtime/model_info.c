@@ -126,6 +126,7 @@ static int read_input(ModelInfo *m, const SafeFile *f, Error *e)
     if (sscanf(input, "%5dx%5dx%1d%c", &d->h, &d->w, &d->c, &rest) != 3 || d->h < 1 || d->w < 1 ||
         d->h > SHARD_MAX_SIDE || d->w > SHARD_MAX_SIDE || (d->c != 1 && d->c != 3))
         return wrong(f, d->source, "nn.input", "height x width x channels as 32x32x3", e);
+    d->image_bytes = (int64_t)d->h * d->w * d->c;
     d->crop = fit && strcmp(fit, "crop") == 0;
     if (fit && !d->crop && strcmp(fit, "stretch") != 0)
         return wrong(f, d->source, "nn.fit", "crop or stretch", e);

@@ -42,16 +42,6 @@ void network_metrics(const Network *n, const Kernels *k, const Comm *c, double m
         for (int i = 0; i < METRICS; i++) m[i] += (double)all[r][i];
 }
 
-void network_read_metrics(const Network *n, const Kernels *k, const Comm *c, int64_t images,
-                          double *loss, double *accuracy)
-{
-    double m[METRICS];
-    network_metrics(n, k, c, m);
-    k->zero(n->metrics->value, METRICS * sizeof(float));
-    *loss = m[METRIC_LOSS] / (double)images;
-    *accuracy = m[METRIC_CORRECT] / (double)images;
-}
-
 double network_bytes(const Network *n, const Kernels *k)
 {
     return (double)tensors_bytes(&n->tensors, k, n->ema ? 2 : 0);

@@ -36,11 +36,8 @@ void network_update_average(const Network *n, const Kernels *k);
 void network_use_average(const Network *n, const Kernels *k);
 void network_use_weights(const Network *n, const Kernels *k);
 
-// The metrics of all ranks together. network_read_metrics() also sets them to zero, and gives means
-// over `images`.
+// The metrics of all ranks together.
 void network_metrics(const Network *n, const Kernels *k, const Comm *c, double m[static METRICS]);
-void network_read_metrics(const Network *n, const Kernels *k, const Comm *c, int64_t images,
-                          double *loss, double *accuracy);
 
 // Bytes of all arenas, averages included.
 double network_bytes(const Network *n, const Kernels *k);

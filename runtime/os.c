@@ -1,6 +1,5 @@
 #include "runtime/os.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -76,12 +75,6 @@ void os_file_timestamp(const char *path, char text[static OS_TIMESTAMP_SIZE])
         snprintf(text, OS_TIMESTAMP_SIZE, "unknown-time");
 }
 
-static bool is_directory(const char *path)
-{
-    struct stat s;
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
-}
-
 // So that names in it survive a power loss. Some file systems cannot, and say EINVAL.
 static int sync_dir(const char *dir)
 {
@@ -121,11 +114,11 @@ int os_make_dirs(const char *path, Error *e)
         memcpy(part, path, i);
         part[i] = '\0';
         bool existed;
-        if (is_directory(part)) continue;
+        struct stat s;
         if (os_make_dir(part, &existed, e)) return e->status;
         if (!existed && os_sync_parent(part) != 0)
             return fail_errno(e, STATUS_IO, "cannot create directory %s", part);
-        if (existed && !is_directory(part))
+        if (existed && (stat(part, &s) != 0 || !S_ISDIR(s.st_mode)))
             return fail(e, STATUS_IO, "%s exists and is not a directory", part);
     }
     return 0;
@@ -229,94 +222,17 @@ int os_read_file(const char *path, void **data, size_t *size, Error *e)
     return status;
 }
 
-static int write_all(int fd, const void *data, size_t size)
+// Returns 0 or errno.
+static int write_all(int fd, Bytes bytes)
 {
-    const char *p = data;
-    while (size > 0) {
-        const ssize_t n = write(fd, p, size);
+    const char *p = bytes.data;
+    while (bytes.size > 0) {
+        const ssize_t n = write(fd, p, bytes.size);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return -1;
+        if (n < 0) return errno;
         p += n;
-        size -= (size_t)n;
+        bytes.size -= (size_t)n;
     }
-    return 0;
-}
-
-struct AtomicFile {
-    AtomicFile *next;
-    int fd;
-    pid_t owner; // a forked child must not remove its parent's file
-    size_t written;
-    char path[PATH_MAX];
-    char temporary[PATH_MAX];
-};
-
-// Unfinished files. Nodes are linked and unlinked by one pointer write, because exit() may run from
-// a signal handler in the middle of either.
-static AtomicFile *volatile unfinished;
-
-static void remove_unfinished(void)
-{
-    for (AtomicFile *f = unfinished; f; f = f->next)
-        if (f->owner == getpid()) unlink(f->temporary);
-}
-
-static void forget(AtomicFile *f)
-{
-    if (unfinished == f) {
-        unfinished = f->next;
-        return;
-    }
-    for (AtomicFile *g = unfinished; g; g = g->next) {
-        if (g->next != f) continue;
-        g->next = f->next;
-        return;
-    }
-}
-
-// DIR/.tmp-NAME-PID-I beside `path`; returns false if that is too long.
-static bool temporary_name(AtomicFile *f, int i)
-{
-    const char *slash = strrchr(f->path, '/');
-    const char *name = slash ? slash + 1 : f->path;
-    const int n = snprintf(f->temporary, sizeof f->temporary, "%.*s.tmp-%s-%ld-%d",
-                           (int)(name - f->path), f->path, name, (long)f->owner, i);
-    return n > 0 && (size_t)n < sizeof f->temporary;
-}
-
-int atomic_file_open(AtomicFile **file, const char *path, Error *e)
-{
-    static bool registered;
-    if (!registered) registered = atexit(remove_unfinished) == 0;
-    AtomicFile *f = calloc(1, sizeof *f);
-    if (!f) return fail(e, STATUS_IO, "not enough memory to write %s", path);
-    f->owner = getpid();
-    f->fd = -1;
-    if (strlen(path) < sizeof f->path) strcpy(f->path, path);
-    // The name is taken only if a process of the same number, long dead or in another container,
-    // left it.
-    errno = ENAMETOOLONG;
-    for (int i = 0; i < 100 && f->fd < 0 && f->path[0] && temporary_name(f, i); i++) {
-        f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (f->fd < 0 && errno != EEXIST) break;
-    }
-    if (f->fd < 0) {
-        fail_errno(e, STATUS_IO, "cannot create %s", path);
-        free(f);
-        return e->status;
-    }
-    f->next = unfinished;
-    unfinished = f;
-    *file = f;
-    return 0;
-}
-
-int atomic_file_write(AtomicFile *f, const void *data, size_t size, Error *e)
-{
-    if (write_all(f->fd, data, size) != 0)
-        return fail_errno(e, STATUS_IO, "cannot write %s: it needs %zu bytes or more", f->path,
-                          f->written + size);
-    f->written += size;
     return 0;
 }
 
@@ -326,38 +242,58 @@ int os_commit_dir(const char *from, const char *to, Error *e)
     return fail_errno(e, STATUS_IO, "cannot finish %s", to);
 }
 
-int atomic_file_commit(AtomicFile *f, Error *e)
+// The file that is being written, which exit() removes: it may run from a signal handler meanwhile.
+static char unfinished[PATH_MAX];
+static volatile pid_t writer; // whose file it is: no forked child's; 0: there is none
+
+static void remove_unfinished(void)
 {
-    bool ok = fsync(f->fd) == 0;
-    if (close(f->fd) != 0 && errno != EINTR) ok = false;
-    f->fd = -1;
-    ok = ok && rename(f->temporary, f->path) == 0;
-    ok = ok && os_sync_parent(f->path) == 0;
-    const int status =
-        ok ? 0 : fail_errno(e, STATUS_IO, "cannot finish %s (%zu bytes)", f->path, f->written);
-    atomic_file_abort(f);
-    return status;
+    if (writer == getpid()) unlink(unfinished);
 }
 
-void atomic_file_abort(AtomicFile *f)
+// Creates DIR/.tmp-NAME-PID-I beside `path`. -1 with errno set if that fails.
+static int create_temporary(const char *path)
 {
-    if (!f) return;
-    if (f->fd >= 0) close(f->fd);
-    unlink(f->temporary); // gone already after a commit
-    forget(f);
-    free(f);
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    int fd = -1;
+    errno = EEXIST;
+    // The name is taken only if a process of the same number, long dead or in another container,
+    // left it.
+    for (int i = 0; i < 100 && fd < 0 && errno == EEXIST; i++) {
+        const int n = snprintf(unfinished, sizeof unfinished, "%.*s.tmp-%s-%ld-%d",
+                               (int)(name - path), path, name, (long)getpid(), i);
+        if (n < (int)sizeof unfinished)
+            fd = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        else
+            errno = ENAMETOOLONG;
+    }
+    return fd;
+}
+
+int os_write_pieces(const char *path, const Bytes *pieces, size_t count, Error *e)
+{
+    static bool registered;
+    if (!registered) registered = atexit(remove_unfinished) == 0;
+    const int fd = create_temporary(path);
+    if (fd < 0) return fail_errno(e, STATUS_IO, "cannot create %s", path);
+    writer = getpid();
+    size_t size = 0;
+    int error = 0; // errno of the first call that failed
+    for (size_t i = 0; i < count; i++) size += pieces[i].size;
+    for (size_t i = 0; i < count && !error; i++) error = write_all(fd, pieces[i]);
+    if (!error && fsync(fd) != 0) error = errno;
+    if (close(fd) != 0 && errno != EINTR && !error) error = errno;
+    if (!error && (rename(unfinished, path) != 0 || os_sync_parent(path) != 0)) error = errno;
+    if (error) unlink(unfinished);
+    writer = 0;
+    if (!error) return STATUS_OK;
+    errno = error;
+    return fail_errno(e, STATUS_IO, "cannot write %s: it needs %zu bytes", path, size);
 }
 
 int os_write_atomic(const char *path, const void *data, size_t size, Error *e)
 {
-    AtomicFile *f = NULL;
-    if (atomic_file_open(&f, path, e)) return e->status;
-    assert(f);
-    if (atomic_file_write(f, data, size, e)) {
-        atomic_file_abort(f);
-        return e->status;
-    }
-    return atomic_file_commit(f, e);
+    return os_write_pieces(path, &(Bytes){data, size}, 1, e);
 }
 
 int os_append_open(int *fd, const char *path, Error *e)
@@ -426,36 +362,23 @@ int64_t os_process(void)
     return getpid();
 }
 
-// The environment without LD_PRELOAD; free() it. NULL if memory is short.
-static char **environment_without_preload(void)
-{
-    size_t count = 0, kept = 0;
-    while (environ && environ[count]) count++;
-    char **copy = calloc(count + 1, sizeof *copy);
-    for (size_t i = 0; copy && i < count; i++)
-        if (strncmp(environ[i], "LD_PRELOAD=", strlen("LD_PRELOAD=")) != 0)
-            copy[kept++] = environ[i];
-    return copy;
-}
-
 int os_start(int64_t *process, const char *const *arguments, Error *e)
 {
     posix_spawn_file_actions_t streams;
     posix_spawnattr_t group;
     pid_t started = 0;
-    char **environment = environment_without_preload();
+    int error = 0;
+    unsetenv("LD_PRELOAD"); // which is of no more use to this process
     posix_spawn_file_actions_init(&streams);
     posix_spawnattr_init(&group); // whose number is the process', unless that is set
-    int error = environment ? 0 : ENOMEM;
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO && error == 0; fd++)
         error = posix_spawn_file_actions_addopen(&streams, fd, "/dev/null", O_RDWR, 0);
     if (error == 0) error = posix_spawnattr_setflags(&group, POSIX_SPAWN_SETPGROUP);
     if (error == 0)
         error = posix_spawn(&started, arguments[0], &streams, &group, (char *const *)arguments,
-                            environment);
+                            environ);
     posix_spawnattr_destroy(&group);
     posix_spawn_file_actions_destroy(&streams);
-    free(environment);
     *process = started;
     errno = error;
     return error ? fail_errno(e, STATUS_IO, "cannot start %s", arguments[0]) : STATUS_OK;
@@ -749,9 +672,7 @@ int os_stop_signal(void)
 
 double os_cpu_seconds(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 double os_ticks_a_second(void)

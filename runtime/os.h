@@ -57,18 +57,17 @@ int os_sync_parent(const char *path);
 // that is missing or no regular file fails with STATUS_DATA, everything else with STATUS_IO.
 int os_read_file(const char *path, void **data, size_t *size, Error *e);
 
-// A file that appears under `path` whole or not at all: written beside it under a temporary name,
-// synced, then renamed over it. An unfinished one is removed by abort, by a failed commit and when
-// the process exits, also through die() or exit() in a signal handler. After a failed write call
-// abort. One thread at a time may open, commit or abort. All failures are STATUS_IO.
-typedef struct AtomicFile AtomicFile;
-int atomic_file_open(AtomicFile **f, const char *path, Error *e);
-int atomic_file_write(AtomicFile *f, const void *data, size_t size, Error *e);
-int atomic_file_commit(AtomicFile *f, Error *e); // frees f, whatever it returns
-void atomic_file_abort(AtomicFile *f);           // frees f; NULL is allowed
-
-// The three calls above for contents that are in memory.
+// Makes a file appear under `path` whole or not at all: it is written beside it under a temporary
+// name, synced, then renamed over it. An unfinished one is removed after a failure and when the
+// process exits, also through die() or exit() in a signal handler. One thread at a time. STATUS_IO.
 int os_write_atomic(const char *path, const void *data, size_t size, Error *e);
+
+// The same for contents that lie in several places.
+typedef struct Bytes {
+    const void *data;
+    size_t size;
+} Bytes;
+int os_write_pieces(const char *path, const Bytes *pieces, size_t count, Error *e);
 
 // A file that only grows, created new: STATUS_IO if it exists. os_append_reopen() takes one that
 // exists and cuts it to `size` bytes.

@@ -64,7 +64,7 @@ static void measure(Predictor *p, const Dataset *d)
 static void allocate(Predictor *p, const Dataset *d, int64_t batch)
 {
     const size_t n = (size_t)batch, classes = (size_t)d->classes;
-    p->images = calloc(n, (size_t)d->h * (size_t)d->w * (size_t)d->c);
+    p->images = calloc(n, (size_t)d->image_bytes);
     p->labels = calloc(n, sizeof *p->labels);
     p->ids = calloc(n, sizeof *p->ids);
     p->logits = calloc(n * classes, sizeof *p->logits);
@@ -255,7 +255,7 @@ static int64_t decode_batch(const Setup *s)
 {
     Error e;
     Predictor *p = s->predictor;
-    const size_t each = (size_t)s->data.h * (size_t)s->data.w * (size_t)s->data.c;
+    const size_t each = (size_t)s->data.image_bytes;
     int64_t n = 0;
     while (n < s->batch) {
         ScanImage *picture;

@@ -32,25 +32,20 @@ void predictions_close(Predictions *p)
     *p = (Predictions){0};
 }
 
-// Of the next image.
-static void predict(Predictions *p, const float *logits, float scale)
-{
-    const int64_t i = p->done++;
-    int best = 0;
-    double sum = 1; // the best one's
-    for (int c = 1; c < p->classes; c++)
-        if (logits[c] > logits[best]) best = c;
-    for (int c = 0; c < p->classes; c++)
-        if (c != best) sum += exp((double)(scale * (logits[c] - logits[best])));
-    p->predicted[i] = (uint16_t)best;
-    p->probability[i] = (float)(1 / sum);
-    p->loss[i] = (float)(log(sum) + (double)(scale * (logits[best] - logits[p->label[i]])));
-}
-
 void predictions_add(Predictions *p, const float *logits, int64_t count, float scale)
 {
-    for (int64_t i = 0; i < count && p->done < p->n; i++)
-        predict(p, logits + i * p->classes, scale);
+    for (; count > 0 && p->done < p->n; count--, logits += p->classes) {
+        const int64_t i = p->done++;
+        int best = 0;
+        double sum = 1; // the best one's
+        for (int c = 1; c < p->classes; c++)
+            if (logits[c] > logits[best]) best = c;
+        for (int c = 0; c < p->classes; c++)
+            if (c != best) sum += exp((double)(scale * (logits[c] - logits[best])));
+        p->predicted[i] = (uint16_t)best;
+        p->probability[i] = (float)(1 / sum);
+        p->loss[i] = (float)(log(sum) + (double)(scale * (logits[best] - logits[p->label[i]])));
+    }
 }
 
 int predictions_worst(const Predictions *p, uint32_t *worst, int most)

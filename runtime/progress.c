@@ -40,55 +40,44 @@ void format_seconds(double seconds, char text[static 16])
         snprintf(text, 16, "%dh%02dm", h, m);
 }
 
-static void add_epoch(char line[static LINE_SIZE], int columns, const Progress *p)
+// What a line may show, in this order.
+enum { EPOCH = 1, LEFT = 2, STEP = 4, SHARE = 8, RESULTS = 16, MACHINE = 32 };
+
+// Sets the line to those of the fields that are known and fit in `columns`, as in
+//     epoch 2.4/8  left 48s  step 123/960  13%
+//     loss 1.235  train 54.1%  test 56.71%  31200 img/s  data wait 2%  130 MB
+static void format_line(char line[static LINE_SIZE], int columns, int fields, const Progress *p)
 {
-    char total[24];
-    if (p->epochs < 1) {
+    char text[24];
+    line[0] = '\0';
+    if (fields & EPOCH && p->epochs < 1) {
         add_text(line, columns, "epoch %.2g/%.2g", p->epoch, p->epochs);
-        return;
+    } else if (fields & EPOCH) {
+        snprintf(text, sizeof text, "%.6g", p->epochs);
+        add_text(line, columns, "epoch %*.1f/%s", (int)strcspn(text, ".") + 2, p->epoch, text);
     }
-    snprintf(total, sizeof total, "%.6g", p->epochs);
-    add_text(line, columns, "epoch %*.1f/%s", (int)strcspn(total, ".") + 2, p->epoch, total);
-}
-
-static void add_step(char line[static LINE_SIZE], int columns, const Progress *p)
-{
-    const int digits = snprintf(NULL, 0, "%lld", (long long)p->steps);
-    add_text(line, columns, "step %*lld/%lld", digits, (long long)p->step, (long long)p->steps);
-}
-
-static void add_results(char line[static LINE_SIZE], int columns, const Progress *p)
-{
-    if (isfinite(p->loss)) add_text(line, columns, "loss %.3f", p->loss);
-    if (isfinite(p->train_accuracy))
-        add_text(line, columns, "train %4.1f%%", 100 * p->train_accuracy);
-    if (isfinite(p->test_accuracy)) add_text(line, columns, "test %5.2f%%", 100 * p->test_accuracy);
-    if (isfinite(p->images_per_s)) add_text(line, columns, "%.0f img/s", p->images_per_s);
-}
-
-// "epoch 2.4/8  left 48s  step 123/960  13%", and for the bar as many letters as there is room for
-static int format_first(char line[static LINE_SIZE], int columns, const Progress *p)
-{
-    char left[16];
-    line[0] = '\0';
-    add_epoch(line, columns, p);
-    if (isfinite(p->seconds_left)) {
-        format_seconds(p->seconds_left, left);
-        add_text(line, columns, "left %s", left);
+    if (fields & LEFT && isfinite(p->seconds_left)) {
+        format_seconds(p->seconds_left, text);
+        add_text(line, columns, "left %s", text);
     }
-    add_step(line, columns, p);
-    add_text(line, columns, "%3.0f%%", 100.0 * (double)p->step / (double)p->steps);
-    const int room = columns - (int)strlen(line) - 3;
-    return room < BAR_MIN ? 0 : room > BAR_MAX ? BAR_MAX : room;
-}
-
-// "loss 1.235  train 54.1%  test 56.71%  31200 img/s  data wait 2%  130 MB"
-static void format_second(char line[static LINE_SIZE], int columns, const Progress *p)
-{
-    line[0] = '\0';
-    add_results(line, columns, p);
-    if (isfinite(p->data_wait)) add_text(line, columns, "data wait %.0f%%", 100 * p->data_wait);
-    if (isfinite(p->memory_bytes)) add_text(line, columns, "%.0f MB", p->memory_bytes / 1e6);
+    if (fields & STEP) {
+        const int digits = snprintf(NULL, 0, "%lld", (long long)p->steps);
+        add_text(line, columns, "step %*lld/%lld", digits, (long long)p->step, (long long)p->steps);
+    }
+    if (fields & SHARE)
+        add_text(line, columns, "%3.0f%%", 100.0 * (double)p->step / (double)p->steps);
+    if (fields & RESULTS) {
+        if (isfinite(p->loss)) add_text(line, columns, "loss %.3f", p->loss);
+        if (isfinite(p->train_accuracy))
+            add_text(line, columns, "train %4.1f%%", 100 * p->train_accuracy);
+        if (isfinite(p->test_accuracy))
+            add_text(line, columns, "test %5.2f%%", 100 * p->test_accuracy);
+        if (isfinite(p->images_per_s)) add_text(line, columns, "%.0f img/s", p->images_per_s);
+    }
+    if (fields & MACHINE) {
+        if (isfinite(p->data_wait)) add_text(line, columns, "data wait %.0f%%", 100 * p->data_wait);
+        if (isfinite(p->memory_bytes)) add_text(line, columns, "%.0f MB", p->memory_bytes / 1e6);
+    }
 }
 
 // ---- the screen ---------------------------------------------------------------------------------
@@ -139,7 +128,6 @@ void display_clear(Display *d)
 static void print_bar(const Display *d, int letters, double done)
 {
     const int full = (int)(done * letters + 0.5);
-    if (letters == 0) return;
     fputs(d->colors ? " [\033[32m" : " [", stdout);
     for (int i = 0; i < letters; i++) putchar(i < full ? '=' : ' ');
     fputs(d->colors ? "\033[0m]" : "]", stdout);
@@ -151,11 +139,13 @@ void display_draw(Display *d, const Progress *p)
     if (d->quiet || !d->terminal || (d->shown[0] > 0 && now - d->drawn_at < REDRAW_SECONDS)) return;
     char first[LINE_SIZE], second[LINE_SIZE];
     const int columns = os_terminal_width(STDOUT) - 1; // a full line would make some scroll
-    const int bar = format_first(first, columns, p);
-    format_second(second, columns, p);
+    format_line(first, columns, EPOCH | LEFT | STEP | SHARE, p);
+    format_line(second, columns, RESULTS | MACHINE, p);
+    const int room = columns - (int)strlen(first) - 3;
+    const int bar = room < BAR_MIN ? 0 : room > BAR_MAX ? BAR_MAX : room;
     if (d->shown[0] > 0) rewind_panel(d);
     fputs(first, stdout);
-    print_bar(d, bar, (double)p->step / (double)p->steps);
+    if (bar > 0) print_bar(d, bar, (double)p->step / (double)p->steps);
     printf("\033[K\n%s\033[J", second);
     fflush(stdout);
     d->shown[0] = (int)strlen(first) + (bar > 0 ? bar + 3 : 0);
@@ -167,13 +157,9 @@ void display_print(Display *d, const Progress *p)
 {
     char line[LINE_SIZE];
     if (d->quiet) return;
-    for (int step = 1; step >= 0; step--) { // left out where the line would break
-        line[0] = '\0';
-        add_epoch(line, LINE_SIZE, p);
-        if (step) add_step(line, LINE_SIZE, p);
-        add_results(line, LINE_SIZE, p);
-        if (!d->terminal || (int)strlen(line) < os_terminal_width(STDOUT)) break;
-    }
+    format_line(line, LINE_SIZE, EPOCH | STEP | RESULTS, p);
+    if (d->terminal && (int)strlen(line) >= os_terminal_width(STDOUT)) // it would break
+        format_line(line, LINE_SIZE, EPOCH | RESULTS, p);
     display_clear(d);
     puts(line);
     fflush(stdout);

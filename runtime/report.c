@@ -44,12 +44,6 @@ static void release(Run *run)
     run->report = NULL;
 }
 
-static void give_up(Run *run, const Error *e)
-{
-    warn("no report.html: %s; training goes on", e->message);
-    release(run);
-}
-
 double report_seconds(const Run *run)
 {
     return run->report ? run->report->seconds + run->report->predictions.seconds : 0;
@@ -67,14 +61,9 @@ static const Tensor *first_layer(const Setup *s)
     return NULL;
 }
 
-static size_t image_size(const Dataset *d)
-{
-    return (size_t)d->h * (size_t)d->w * (size_t)d->c;
-}
-
 static int allocate(Report *r, Setup *s, Error *e)
 {
-    const size_t image = image_size(&s->data);
+    const size_t image = (size_t)s->data.image_bytes;
     const int64_t filters = (r->first = first_layer(s)) ? r->first->shape[0] : 0;
     r->filter_count = filters < FILTERS ? filters : FILTERS;
     const int64_t weights = filters > 0 ? r->filter_count * (r->first->n / filters) : 0;
@@ -89,66 +78,58 @@ static int allocate(Report *r, Setup *s, Error *e)
     return STATUS_OK;
 }
 
-static float bf16_to_float(uint16_t bits)
-{
-    const uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, sizeof value);
-    return value;
-}
-
 // The first inputs of the batch that is on the device, back from normalised to bytes.
 static int take_inputs(const Setup *s, Report *r, Error *e)
 {
     const Dataset *d = &s->data;
     if (!s->net.input) return STATUS_OK;
-    r->input_count = s->feed.n < INPUTS ? s->feed.n : INPUTS;
-    const size_t all = (size_t)r->input_count * image_size(d);
+    const int64_t count = s->feed.n < INPUTS ? s->feed.n : INPUTS;
+    const size_t all = (size_t)(count * d->image_bytes);
     const bool wide = s->kernels->element == F32;
     void *raw = malloc(all * s->kernels->element_size);
     if (!raw) return fail(e, STATUS_IO, "not enough memory for pictures");
     s->kernels->download(raw, s->net.input->value, all * s->kernels->element_size);
     for (size_t i = 0; i < all; i++) {
-        const float x = wide ? ((float *)raw)[i] : bf16_to_float(((uint16_t *)raw)[i]);
+        float x = wide ? ((float *)raw)[i] : 0;
+        if (!wide) { // bf16 is the upper half
+            const uint32_t bits = (uint32_t)((uint16_t *)raw)[i] << 16;
+            memcpy(&x, &bits, sizeof x);
+        }
         const size_t c = i % (size_t)d->c;
         const float shown = 255 * (x * d->std[c] + d->mean[c]) + 0.5f;
         r->inputs[i] = (uint8_t)fmaxf(0, fminf(shown, 255));
     }
     free(raw);
+    r->input_count = count;
     return STATUS_OK;
 }
 
-// The norm of `n` numbers on the device; `host` has room for them.
-static double norm(const Setup *s, const float *device, float *host, int64_t n)
+// The norm of each parameter of the `groups`: of its weights or its gradient, as `arena` has them on
+// the device. `host` has room for any.
+static void norms_json(const Setup *s, Json *j, const char *key, const float *arena,
+                       unsigned groups, float *host)
 {
-    double sum = 0;
-    s->kernels->download(host, device, (size_t)n * sizeof *host);
-    for (int64_t i = 0; i < n; i++) sum += (double)host[i] * (double)host[i];
-    return sqrt(sum);
-}
-
-static void norms_json(const Setup *s, Json *j, bool gradients, float *host)
-{
-    json_object(j, gradients ? "grad_norm" : "weight_norm");
     const Tensors *all = &s->net.tensors;
-    for (const Tensor *t = all->list; t < all->list + all->count; t++)
-        if (t->kind == PARAMETER && (!gradients || s->net.trained_groups >> t->group & 1))
-            json_rounded(j, t->name, norm(s, gradients ? t->grad : t->master, host, t->n), 6);
+    json_object(j, key);
+    for (const Tensor *t = all->list; t < all->list + all->count; t++) {
+        if (t->kind != PARAMETER || !(groups >> t->group & 1)) continue;
+        double sum = 0;
+        s->kernels->download(host, arena + (t->master - all->master), (size_t)t->n * sizeof *host);
+        for (int64_t i = 0; i < t->n; i++) sum += (double)host[i] * (double)host[i];
+        json_rounded(j, t->name, sqrt(sum), 6);
+    }
     json_end(j);
 }
 
 static int log_norms(const Run *run, int64_t step, Error *e)
 {
     const Setup *s = run->s;
-    int64_t largest = 0;
     const Tensors *all = &s->net.tensors;
-    for (const Tensor *t = all->list; t < all->list + all->count; t++)
-        if (t->kind == PARAMETER && t->n > largest) largest = t->n;
-    float *host = malloc((size_t)largest * sizeof *host + 1);
+    float *host = malloc(all->parameter_bytes);
     if (!host) return fail(e, STATUS_IO, "not enough memory for norms");
     Json *j = rundir_log_begin(run->dir, step, epochs_done(s, step));
-    norms_json(s, j, false, host);
-    norms_json(s, j, true, host);
+    norms_json(s, j, "weight_norm", all->master, ALL_GROUPS, host);
+    norms_json(s, j, "grad_norm", all->grad, s->net.trained_groups, host);
     rundir_log_end(run->dir);
     free(host);
     return STATUS_OK;
@@ -295,23 +276,22 @@ void report_open(Run *run)
         strcpy(strrchr(r->program, '/'), "/tools/runs");
         status = begin_live_page(run, run->first_step, &e);
     }
-    if (status)
-        give_up(run, &e);
-    else
+    if (status) {
+        warn("no report.html: %s; training goes on", e.message);
+        release(run);
+    } else {
         r->seconds = os_seconds() - began;
+    }
 }
 
 void report_step(Run *run, int64_t step)
 {
     Error e;
     const double began = os_seconds();
-    if (!run->report) return;
-    int status = take_inputs(run->s, run->report, &e);
-    if (status == STATUS_OK) status = log_norms(run, step, &e);
-    if (status)
-        give_up(run, &e);
-    else
-        run->report->seconds += os_seconds() - began;
+    Report *r = run->report;
+    if (!r) return;
+    if (take_inputs(run->s, r, &e) || log_norms(run, step, &e)) cannot_draw(r, e.message);
+    r->seconds += os_seconds() - began;
 }
 
 void report_update(Run *run, int64_t step, bool evaluated)
@@ -327,10 +307,8 @@ void report_update(Run *run, int64_t step, bool evaluated)
     if (!due && now - r->written_at < UPDATE_SECONDS) return;
     const double spent = report_seconds(run) + r->drawing_seconds;
     if (spent + r->last_page_seconds > SHARE_OF_TIME * (now - run->s->started)) return;
-    if (begin_live_page(run, step, &e))
-        give_up(run, &e);
-    else
-        r->seconds += os_seconds() - now;
+    if (begin_live_page(run, step, &e)) cannot_draw(r, e.message);
+    r->seconds += os_seconds() - now;
 }
 
 void report_finish(Run *run, int64_t step, const char *state)
@@ -338,11 +316,10 @@ void report_finish(Run *run, int64_t step, const char *state)
     Error e;
     if (!run->report) return;
     wait_for_page(run->report); // or it could come after the last one
-    if (write_facts(run, step, state, false, &e)) {
-        give_up(run, &e);
-        return;
-    }
-    draw(run);
+    if (write_facts(run, step, state, false, &e))
+        cannot_draw(run->report, e.message);
+    else
+        draw(run);
     wait_for_page(run->report);
     release(run);
 }

@@ -31,18 +31,21 @@ int resume_data_json(const Dataset *d, Json *j, Error *e)
     data_id(d, id);
     describe_data(d, description);
     json_object(j, NULL);
+    json_object(j, "data");
     json_string(j, "id", id);
     json_string(j, "source", d->source);
     json_string(j, "description", description);
+    json_end(j);
     json_end(j);
     return json_finish(j, e);
 }
 
 // Order, augmentation and initial weights are functions of the seed, so random numbers have no
 // state to save.
-static void record_progress(const Run *r, int64_t step, const double metrics[static METRICS],
-                            Json *j)
+static int write_record(const Run *r, int64_t step, const double metrics[static METRICS], Json *j,
+                        Error *e)
 {
+    json_object(j, NULL);
     json_int(j, "step", step);
     json_int(j, "epoch", step / r->s->steps_per_epoch);
     json_int(j, "batch", step % r->s->steps_per_epoch);
@@ -55,14 +58,7 @@ static void record_progress(const Run *r, int64_t step, const double metrics[sta
     json_double(j, "train_seconds", r->times.train);
     json_double(j, "best_accuracy", r->best_accuracy);
     json_int(j, "best_step", r->best_step);
-}
-
-static int write_record(const Run *r, int64_t step, const double metrics[static METRICS], Json *j,
-                        Error *e)
-{
-    json_object(j, NULL);
-    record_progress(r, step, metrics, j);
-    json_value(j, "data", &r->texts.data);
+    json_members(j, &r->texts.data);
     json_members(j, &r->texts.about);
     json_end(j);
     return json_finish(j, e);
@@ -72,19 +68,19 @@ static int write_record(const Run *r, int64_t step, const double metrics[static 
 
 static int save(const Run *r, int64_t step, const double metrics[static METRICS], Error *e)
 {
-    const Setup *s = r->s;
-    CheckpointWriter w;
     Json record = {0};
-    char model[PATH_MAX];
-    if (checkpoint_begin(&w, rundir_name(r->dir), step, e)) return e->status;
+    const CheckpointParts parts = {
+        .tensors = &r->s->net.tensors,
+        .kernels = r->s->kernels,
+        .snapshot = &r->snapshot,
+        .metadata = r->texts.model.metadata,
+        .metadata_count = MODEL_METADATA,
+        .record = &record,
+    };
     int status = write_record(r, step, metrics, &record, e);
-    if (snprintf(model, sizeof model, "%s/model.safetensors", w.directory) >= PATH_MAX)
-        status = fail(e, STATUS_IO, "path is too long: %.80s...", w.directory);
-    if (status == STATUS_OK) status = run_save_model(r, model, e);
     if (status == STATUS_OK)
-        status = checkpoint_commit(&w, &s->net.tensors, &r->snapshot, &record, s->options->keep, e);
+        status = checkpoint_write(&parts, rundir_name(r->dir), step, r->s->options->keep, e);
     json_free(&record);
-    if (status) checkpoint_abort(&w);
     return status;
 }
 

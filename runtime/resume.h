@@ -9,7 +9,7 @@
 // of --resume is another trainer's or was on other data.
 void resume_check(const Setup *s);
 
-// Writes what a record says of the data set, as a finished object.
+// Writes what a record says of the data set: a finished object with the member `data`.
 int resume_data_json(const Dataset *d, Json *j, Error *e);
 
 // Weights, optimizer state, moving average and counters from the checkpoint of --resume.

@@ -129,7 +129,7 @@ int64_t run_begin(Run *r)
 {
     const int64_t step = restart_step(r);
     feed_seek(&r->s->feed, step);
-    r->times.log_wait = feed_wait_seconds(&r->s->feed);
+    r->times.log_wait = r->s->feed.wait_seconds;
     return step;
 }
 
@@ -162,28 +162,37 @@ static void note_divergence(Run *r, int64_t step, const char *what)
              (long long)step);
 }
 
-static void log_step(Run *r, int64_t step, double loss, double lr)
+// False: the loss is not finite.
+static bool log_step(Run *r, int64_t step, double lr)
 {
+    const Setup *s = r->s;
     Progress *p = &r->progress;
     RunTimes *t = &r->times;
+    double m[METRICS];
+    network_metrics(&s->net, s->kernels, &s->comm, m); // waits for the device
+    s->kernels->zero(s->net.metrics->value, METRICS * sizeof(float));
+    p->loss = m[METRIC_LOSS] / (double)r->images_since_log;
+    p->train_accuracy = m[METRIC_CORRECT] / (double)r->images_since_log;
+    if (!isfinite(p->loss)) {
+        note_divergence(r, step, "the loss is not finite");
+        return false;
+    }
     const double seconds = os_seconds() - t->log_at;
-    const int64_t steps = r->images_since_log / r->s->options->batch_size;
-    const double wait = feed_wait_seconds(&r->s->feed) - t->log_wait;
+    const int64_t steps = r->images_since_log / s->options->batch_size;
+    const double wait = s->feed.wait_seconds - t->log_wait;
     t->train += seconds;
-    p->loss = loss;
     p->images_per_s = (double)r->images_since_log / seconds;
     p->data_wait = wait / seconds;
-    const StepLog log = {
-        .step = step,
-        .epoch = epochs_done(r->s, step),
-        .loss = loss,
-        .lr = lr,
-        .train_accuracy = p->train_accuracy,
-        .step_ms = 1e3 * seconds / (double)steps,
-        .images_per_s = p->images_per_s,
-        .data_wait_ms = 1e3 * wait / (double)steps,
-    };
-    rundir_log_step(r->dir, &log);
+    if (!r->dir) return true;
+    Json *j = rundir_log_begin(r->dir, step, epochs_done(s, step));
+    json_double(j, "loss", p->loss);
+    json_double(j, "lr", lr);
+    json_rounded(j, "train_accuracy", p->train_accuracy, 9);
+    json_rounded(j, "step_ms", 1e3 * seconds / (double)steps, 6);
+    json_rounded(j, "images_per_s", p->images_per_s, 6);
+    json_rounded(j, "data_wait_ms", 1e3 * wait / (double)steps, 6);
+    rundir_log_end(r->dir);
+    return true;
 }
 
 bool run_step_done(Run *r, int64_t step, double lr)
@@ -197,24 +206,15 @@ bool run_step_done(Run *r, int64_t step, double lr)
         s->kernels->synchronize();
         r->times.first_step = os_seconds() - s->started;
     }
-    if (!log_due(s, step)) {
-        show_progress(r, step);
-        return true;
-    }
-    double loss;
-    network_read_metrics(&s->net, s->kernels, &s->comm, r->images_since_log, &loss,
-                         &r->progress.train_accuracy);
-    if (!isfinite(loss)) {
-        note_divergence(r, step, "the loss is not finite");
-        return false;
-    }
-    log_step(r, step, loss, lr);
+    const bool due = log_due(s, step);
+    if (due && !log_step(r, step, lr)) return false;
     show_progress(r, step);
+    if (!due) return true;
     report_update(r, step, false);
     if (run_test_due(r, step)) report_step(r, step);
     r->times.reported = report_seconds(r);
     r->images_since_log = 0;
-    r->times.log_wait = feed_wait_seconds(&s->feed);
+    r->times.log_wait = s->feed.wait_seconds;
     r->times.log_at = os_seconds();
     return true;
 }
@@ -252,14 +252,14 @@ void run_log_test(Run *r, int64_t step, Evaluation test)
 {
     const double began = os_seconds();
     keep_best(r, step, test);
-    const EvalLog log = {
-        .step = step,
-        .epoch = epochs_done(r->s, step),
-        .test_loss = test.loss,
-        .test_accuracy = test.accuracy,
-    };
     r->evaluated = test.complete;
-    if (test.complete) rundir_log_eval(r->dir, &log);
+    if (test.complete && r->dir) {
+        Json *j = rundir_log_begin(r->dir, step, epochs_done(r->s, step));
+        json_double(j, "test_loss", test.loss);
+        json_double(j, "test_accuracy", test.accuracy);
+        rundir_log_end(r->dir);
+        rundir_show_test(r->dir, test.accuracy);
+    }
     report_update(r, step, true);
     const double seconds = test.seconds + os_seconds() - began;
     r->times.evaluate += seconds - (report_seconds(r) - r->times.reported);
@@ -276,15 +276,6 @@ bool run_save_due(const Run *r, int64_t step)
     return step == r->s->steps || (every > 0 ? step % every == 0 : epoch_ends(r->s, step));
 }
 
-// Ranks may differ: in the statistics of --bn local, or where memory is short.
-static bool one_rank_has(const Comm *c, bool own)
-{
-    bool all[c->ranks], any = false;
-    c->all_gather(all, &own, sizeof own);
-    for (int i = 0; i < c->ranks; i++) any |= all[i];
-    return any;
-}
-
 bool run_save(Run *r, int64_t step)
 {
     const Setup *s = r->s;
@@ -292,7 +283,7 @@ bool run_save(Run *r, int64_t step)
     network_metrics(&s->net, s->kernels, &s->comm, m);
     if (!isfinite(m[METRIC_LOSS]))
         note_divergence(r, step, "the loss is not finite");
-    else if (one_rank_has(&s->comm, diverged_weights(s)))
+    else if (diverged_weights(s))
         note_divergence(r, step, "a weight is not finite");
     else
         resume_save(r, step, m);

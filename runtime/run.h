@@ -29,7 +29,7 @@ typedef enum RunKind {
 // Seconds; log_at is a time of os_seconds().
 typedef struct RunTimes {
     double log_at;         // of the last line of the log, moved by what is not training
-    double log_wait;       // feed_wait_seconds() then
+    double log_wait;       // Feed.wait_seconds then
     double start;          // until the first step began
     double first_step;     // until it was done; 0: not yet
     double train, resumed; // of training in all; the part of it before this process

@@ -191,19 +191,6 @@ void rundir_sync(RunDir *r)
     os_sync(r->log);
 }
 
-void rundir_log_step(RunDir *r, const StepLog *s)
-{
-    if (!r) return;
-    rundir_log_begin(r, s->step, s->epoch);
-    json_double(&r->line, "loss", s->loss);
-    json_double(&r->line, "lr", s->lr);
-    json_rounded(&r->line, "train_accuracy", s->train_accuracy, 9);
-    json_rounded(&r->line, "step_ms", s->step_ms, 6);
-    json_rounded(&r->line, "images_per_s", s->images_per_s, 6);
-    json_rounded(&r->line, "data_wait_ms", s->data_wait_ms, 6);
-    rundir_log_end(r);
-}
-
 // An epoch that ended without an evaluation gets its line when the next step is there.
 static void show_waiting_epoch(RunDir *r)
 {
@@ -237,15 +224,10 @@ void rundir_progress(RunDir *r, const Progress *p)
     display_draw(&r->display, &r->last);
 }
 
-void rundir_log_eval(RunDir *r, const EvalLog *s)
+void rundir_show_test(RunDir *r, double accuracy)
 {
-    if (!r) return;
-    rundir_log_begin(r, s->step, s->epoch);
-    json_double(&r->line, "test_loss", s->test_loss);
-    json_double(&r->line, "test_accuracy", s->test_accuracy);
-    rundir_log_end(r);
     r->epoch_end_waits = false;
-    r->last.test_accuracy = r->test_accuracy = s->test_accuracy;
+    r->last.test_accuracy = r->test_accuracy = accuracy;
     display_print(&r->display, &r->last);
 }
 

@@ -16,24 +16,6 @@
 
 typedef struct RunDir RunDir;
 
-typedef struct StepLog {
-    int64_t step; // steps done
-    double epoch; // passes over the training data done
-    double loss;  // mean per image
-    double lr;
-    double train_accuracy; // 0..1, over the same images as loss
-    double step_ms;
-    double images_per_s;
-    double data_wait_ms; // of step_ms: waiting for the loader
-} StepLog;
-
-typedef struct EvalLog {
-    int64_t step;
-    double epoch;
-    double test_loss;
-    double test_accuracy; // 0..1
-} EvalLog;
-
 // Creates the directory, takes its lock and starts the log; call it just before step 0. `dir` NULL
 // gives runs/<time>-<trainer>, with -2, -3 ... if that is taken. A directory that holds a log.jsonl
 // is refused with STATUS_USAGE; one that cannot be made, written or locked with STATUS_IO. `quiet`
@@ -51,16 +33,15 @@ void rundir_path(const RunDir *r, const char *name, char path[static PATH_MAX]);
 // Writes the finished object as DIR/name, with a newline. STATUS_IO.
 int rundir_write(const RunDir *r, const char *name, Json *j, Error *e);
 
-// The next six do nothing where r is NULL: a process that has no run of its own.
-
-// One line of log.jsonl each. A full disk does not stop a run: the first failure is a warning. An
-// evaluation is also shown, with what rundir_progress() was told last.
-void rundir_log_step(RunDir *r, const StepLog *s);
-void rundir_log_eval(RunDir *r, const EvalLog *s);
-
-// Another record of the log: what is written to the object between the two calls.
+// A record of log.jsonl: what is written to the object between the two calls. A full disk does not
+// stop a run: the first failure is a warning.
 Json *rundir_log_begin(RunDir *r, int64_t step, double epoch);
 void rundir_log_end(RunDir *r);
+
+// Prints the line of an evaluation, with what rundir_progress() was told last.
+void rundir_show_test(RunDir *r, double accuracy);
+
+// The next four do nothing where r is NULL: a process that has no run of its own.
 
 // Makes the log so far survive a power loss, as far as the file system can.
 void rundir_sync(RunDir *r);

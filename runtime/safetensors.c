@@ -62,43 +62,27 @@ static void checksum(char text[static 16], const SafeFile *f)
     snprintf(text, 16, "%08lx", sum);
 }
 
-// Larger elements first, else the given order: `i` makes qsort() stable.
-typedef struct Order {
-    size_t element, i;
-} Order;
-
-static int compare_order(const void *a, const void *b)
-{
-    const Order *x = a, *y = b;
-    if (x->element != y->element) return x->element > y->element ? -1 : 1;
-    return x->i < y->i ? -1 : x->i > y->i;
-}
-
-// The tensors as they will lie in the file, with their bytes; NULL and e set on failure.
+// The tensors as they will lie in the file, with their bytes: larger elements first, else in the
+// given order. NULL and e set on failure.
 static SafeTensor *arrange(const SafeTensor *tensors, size_t count, Error *e)
 {
+    size_t n = 0;
     SafeTensor *arranged = calloc(count + 1, sizeof *arranged);
-    Order *order = calloc(count + 1, sizeof *order);
-    int status = 0;
-    if (!arranged || !order)
-        status = fail(e, STATUS_IO, "not enough memory for %zu tensors", count);
-    for (size_t i = 0; i < count && status == 0; i++) {
-        order[i] = (Order){.element = dtype_bytes(tensors[i].dtype), .i = i};
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(tensors[k].name, tensors[i].name) == 0)
-                status = fail(e, STATUS_FAILED, "two tensors are named %s", tensors[i].name);
+    if (!arranged) {
+        fail(e, STATUS_IO, "not enough memory for %zu tensors", count);
+        return NULL;
     }
-    if (status == 0) qsort(order, count, sizeof *order, compare_order);
-    for (size_t i = 0; i < count && status == 0; i++) {
-        arranged[i] = tensors[order[i].i];
-        const bool valid = tensor_bytes(&arranged[i], &arranged[i].bytes);
-        assert(valid && order[i].element > 0);
-        (void)valid;
-    }
-    free(order);
-    if (status == 0) return arranged;
-    free(arranged);
-    return NULL;
+    for (size_t element = 8; element > 0; element /= 2)
+        for (size_t i = 0; i < count; i++) {
+            if (dtype_bytes(tensors[i].dtype) != element) continue;
+            arranged[n] = tensors[i];
+            const bool valid = tensor_bytes(&arranged[n], &arranged[n].bytes);
+            assert(valid);
+            (void)valid;
+            n++;
+        }
+    assert(n == count);
+    return arranged;
 }
 
 static void write_header(Json *j, const SafeFile *f)
@@ -128,37 +112,38 @@ static void write_header(Json *j, const SafeFile *f)
     json_end(j);
 }
 
-static int write_file(const char *path, const Json *header, const SafeFile *content, Error *e)
-{
-    static const char spaces[ALIGNMENT] = {[0 ... ALIGNMENT - 1] = ' '};
-    const size_t padding = (ALIGNMENT - (8 + header->size) % ALIGNMENT) % ALIGNMENT;
-    const uint64_t header_bytes = header->size + padding;
-    AtomicFile *f;
-    if (atomic_file_open(&f, path, e)) return e->status;
-    int status = atomic_file_write(f, &header_bytes, sizeof header_bytes, e);
-    if (status == 0) status = atomic_file_write(f, header->text, header->size, e);
-    if (status == 0) status = atomic_file_write(f, spaces, padding, e);
-    for (size_t i = 0; i < content->count && status == 0; i++)
-        status = atomic_file_write(f, content->tensors[i].data, content->tensors[i].bytes, e);
-    if (status == 0) return atomic_file_commit(f, e);
-    atomic_file_abort(f);
-    return status;
-}
-
 int safetensors_write(const char *path, const SafeTensor *tensors, size_t count,
                       const SafeMetadata *metadata, size_t metadata_count, Error *e)
 {
-    SafeFile f = {.tensors = arrange(tensors, count, e),
-                  .count = count,
-                  .metadata = (SafeMetadata *)metadata, // not written to
-                  .metadata_count = metadata_count};
-    if (!f.tensors) return e->status;
+    static const char spaces[ALIGNMENT] = {[0 ... ALIGNMENT - 1] = ' '};
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(tensors[k].name, tensors[i].name) == 0)
+                return fail(e, STATUS_FAILED, "two tensors are named %s", tensors[i].name);
+    SafeTensor *arranged = arrange(tensors, count, e);
+    if (!arranged) return e->status;
+    const SafeFile f = {.tensors = arranged,
+                        .count = count,
+                        .metadata = (SafeMetadata *)metadata, // not written to
+                        .metadata_count = metadata_count};
     Json header = {0};
+    Bytes *pieces = calloc(count + 3, sizeof *pieces);
     write_header(&header, &f);
     int status = json_finish(&header, e);
-    if (status == 0) status = write_file(path, &header, &f, e);
+    if (!pieces) status = fail(e, STATUS_IO, "not enough memory to write %s", path);
+    if (status == 0) {
+        const size_t padding = (ALIGNMENT - (8 + header.size) % ALIGNMENT) % ALIGNMENT;
+        const uint64_t header_bytes = header.size + padding;
+        pieces[0] = (Bytes){&header_bytes, sizeof header_bytes};
+        pieces[1] = (Bytes){header.text, header.size};
+        pieces[2] = (Bytes){spaces, padding};
+        for (size_t i = 0; i < count; i++)
+            pieces[3 + i] = (Bytes){arranged[i].data, arranged[i].bytes};
+        status = os_write_pieces(path, pieces, count + 3, e);
+    }
     json_free(&header);
-    free(f.tensors);
+    free(pieces);
+    free(arranged);
     return status;
 }
 

@@ -96,7 +96,7 @@ static bool check_tensor(Check *c)
     c->grad = memory + t->n;
     c->direction = memory + 2 * t->n;
     c->moved = memory + 3 * t->n;
-    tensor_download(t, k, c->weight);
+    k->download(c->weight, t->master, bytes);
     k->download(c->grad, t->grad, bytes);
 
     const double gradient_norm = norm(c->grad, t->n);

@@ -56,7 +56,7 @@ static void open_data(Setup *s)
     else if (o->predict)
         s->data = s->line.model.data;
     else
-        dataset_open_embedded(&s->data, p->h, p->w, p->c, p->n_train, p->n_test, 1);
+        check(dataset_open_embedded(&s->data, p->h, p->w, p->c, p->n_train, p->n_test, 1, &e), &e);
     check(model_info_apply(&s->line.model, &s->data, &e), &e);
     if (o->eval_only || o->predict) check(model_info_same_input(&s->line.model, &s->data, &e), &e);
     if (o->predict)

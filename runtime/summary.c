@@ -74,21 +74,6 @@ int run_write_start(const Run *r, Error *e)
     return status;
 }
 
-// Counts this process only: a run that was continued began in another one.
-static void write_seconds(const Run *r, Json *j)
-{
-    const RunTimes *t = &r->times;
-    const double wait = feed_wait_seconds(&r->s->feed);
-    json_object(j, "seconds");
-    json_rounded(j, "start", t->start, 6);
-    json_rounded(j, "compute", fmax(t->train - t->resumed - wait, 0), 6);
-    json_rounded(j, "data_wait", wait, 6);
-    json_rounded(j, "evaluate", t->evaluate, 6);
-    json_rounded(j, "save", t->save, 6);
-    json_rounded(j, "report", report_seconds(r), 6);
-    json_end(j);
-}
-
 static double images_a_second(const Run *r, int64_t step)
 {
     return (double)(step * r->s->options->batch_size) / r->times.train;
@@ -97,6 +82,8 @@ static double images_a_second(const Run *r, int64_t step)
 int run_summary(const Run *r, int64_t step, Json *j, Error *e)
 {
     const Setup *s = r->s;
+    const RunTimes *t = &r->times;
+    const double wait = s->feed.wait_seconds;
     json_object(j, NULL);
     json_rounded(j, "test_accuracy", r->last.accuracy, 6);
     json_rounded(j, "test_loss", r->last.loss, 6);
@@ -106,12 +93,19 @@ int run_summary(const Run *r, int64_t step, Json *j, Error *e)
     }
     json_int(j, "steps", step);
     json_rounded(j, "epochs", epochs_done(s, step), 6);
-    json_rounded(j, "train_seconds", r->times.train, 6);
+    json_rounded(j, "train_seconds", t->train, 6);
     json_rounded(j, "total_seconds", os_seconds() - s->started, 6);
-    json_rounded(j, "first_step_seconds", r->times.first_step, 6);
+    json_rounded(j, "first_step_seconds", t->first_step, 6);
     json_rounded(j, "images_per_s", images_a_second(r, step), 6);
-    json_rounded(j, "loader_wait_seconds", feed_wait_seconds(&s->feed), 6);
-    write_seconds(r, j);
+    json_rounded(j, "loader_wait_seconds", wait, 6);
+    json_object(j, "seconds"); // of this process: a run that was continued began in another one
+    json_rounded(j, "start", t->start, 6);
+    json_rounded(j, "compute", fmax(t->train - t->resumed - wait, 0), 6);
+    json_rounded(j, "data_wait", wait, 6);
+    json_rounded(j, "evaluate", t->evaluate, 6);
+    json_rounded(j, "save", t->save, 6);
+    json_rounded(j, "report", report_seconds(r), 6);
+    json_end(j);
     json_int(j, "peak_memory_bytes", os_memory_peak());
     if (s->comm.stop) json_int(j, "stopped_by_signal", s->comm.stop);
     json_string(j, "data", s->data.source);

@@ -278,11 +278,6 @@ void tensor_upload(const Tensor *t, const Kernels *k, const float *host)
     if (t->value != (void *)t->master) k->from_f32(t->value, t->master, t->n);
 }
 
-void tensor_download(const Tensor *t, const Kernels *k, float *host)
-{
-    k->download(host, t->master, (size_t)t->n * sizeof(float));
-}
-
 void tensors_refresh(const Tensors *t, const Kernels *k)
 {
     if (t->value != (void *)t->master) k->from_f32(t->value, t->master, t->arena_floats);

@@ -123,9 +123,8 @@ void tensors_layer(const void *tensors, const void *pointer, char layer[static T
 // Elements of all parameters (without buffers).
 int64_t tensors_parameter_count(const Tensors *t);
 
-// Host copies of one tensor's master weights, in the device's layout. upload sets `value` too.
+// Sets the master weights and `value` from the host, in the device's layout.
 void tensor_upload(const Tensor *t, const Kernels *k, const float *host);
-void tensor_download(const Tensor *t, const Kernels *k, float *host);
 
 // After writing the master arena as a whole: refreshes the working copies.
 void tensors_refresh(const Tensors *t, const Kernels *k);

@@ -44,7 +44,7 @@ static void test_has_every_image(void **state)
     Error e = {0};
     DeviceData s = {0};
     const Kernels k = device(true);
-    dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
+    assert_int_equal(dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1, &e), 0);
     memory = (size_t)1 << 30;
     assert_int_equal(device_data_load(&s, &k, &d, SPLIT_TRAIN, &e), 0);
     assert_non_null(s.images);
@@ -66,7 +66,7 @@ static void test_is_too_large(void **state)
     Error e = {0};
     DeviceData s = {0};
     const Kernels k = device(true);
-    dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
+    assert_int_equal(dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1, &e), 0);
     memory = (size_t)N * STRIDE * 2; // the labels are too much
     assert_int_equal(device_data_load(&s, &k, &d, SPLIT_TRAIN, &e), 0);
     assert_null(s.images);
@@ -84,7 +84,7 @@ static void test_shares_the_cache(void **state)
     const uint32_t index = N - 1;
     uint8_t image[STRIDE];
     int32_t label;
-    dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
+    assert_int_equal(dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1, &e), 0);
     assert_int_equal(device_data_load(&s, &k, &d, SPLIT_TRAIN, &e), 0);
     assert_non_null(s.images);
     assert_int_equal(dataset_touch(&d, SPLIT_TRAIN, &index, 1, &e), 0);
@@ -93,7 +93,7 @@ static void test_shares_the_cache(void **state)
     dataset_close(&d);
 
     uint8_t expected[STRIDE];
-    dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1);
+    assert_int_equal(dataset_open_embedded(&d, SIDE, SIDE, 3, N, 10, 1, &e), 0);
     assert_int_equal(dataset_gather(&d, SPLIT_TRAIN, &index, 1, expected, &label, &e), 0);
     assert_memory_equal(image, expected, STRIDE);
     dataset_close(&d);

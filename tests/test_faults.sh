@@ -94,7 +94,7 @@ loop() { # loop WHAT MODE KIND
 # Saving is tried once more; a disk that stays full leaves the checkpoint before and no temporaries.
 saving() { # saving MODE N [ERRNO]: the fault hits the checkpoint of step 4
     rm -rf run mark
-    FAULT_AT=$2 FAULT_MODE=$1 FAULT_ERRNO=${3:-28} FAULT_ROOT=run/checkpoints/.tmp-4- FAULT_MARK=$work/mark \
+    FAULT_AT=$2 FAULT_MODE=$1 FAULT_ERRNO=${3:-28} FAULT_ROOT=run/checkpoints/.tmp-step_00000004 FAULT_MARK=$work/mark \
         LD_PRELOAD=$base/faults.so "$train_mlp" "${options[@]}" --out run >/dev/null 2>errors
 }
 io_error() {

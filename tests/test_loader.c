@@ -377,7 +377,7 @@ static void test_embedded_set(void **state)
     int seen[300] = {0};
     uint8_t expected[28 * 28];
     (void)state;
-    dataset_open_embedded(&d, 28, 28, 1, 300, 20, 5);
+    assert_int_equal(dataset_open_embedded(&d, 28, 28, 1, 300, 20, 5, &e), 0);
     Loader *l = open_loader(&d, (LoaderConfig){.batch = 64, .shuffle = true});
     while (loader_next(l, &b, &e) == 0 && b.n > 0)
         for (int64_t i = 0; i < b.n; i++) {

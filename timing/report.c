@@ -124,7 +124,7 @@ static void time_slice(Timing *r)
     s->kernels->synchronize();
     const Counts before = timing_counts();
     const int64_t steps = r->steps;
-    const double wait = feed_wait_seconds(&s->feed), own = os_cpu_seconds();
+    const double wait = s->feed.wait_seconds, own = os_cpu_seconds();
     const double start = os_seconds();
     p->slices++;
     while (p->count < STEPS_MAX && (p->count < STEPS_MIN * p->slices / SLICES ||
@@ -138,7 +138,7 @@ static void time_slice(Timing *r)
     p->steps += r->steps - steps;
     p->counts.launches += after.launches - before.launches;
     p->counts.uploaded += after.uploaded - before.uploaded;
-    p->loader_wait += feed_wait_seconds(&s->feed) - wait;
+    p->loader_wait += s->feed.wait_seconds - wait;
     p->processor += os_cpu_seconds() - own;
     p->seconds += os_seconds() - start;
 }
