@@ -14,7 +14,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "kernels/kernels.h"
 #include "runtime/evaluate.h"
@@ -640,8 +639,8 @@ static int64_t train(Run *run)
 
 // ---- main ---------------------------------------------------------------------------------------
 
-// For the modes in place of training (runtime/modes.h) and for setup_plan(), which calls loss, step
-// and infer once with operations that only count.
+// For the modes in place of training (runtime/modes.h) and for setup_plan(), which calls gradient,
+// step and infer with operations that only count.
 static const Trainer trainer = {
     .name = "train_cnn",
     .usage = "Trains a convolutional network on pictures of 16x16 to 96x96.\n"

@@ -10,7 +10,6 @@
 // `make train_mlp && ./train_mlp --selftest`.
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -312,8 +311,8 @@ static int64_t train(Run *run)
 
 // ---- main ---------------------------------------------------------------------------------------
 
-// For the modes in place of training (runtime/modes.h) and for setup_plan(), which calls loss, step
-// and infer once with operations that only count.
+// For the modes in place of training (runtime/modes.h) and for setup_plan(), which calls gradient,
+// step and infer with operations that only count.
 static const Trainer trainer = {
     .name = "train_mlp",
     .usage = "Trains a multilayer perceptron on small pictures.\n"

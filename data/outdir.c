@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,6 +168,16 @@ static int lock_temporary(Outdir *o, Error *e)
     return status;
 }
 
+static bool holds_data_set(const Outdir *o)
+{
+    Error ignored;
+    bool any = false;
+    const int fd = open_directory(o->path);
+    const bool ours = fd >= 0 && expect_ours(fd, o->path, o->ours, &any, &ignored) == 0;
+    if (fd >= 0) close(fd);
+    return ours && any;
+}
+
 // Where the file system cannot exchange two directories, a killed program may have left the one it
 // wanted to replace under its other name: it goes back, or away if the new one came to its place.
 static int settle_old(const Outdir *o, Error *e)
@@ -178,11 +187,15 @@ static int settle_old(const Outdir *o, Error *e)
     if (fd < 0) return errno == ENOENT ? 0 : fail_errno(e, STATUS_IO, "%s: cannot open", o->old);
     int status = expect_ours(fd, o->old, o->ours, &any, e);
     if (!status && rename_new(AT_FDCWD, o->old, o->path) != 0) {
-        if (errno == EEXIST) {
+        if (errno != EEXIST) {
+            status = fail_errno(e, STATUS_IO, "%s: cannot move the data set back", o->path);
+        } else if (holds_data_set(o)) {
             remove_ours(fd, o->ours);
             rmdir(o->old);
         } else {
-            status = fail_errno(e, STATUS_IO, "%s: cannot move the data set back", o->path);
+            status = fail(e, STATUS_USAGE,
+                          "%s: holds no data set; the one that was there is %s: move it back",
+                          o->path, o->old);
         }
     }
     close(fd);

@@ -18,9 +18,9 @@ static int check_header(const uint8_t *chunk, bool apple, ImageInfo *i, Error *e
     if (!is_chunk(chunk, "IHDR") || big32(chunk) != 13)
         return fail(e, STATUS_DATA, "PNG does not begin with a header");
     const int depth = chunk[16], color = chunk[17];
-    // A side over 2^31 is one over every limit.
-    i->w = (int)(big32(chunk + 8) & INT32_MAX);
-    i->h = (int)(big32(chunk + 12) & INT32_MAX);
+    const uint32_t w = big32(chunk + 8), h = big32(chunk + 12);
+    i->w = w > INT32_MAX ? INT32_MAX : (int)w; // over every limit
+    i->h = h > INT32_MAX ? INT32_MAX : (int)h;
     // The decoder turns round the colours of these alone.
     if (apple && (depth != 8 || (color != 2 && color != 6)))
         return fail(e, STATUS_DATA,

@@ -56,22 +56,6 @@ static Arg table[] = {
 };
 enum { TABLE = sizeof table / sizeof *table };
 
-static volatile sig_atomic_t stopped_by;
-
-static void on_signal(int number)
-{
-    stopped_by = number;
-}
-
-// A run that is told to stop cleans up and ends.
-static void catch_signals(void)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
-    const struct sigaction stop = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        sigaction(numbers[i], &stop, NULL);
-}
-
 // ---- packing ------------------------------------------------------------------------------------
 
 static int parse_size(int *h, int *w, Error *e)
@@ -163,9 +147,7 @@ static int pack_split(Source *s, Split split, const Conversion *v, Packer *packe
         if (status || label < 0) return status;
         status = convert(s, v, &image, e);
         if (!status) status = packer_add(packer, split, image, label, e);
-        if (!status && stopped_by)
-            status =
-                fail(e, 128 + stopped_by, "stopped by signal %d; nothing was written", stopped_by);
+        if (!status) status = os_check_stop(e);
         if (status) return status;
         counts[label][split]++;
         show_progress(progress);
@@ -182,7 +164,7 @@ static int open_list(const char *path)
     if (fd < 0) return -1;
     struct stat st;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-        (st.st_size == 0 || (read(fd, text, sizeof text - 1) == sizeof text - 1 &&
+        (st.st_size == 0 || (pread(fd, text, sizeof text - 1, 0) == sizeof text - 1 &&
                              strcmp(text, list_heading) == 0 && ftruncate(fd, 0) == 0)))
         return fd;
     close(fd);
@@ -349,7 +331,7 @@ static int pack(const char *command, int argc, char **argv, Error *e)
     if (!status) status = check_options(command, e);
     if (!status) status = parse_size(&h, &w, e);
     if (status) return status;
-    catch_signals();
+    os_catch_stop_signals(); // a run that is told to stop cleans up and ends
     Source source;
     status = open_source(&source, command, h, w, e);
     if (!status) {

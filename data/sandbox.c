@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "data/arena.h"
+#include "runtime/os.h"
 
 enum {
     BATCH = 64,            // inputs in one message at most
@@ -329,6 +329,7 @@ static void count_idle_second(const Sandbox *s, Worker *w)
 static int receive(Sandbox *s, Worker *w, Error *e)
 {
     struct pollfd p = {.fd = w->fd, .events = POLLIN};
+    if (os_check_stop(e)) return e->status;
     const int n = poll(&p, 1, 1000);
     if (n < 0 && errno == EINTR) return 0;
     if (n < 0) return fail_errno(e, STATUS_IO, "cannot wait for a decoding process");

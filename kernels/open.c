@@ -89,7 +89,7 @@ static int open_cuda(const Kernels **k, const KernelsConfig *c, char note[256], 
 }
 
 // What start_driver() says; a sanitized process ends with 1 where it faults.
-enum { DRIVER_STARTS = 0, NO_DRIVER = 3, DRIVER_SECONDS = 30 };
+enum { DRIVER_STARTS = 0, NO_DRIVER = 3, DRIVER_SECONDS = 10 };
 
 static int start_driver(void)
 {

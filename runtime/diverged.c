@@ -100,15 +100,20 @@ static Found find_first(const Setup *s, double loss, char text[static PLACE_TEXT
     return t ? TENSOR : NOWHERE;
 }
 
-// The rank whose images led to the place that is known best; -1: no rank has found one.
-static int best_found(const Comm *c, Found own)
+typedef struct Place {
+    Found found;
+    char text[PLACE_TEXT];
+} Place;
+
+// Of the places that the ranks found by their images, the one that is known best.
+static Place best_place(const Comm *c, const Place *own)
 {
-    Found all[c->ranks];
-    int best = -1;
-    c->all_gather(all, &own, sizeof own);
-    for (int r = 0; r < c->ranks; r++)
-        if (all[r] > (best < 0 ? NOWHERE : all[best])) best = r;
-    return best;
+    Place all[c->ranks];
+    c->all_gather(all, own, sizeof *own);
+    const Place *best = all;
+    for (const Place *p = all; p < all + c->ranks; p++)
+        if (p->found > best->found) best = p;
+    return *best;
 }
 
 bool diverged_look(Run *r, int64_t step)
@@ -116,13 +121,14 @@ bool diverged_look(Run *r, int64_t step)
     const Setup *s = r->s;
     Divergence *d = &r->diverged;
     double m[METRICS];
-    char place[PLACE_TEXT] = "";
+    Place place = {0};
     network_metrics(&s->net, s->kernels, &s->comm, m);
-    const int rank = best_found(&s->comm, find_first(s, m[METRIC_LOSS], place));
-    if (rank < 0) return step < d->step;
-    *d = (Divergence){.step = step, .rank = rank};
+    place.found = find_first(s, m[METRIC_LOSS], place.text);
+    place = best_place(&s->comm, &place);
+    if (place.found == NOWHERE) return step < d->step;
+    *d = (Divergence){.step = step};
     snprintf(d->what, sizeof d->what, "the loss diverged: not finite first in step %lld, %s",
-             (long long)step, place);
+             (long long)step, place.text);
     return false;
 }
 
@@ -133,7 +139,7 @@ void diverged_evaluation(Run *r)
     network_use_average(&r->s->net, r->s->kernels); // which is what was evaluated
     const Tensor *t = first_weight(r->s);
     if (t) describe(t, "the weights", place);
-    r->diverged = (Divergence){.step = step, .rank = -1};
+    r->diverged = (Divergence){.step = step};
     snprintf(r->diverged.what, sizeof r->diverged.what,
              "the test loss is %g after step %lld; not finite: %s", r->last.loss, (long long)step,
              place);

@@ -46,7 +46,7 @@ typedef struct Options {
 
 extern const char *const dtype_names[];
 
-// A program's whole command line: the shared options, then its own.
+// A program's whole command line: its own options, then the shared ones.
 enum { ARGS_MAX = 64 };
 typedef struct CommandLine {
     int rank;            // of several processes: rank 0 alone takes the lock of --resume

@@ -1,6 +1,5 @@
 #include "runtime/os.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -387,8 +386,9 @@ int os_start(int64_t *process, const char *const *arguments, Error *e)
 int os_try(int (*function)(void), unsigned seconds)
 {
     int how = 0;
+    struct sigaction before; // where it ignores SIGCHLD, a process leaves no status
+    sigaction(SIGCHLD, &(struct sigaction){.sa_handler = SIG_DFL}, &before);
     const pid_t child = fork();
-    if (child < 0) return 0;
     if (child == 0) {
         const int nowhere = open("/dev/null", O_RDWR);
         for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) dup2(nowhere, fd);
@@ -397,7 +397,8 @@ int os_try(int (*function)(void), unsigned seconds)
         alarm(seconds);
         _exit(function());
     }
-    while (waitpid(child, &how, 0) < 0 && errno == EINTR) continue;
+    while (child > 0 && waitpid(child, &how, 0) < 0 && errno == EINTR) continue;
+    sigaction(SIGCHLD, &before, NULL);
     return WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
 }
 
@@ -668,6 +669,12 @@ void os_catch_stop_signals(void)
 int os_stop_signal(void)
 {
     return stop_signal;
+}
+
+int os_check_stop(Error *e)
+{
+    const int number = stop_signal;
+    return number ? fail(e, 128 + number, "stopped by signal %d", number) : STATUS_OK;
 }
 
 double os_cpu_seconds(void)

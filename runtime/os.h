@@ -110,10 +110,11 @@ void os_sync(int fd); // as far as the file system can
 void os_close(int fd);
 
 // Makes SIGINT, SIGTERM, SIGHUP (a closed terminal) and SIGPIPE a request to stop, which
-// os_stop_signal() returns (0: none). A SIGINT or SIGTERM after it ends the process at once. What
-// the process was started to ignore, as by nohup, stays so.
+// os_stop_signal() returns (0: none). A SIGINT or SIGTERM after it ends the process at once. A SIGHUP
+// or SIGPIPE that the process was started to ignore, as by nohup, stays ignored.
 void os_catch_stop_signals(void);
 int os_stop_signal(void);
+int os_check_stop(Error *e); // 128 + n with a line, where it asks to stop by signal n
 
 // Call it first in main(): a file that is opened takes no closed standard stream's place, and
 // writing to closed stdout fails. A write beyond the limit on a file's size fails with EFBIG.

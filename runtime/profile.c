@@ -145,7 +145,14 @@ double profile_floor(const ProfileReport *r, const ProfileEntry *entry, bool *ar
     return *arithmetic ? of_flop : of_bytes;
 }
 
-int profile_layers(const ProfileReport *r, LayerTime times[static PROFILE_ENTRIES_MAX])
+// Seconds of a step in one layer, and profile_floor() of its calls.
+typedef struct LayerTime {
+    const char *layer;
+    double seconds, least;
+} LayerTime;
+
+// In the order in which a step first comes to them; returns how many.
+static int layer_times(const ProfileReport *r, LayerTime times[static PROFILE_ENTRIES_MAX])
 {
     int count = 0;
     for (int i = 0; i < r->profile.count; i++) {
@@ -251,7 +258,7 @@ static void print_head(FILE *f, const Layout *l)
 static void print_layers(const ProfileReport *r, FILE *f, const Layout *l)
 {
     LayerTime times[PROFILE_ENTRIES_MAX];
-    const int count = profile_layers(r, times);
+    const int count = layer_times(r, times);
     fprintf(f, "\n%-*s %7s %5s %6s\n", l->layer, "layer", "ms/step", "share", "ceil.");
     for (int i = 0; i < count; i++)
         fprintf(f, "%-*s %7.3f %4.1f%% %5.0f%%\n", l->layer, times[i].layer, 1e3 * times[i].seconds,

@@ -32,15 +32,6 @@ int profile_report(ProfileReport *r, const Kernels *k, Error *e);
 // 0 without ceilings. *arithmetic: whether it is the arithmetic.
 double profile_floor(const ProfileReport *r, const ProfileEntry *entry, bool *arithmetic);
 
-// Seconds of a step in one layer, and profile_floor() of its calls.
-typedef struct LayerTime {
-    const char *layer;
-    double seconds, least;
-} LayerTime;
-
-// In the order in which a step first comes to them; returns how many.
-int profile_layers(const ProfileReport *r, LayerTime times[static PROFILE_ENTRIES_MAX]);
-
 // A table of operations and one of layers, in `width` columns (80 at least).
 void profile_print(const ProfileReport *r, FILE *f, int width);
 

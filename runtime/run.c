@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "kernels/distributed.h"
 #include "runtime/diverged.h"
@@ -157,7 +156,7 @@ static void show_progress(Run *r, int64_t step)
 
 static void note_divergence(Run *r, int64_t step, const char *what)
 {
-    r->diverged = (Divergence){.step = step, .rank = -1};
+    r->diverged = (Divergence){.step = step};
     snprintf(r->diverged.what, sizeof r->diverged.what, "%s after step %lld", what,
              (long long)step);
 }
@@ -310,7 +309,7 @@ _Noreturn void run_end_diverged(Run *r)
     const Divergence *d = &r->diverged;
     char message[sizeof d->what + 64];
     snprintf(message, sizeof message, "%s; try a smaller --lr or --clip-norm 1", d->what);
-    if (d->rank >= 0 && d->rank != r->s->comm.rank) r->s->comm.barrier(); // until that one ends all
+    if (r->s->comm.rank > 0) r->s->comm.barrier(); // until rank 0, which has the page, ends all
     rundir_clear(r->dir);
     report_finish(r, d->step, message);
     die(STATUS_DIVERGED, "%s", message);

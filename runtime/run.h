@@ -46,8 +46,7 @@ typedef struct RunTexts {
 // Where the loss or a weight was not finite.
 typedef struct Divergence {
     int64_t step;   // steps done when it was seen; 0: it was not
-    char what[384]; // what was not finite, as the message says it
-    int rank;       // the only one that ends with the message; -1: every rank does
+    char what[384]; // what was not finite, as the message says it: the same on all ranks
 } Divergence;
 
 struct Run {

@@ -123,7 +123,8 @@ static void print_next(const Run *r, int64_t step)
     if (r->report) printf("look     scripts/open_report.sh %s\n", dir);
     printf("predict  ./predict %s PICTURE...\n", dir);
     if (strncmp(dir, "runs/", 5) == 0) printf("all runs scripts/runs.sh\n");
-    if (step < r->s->steps) printf("go on    ./%s --resume %s\n", r->s->trainer->name, dir);
+    if (step < r->s->steps || r->s->comm.stop) // of the final test, say
+        printf("go on    ./%s --resume %s\n", r->s->trainer->name, dir);
 }
 
 void run_print_result(const Run *r, int64_t step, const char *model)

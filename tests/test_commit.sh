@@ -85,6 +85,10 @@ clear_place none
 mkdir .out.tmp && echo mine >.out.tmp/mine && touch .out.tmp/x-train-00000.part
 fails "files of others under the temporary name" 2 "/.out.tmp: holds other files (mine)" "${make[@]}"
 [ "$(cat .out.tmp/mine)" = mine ] && pass "they stay" || miss "they stay"
+clear_place none
+cp -r old .out.tmp.old && mkdir out && echo mine >out/mine
+fails "the old data set beside a place that others took" 2 "/out: holds no data set; the one that was there is" "${make[@]}"
+same .out.tmp.old old && [ -e out/mine ] && pass "both stay" || miss "both stay: $(ls -A . out)"
 clear_place old
 touch out/x-ray.nns
 fails "a name that is nearly ours" 2 "holds other files (x-ray.nns)" "${make[@]}" --force

@@ -190,7 +190,10 @@ train/cat/empty.jpg	empty file
 train/notes.txt	not a class'\''s directory' "$(cat out.bad_files.tsv)"
 rm folder/train/notes.txt
 refuses 'bad files, once more' 3 '(list: out.bad_files.tsv)' folder folder --out out
-equal 'the list is made anew' 3 "$(wc -l <out.bad_files.tsv)"
+refuses 'bad files, the third time' 3 '(list: out.bad_files.tsv)' folder folder --out out
+equal 'the list is made anew' '# left out by data/prepare: a path, a tab and the reason
+test/dog/short.png	PNG ends inside a chunk
+train/cat/empty.jpg	empty file' "$(tr '\0' '?' <out.bad_files.tsv)"
 printf 'mine\n' >out.bad_files.tsv
 refuses 'bad files, the name is taken' 3 'without them' folder folder --out out
 equal 'a list of others stays' mine "$(cat out.bad_files.tsv)"

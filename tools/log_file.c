@@ -1,6 +1,5 @@
 #include "tools/log_file.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

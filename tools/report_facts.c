@@ -1,6 +1,5 @@
 #include "tools/report_facts.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
