@@ -668,7 +668,7 @@ int main(int argc, char **argv)
         ARG_CHOICE("net", &config.net, net_names, "airbench: whitening, 3 blocks; simple: 2 convs"),
         ARG_DOUBLE("width", &config.width, 0.01, 64, "factor on the channels"),
         ARG_INT("tta", &config.tta, 0, 2,
-                "test-time views: 0 plain; 1 and mirrored, if training mirrors; 2 and shifted"),
+                "views: 0 plain; 1 and mirrored, if trained so; 2 and shifted"),
     };
     setup_open(&s, &trainer, own, sizeof own / sizeof *own, argc, argv);
     check_size();
