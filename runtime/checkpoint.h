@@ -54,8 +54,8 @@ typedef struct CheckpointParts {
     const Json *record;
 } CheckpointParts;
 
-// Writes the checkpoint of `step` and removes all but the newest `keep`. A failure leaves those that
-// were there and nothing of the new one. STATUS_IO.
+// Writes the checkpoint of `step` and removes all but the newest `keep`. A failure leaves those
+// that were there and nothing of the new one. STATUS_IO.
 int checkpoint_write(const CheckpointParts *c, const char *dir, int64_t step, int64_t keep,
                      Error *e);
 

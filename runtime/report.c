@@ -104,8 +104,8 @@ static int take_inputs(const Setup *s, Report *r, Error *e)
     return STATUS_OK;
 }
 
-// The norm of each parameter of the `groups`: of its weights or its gradient, as `arena` has them on
-// the device. `host` has room for any.
+// The norm of each parameter of the `groups`: of its weights or its gradient, as `arena` has them
+// on the device. `host` has room for any.
 static void norms_json(const Setup *s, Json *j, const char *key, const float *arena,
                        unsigned groups, float *host)
 {
