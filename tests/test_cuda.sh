@@ -49,6 +49,7 @@ unset NN_WGMMA NN_EMU_CAPABILITY
 same_losses asan random fp32 mlp
 same_losses asan reverse fp32 cnn
 same_losses asan random bf16 cnn
+same_losses asan forward fp32 airbench
 
 # ---- Muon beside the backward pass: the same bits in any order, captured or not ----
 branch() { # branch NAME OPTION...
@@ -71,7 +72,7 @@ ok "muon without a hidden layer: nothing beside it" emulated asan forward train_
 
 # ---- several steps by one launch: the bits of steps whose calls are made ----
 several_steps mlp "forward reverse random" train_mlp --data "$work/grey" --hidden 8 --batch-size 8 --steps 45 --dtype bf16
-several_steps cnn "forward reverse random" train_cnn --data "$work/grey" --net simple --width 0.0625 --batch-size 2 --steps 12
+several_steps cnn "forward reverse random" train_cnn --data "$work/grey" --net plain --width 0.5 --batch-size 2 --steps 12
 
 # ---- what the environment asks for ----
 plain() { NN_TENSOR_CORES=0 emulated asan forward train_mlp --device cuda --dtype bf16 --steps 1 --out "$work/plain"; }
