@@ -53,7 +53,8 @@ ARCH_v3 := -march=x86-64-v3
 ARCH_v1 := -march=x86-64
 
 # Everything but the programs' own files, and what draws pages: no trainer has that.
-PROGRAMS := train_mlp train_cnn predict data/prepare
+TRAINERS := train_mlp train_cnn train_airbench
+PROGRAMS := $(TRAINERS) predict data/prepare
 PAGE_SOURCES := $(filter-out tools/runs%,$(wildcard tools/*.c)) runtime/chart.c runtime/html.c \
 	timing/comparison_page.c
 PAGE_OBJECTS := $(PAGE_SOURCES:%.c=$(BUILD)/%.o)
@@ -75,7 +76,7 @@ BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /u
 all: $(PROGRAMS)
 
 help:
-	@echo 'make               train_mlp, train_cnn, predict, data/prepare; the CUDA backend where nvcc is'
+	@echo 'make               $(PROGRAMS); the CUDA backend where nvcc is'
 	@echo 'make train_cnn     one program'
 	@echo 'make emulated-fast the CUDA backend on this CPU: docs/cuda.md'
 	@echo 'make test          the tests, some minutes; SANITIZE=1 runs them under sanitizers'
@@ -101,7 +102,7 @@ $(PROGRAMS:%=$(BUILD)/%) $(DEVICE_TOOLS): $(OBJECTS)
 # Without kernels: it is built where a run is looked at. Trainers start it to draw their pages.
 RUNS_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*.c)) \
 	$(patsubst %,$(BUILD)/runtime/%.o,args chart error html json os progress safetensors utf8)
-$(BUILD)/train_mlp $(BUILD)/train_cnn: | $(BUILD)/tools/runs
+$(TRAINERS:%=$(BUILD)/%): | $(BUILD)/tools/runs
 $(BUILD)/tools/runs: $(RUNS_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)

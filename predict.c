@@ -58,13 +58,13 @@ static int find_trainer(const char *weights, char path[static PATH_MAX], Error *
 {
     ModelInfo m;
     if (model_info_read(&m, weights, e)) return e->status;
-    char name[sizeof m.trainer];
+    char name[TRAINER_MAX];
     memcpy(name, m.trainer, sizeof name);
     model_info_free(&m);
     if (!name[0])
         return fail(e, STATUS_DATA,
                     "%s does not say which network it is of. Say it, and the data set it was "
-                    "trained on: ./train_cnn --net simple --width 1 --data DIR --init %s --predict "
+                    "trained on: ./train_cnn --net plain --width 1 --data DIR --init %s --predict "
                     "PICTURE..., or ./train_mlp --hidden 512,512 ...; docs/predict.md",
                     weights, weights);
     if (strncmp(name, "train_", 6) != 0 ||

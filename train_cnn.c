@@ -1,24 +1,22 @@
-// train_cnn: a convolutional network for small pictures, trained from plain C.
+// train_cnn: a convolutional network for pictures of 16x16 to 256x256, trained from plain C.
 //
-//   ./train_cnn                                 embedded drawings: above 99% in ten seconds
-//   ./train_cnn --data data/cifar10             the CIFAR-10 speedrun network, 8 epochs
-//   ./train_cnn --data data/mnist --net simple  two convolutions and a linear layer
+//   ./train_cnn                      embedded drawings
+//   ./train_cnn --data data/photos   your own pictures, packed by data/prepare, or CIFAR-10, MNIST
 //
-// --net airbench is the network and recipe ("version B") of Keller Jordan's airbench94_muon
-// (github.com/KellerJordan/cifar10-airbench, arXiv 2404.00498): whitened 2x2 patches, three blocks
-// of two convolutions, Muon for the filters. Its author reports 94% on the original CIFAR-10 files.
+// Convolution, batch norm and ReLU, residual blocks as in ResNet (He et al., arXiv 1512.03385), the
+// mean over the last map, a linear layer. Tensors have torchvision's names. Every operation is
+// one call; train_airbench.c shows what fusing them looks like.
 //
-// The file reads top to bottom: config, tensors, init, schedule, forward, backward, update,
-// evaluate, train, main. To change the network edit it and run
-// `make train_cnn && ./train_cnn --selftest`.
+// The file reads top to bottom: config, tensors, init, schedule, forward, backward, inference,
+// train, main. To change the network edit it and run `make train_cnn && ./train_cnn --selftest`.
 
-#include <math.h>
 #include <stdio.h>
 
 #include "kernels/kernels.h"
 #include "runtime/evaluate.h"
 #include "runtime/init.h"
 #include "runtime/modes.h"
+#include "runtime/recipe.h"
 #include "runtime/run.h"
 
 static const Kernels *k; // the operations of the device; setup_plan() sets it
@@ -28,280 +26,199 @@ static Setup s = {
 
 // ---- config -------------------------------------------------------------------------------------
 
-typedef enum { NET_AIRBENCH, NET_SIMPLE } Net;
-static const char *const net_names[] = {"airbench", "simple", NULL};
+enum { STEM_MAX = 4, STAGES_MAX = 4, BLOCKS_MAX = 64 };
+typedef struct Conv {
+    int width, kernel, stride; // width: output channels
+} Conv;
+typedef struct Stage {
+    int width, blocks, stride; // of its first block; the others have stride 1
+} Stage;
+typedef struct Net {
+    const char *name;
+    Conv stem[STEM_MAX]; // each with its batch norm and ReLU; a row ends where the width is 0
+    Stage stage[STAGES_MAX];
+} Net;
+
+enum { PLAIN_NET, SMALL_NET, MEDIUM_NET, LARGE_NET, NETS };
+static const Net NET[NETS] = {
+    [PLAIN_NET] = {"plain", {{16, 3, 1}, {32, 3, 2}, {64, 3, 2}}, {{0}}},
+    [SMALL_NET] = {"small", {{32, 3, 1}}, {{64, 1, 2}, {128, 1, 2}, {256, 1, 2}}},
+    [MEDIUM_NET] = {"medium", {{32, 3, 2}}, {{64, 1, 2}, {128, 1, 2}, {256, 1, 2}}},
+    [LARGE_NET] = {"large", {{32, 3, 2}, {64, 3, 2}}, {{64, 1, 2}, {128, 1, 2}, {256, 1, 2}}},
+};
 
 typedef struct Config {
-    int net;
+    int net;      // row of NET
     double width; // factor on the channels
-    int64_t tta;  // test-time augmentation: 0 none, 1 mirror, 2 mirror and shifts
 } Config;
-static Config config = {.net = NET_AIRBENCH, .width = 1.0, .tta = -1};
+static Config config;
 
-// Optimizer groups, and the slots of their learning rates in a step's values; slot 0 is always 1.
-enum { FILTERS = 1, NORM_BIASES, WHITENING_BIAS, HEAD, GROUPS };
-static unsigned group_bit(int group)
-{
-    return 1u << group;
-}
-
-// Learning rates. `images` is how many images' losses the gradient sums: each batch's mean
-// gradient is multiplied by it, so that the rates hold for any batch size.
-typedef struct Recipe {
-    double images;
-    double sgd_lr[GROUPS], muon_lr; // of muon: FILTERS; the other groups by sgd
-    double adamw_lr;                // for the gradient of the mean
-    double weight_decay;            // of sgd and muon: see --weight-decay
-    double label_smoothing;
-} Recipe;
-static const Recipe RECIPES[] = {
-    [NET_AIRBENCH] =
+enum { FILTERS = 1, NORMS, HEAD }; // groups; slots of their rates
+static const Recipe RECIPE = {
+    .group =
         {
-            .images = 2000,
-            .sgd_lr = {[FILTERS] = 7.5e-4,
-                       [NORM_BIASES] = 0.053,
-                       [WHITENING_BIAS] = 0.053,
-                       [HEAD] = 0.67},
-            .muon_lr = 0.24,
-            .adamw_lr = 2e-3,
-            .weight_decay = 4e-3,
-            .label_smoothing = 0.2,
+            [FILTERS] =
+                {.sgd = 0.1, .adamw = 2e-3, .muon = 0.1, .sgd_decays = true, .adamw_decays = true},
+            [NORMS] = {.sgd = 0.1, .adamw = 2e-3},
+            [HEAD] = {.sgd = 0.1, .adamw = 2e-3, .sgd_decays = true, .adamw_decays = true},
         },
-    [NET_SIMPLE] =
-        {
-            .images = 1,
-            .sgd_lr = {[FILTERS] = 0.05, [NORM_BIASES] = 0.05, [HEAD] = 0.05},
-            .muon_lr = 0.02,
-            .adamw_lr = 2e-3,
-        },
+    .muon = {.momentum = 0.6f, .iterations = 3, .renormalize = true, MUON_POLYNOMIAL},
 };
-static const double WHITENING_EPOCHS = 3; // its bias trains no longer, by the recipe
-static const double WHITENING_EPS = 5e-4;
-static const int64_t WHITENING_IMAGES = 5000, WHITENING_DRAWINGS = 1000; // of the embedded set
-static const Muon MUON = {
-    .momentum = 0.6f,
-    .iterations = 3,
-    .a = 3.4445f,
-    .b = -4.775f,
-    .c = 2.0315f,
-    .renormalize = true,
-};
-static const float NORM_MOMENTUM = 0.4f;
-// With the recipe's 1e-12 a channel that is nearly constant over a batch, as on MNIST's black
-// borders, has slopes of 1e6, which finite differences cannot follow: --selftest uses its own.
-static const float NORM_EPS = 1e-12f, SELFTEST_NORM_EPS = 0.1f;
+static const float NORM_EPS = 1e-5f, NORM_MOMENTUM = 0.1f; // PyTorch's
 
+// What suits the number and the size of the pictures.
 static void defaults(CommandLine *line)
 {
     Options *o = &line->options;
-    const bool simple = config.net == NET_SIMPLE, embedded = o->data == NULL;
-    DEFAULT(line, config.width, embedded && !simple ? 0.25 : 1.0);
-    DEFAULT(line, config.tta, simple ? 0 : 2);
-    DEFAULT(line, o->epochs, simple ? (embedded ? 10 : 3) : (embedded ? 4 : 8));
-    DEFAULT(line, o->batch_size, simple ? 128 : embedded ? 250 : 2000);
-    DEFAULT(line, o->optimizer, simple ? OPTIMIZER_ADAMW : OPTIMIZER_MUON);
+    const Dataset *d = &s.data;
+    const int side = d->h > d->w ? d->h : d->w;
+    const bool many = d->n[SPLIT_TRAIN] >= 20000, few = d->n[SPLIT_TRAIN] < 4000;
+    DEFAULT(line, config.net,
+            side * side * d->c <= 1024 ? PLAIN_NET
+            : side <= 48               ? SMALL_NET
+            : side <= 96               ? MEDIUM_NET
+                                       : LARGE_NET);
+    DEFAULT(line, config.width, many || config.net == PLAIN_NET ? 1.0 : 0.5);
+    DEFAULT(line, o->epochs, few ? 30 : many && config.net != PLAIN_NET ? 8 : 5);
+    DEFAULT(line, o->batch_size, many ? 500 : 250);
+    DEFAULT(line, o->optimizer, OPTIMIZER_MUON);
     DEFAULT(line, o->schedule, SCHEDULE_LINEAR);
-    DEFAULT(line, o->momentum, o->optimizer == OPTIMIZER_ADAMW ? 0.9 : 0.85);
-    DEFAULT(line, o->weight_decay,
-            o->optimizer == OPTIMIZER_ADAMW ? 0.01 : RECIPES[config.net].weight_decay);
-    DEFAULT(line, o->label_smoothing, RECIPES[config.net].label_smoothing);
+    DEFAULT(line, o->momentum, 0.9);
+    DEFAULT(line, o->weight_decay, o->optimizer == OPTIMIZER_ADAMW ? 0.05 : 5e-5);
+    DEFAULT(line, o->label_smoothing, 0.1);
 }
 
 // ---- tensors ------------------------------------------------------------------------------------
 
-// conv1, 2x2 max-pool, norm, GELU, conv2, norm, GELU: (h,w,cin) -> (h/2,w/2,cout)
+// y = act(norm(conv(x)))
+typedef struct Layer {
+    ConvDims dims;   // batch() fills in n
+    Activation act;  // ReLU or none
+    const Tensor *x; // (n,h,w,cin): what the layer before it made
+    Tensor *weight;  // (cout,kernel,kernel,cin)
+    NormTensors norm;
+    Tensor *conv, *y; // (n,oh,ow,cout)
+} Layer;
+
+// conv2.y = relu(conv2(conv1(x)) + shortcut), where the shortcut is x, or downsample(x) where x has
+// another shape.
 typedef struct Block {
-    int h, w, cin, cout;
-    Tensor *conv1, *conv2; // weights
-    NormTensors norm1, norm2;
-    Tensor *pool, *argmax, *act1, *conv, *act2; // (n,h/2,w/2,cout)
+    Layer conv1, conv2;
+    Layer downsample; // its weight is NULL: there is none
 } Block;
 
-// 3x3 convolution, 2x2 max-pool, bias, ReLU: (h,w,cin) -> (h/2,w/2,cout)
-typedef struct Stage {
-    int h, w, cin, cout;
-    Tensor *conv, *bias; // weights
-    Tensor *y, *argmax;  // (n,h/2,w/2,cout)
-} Stage;
-
 typedef struct Model {
-    Tensor *x, *labels;            // input (n,h,w,c) and its labels (n)
-    Tensor *whiten, *whiten_bias;  // --net airbench
-    Tensor *whiten_z, *whiten_act; // (n,h-1,w-1,2*4*c) before and after GELU
-    Block block1, block2, block3;
-    Tensor *features, *features_argmax; // (n,cout): the maxima of the last map
-    Stage stage1, stage2;               // --net simple
-    const Stage *last;                  // whose map the head reads
-    Tensor *head;                       // weight
-    Tensor *logits, *view_logits;       // (n,classes) fp32
-    Tensor *dlogits;                    // (n,classes)
-    Tensor *grad, *spare; // the gradient flowing back, and where the next layer writes it
-    float logit_scale, norm_eps;
-    float decay[GROUPS];
-    bool train_whitening;
+    Tensor *x, *labels; // input (n,h,w,c) and its labels (n)
+    Layer stem[STEM_MAX];
+    Block block[BLOCKS_MAX];
+    int stem_layers, blocks;
+    const Tensor *last;              // map that the head reads
+    Tensor *features;                // (n,c) its means
+    Tensor *fc_weight, *fc_bias;     // (classes,c), (classes)
+    Tensor *logits;                  // (n,classes) fp32
+    Tensor *dlogits, *dfeatures;     // gradients of the above
+    Tensor *grad;                    // of the map that backward() has come to
+    Tensor *branch_grad, *conv_grad; // of maps beside it, in a block and in a layer
 } Model;
 static Model m;
 
-static int channels(double full)
+static int channels(int full)
 {
     const int c = (int)(full * config.width / 8 + 0.5) * 8; // multiples of 8
     return c < 8 ? 8 : c;
 }
 
-static Block declare_block(Tensors *t, int number, int64_t n, int h, int w, int cin, int cout)
+// The layer that reads x, with tensors <prefix><conv>.weight and <prefix><norm>.*.
+static Layer declare_layer(Tensors *t, const Tensor *x, Conv c, Activation act, const char *prefix,
+                           const char *conv, const char *norm)
 {
-    Block b = {.h = h, .w = w, .cin = cin, .cout = cout};
-    const Shape map = SHAPE(n, h / 2, w / 2, cout);
-    b.conv1 = parameter(t, SHAPE(cout, 3, 3, cin), FILTERS, DIRAC, "block%d.conv1.weight", number);
-    b.norm1 = norm_tensors(t, cout, NORM_BIASES, "block%d.norm1", number);
-    b.conv2 = parameter(t, SHAPE(cout, 3, 3, cout), FILTERS, DIRAC, "block%d.conv2.weight", number);
-    b.norm2 = norm_tensors(t, cout, NORM_BIASES, "block%d.norm2", number);
-    b.pool = activation(t, map, "block%d.conv1.pooled", number);
-    b.argmax = workspace(t, map, sizeof(uint8_t), "block%d.conv1.argmax", number);
-    b.act1 = activation(t, map, "block%d.norm1.act", number);
-    b.conv = activation(t, map, "block%d.conv2.out", number);
-    b.act2 = activation(t, map, "block%d.norm2.act", number);
+    const int h = (int)x->shape[1], w = (int)x->shape[2], cin = (int)x->shape[3];
+    const int pad = c.kernel / 2, cout = channels(c.width);
+    const Shape map = SHAPE(s.batch, conv_out(h, c.kernel, c.stride, pad),
+                            conv_out(w, c.kernel, c.stride, pad), cout);
+    Layer l = {.x = x, .act = act, .dims = {0, h, w, cin, cout, c.kernel, c.stride, pad}};
+    l.weight = parameter(t, SHAPE(cout, c.kernel, c.kernel, cin), FILTERS, UNIFORM, "%s%s.weight",
+                         prefix, conv);
+    l.norm = norm_tensors(t, cout, NORMS, "%s%s", prefix, norm);
+    l.conv = activation(t, map, "%s%s.out", prefix, conv);
+    l.y = activation(t, map, "%s%s.y", prefix, norm);
+    return l;
+}
+
+static Block declare_block(Tensors *t, const Tensor *x, int width, int stride, int stage, int block)
+{
+    Block b = {0};
+    char prefix[32];
+    snprintf(prefix, sizeof prefix, "layer%d.%d.", stage, block);
+    b.conv1 = declare_layer(t, x, (Conv){width, 3, stride}, ACT_RELU, prefix, "conv1", "bn1");
+    b.conv2 = declare_layer(t, b.conv1.y, (Conv){width, 3, 1}, ACT_NONE, prefix, "conv2", "bn2");
+    if (stride != 1 || x->shape[3] != channels(width))
+        b.downsample = declare_layer(t, x, (Conv){width, 1, stride}, ACT_NONE, prefix,
+                                     "downsample.0", "downsample.1");
     return b;
 }
 
-static Stage declare_stage(Tensors *t, const char *name, int64_t n, int h, int w, int cin, int cout)
+// Returns the last map.
+static const Tensor *declare_maps(Tensors *t, const Net *net)
 {
-    Stage stage = {.h = h, .w = w, .cin = cin, .cout = cout};
-    const Shape map = SHAPE(n, h / 2, w / 2, cout);
-    stage.conv = parameter(t, SHAPE(cout, 3, 3, cin), FILTERS, UNIFORM, "%s.weight", name);
-    stage.bias = parameter(t, SHAPE(cout), NORM_BIASES, uniform_fan_in(9 * cin), "%s.bias", name);
-    stage.y = activation(t, map, "%s.y", name);
-    stage.argmax = workspace(t, map, sizeof(uint8_t), "%s.argmax", name);
-    return stage;
-}
-
-static void declare_airbench(Tensors *t, int64_t n)
-{
-    const Dataset *d = &s.data;
-    const int h = d->h - 1, w = d->w - 1, c = 2 * 4 * d->c;
-    m.whiten = buffer(t, "whiten.weight", SHAPE(c, 2, 2, d->c), 0);
-    m.whiten_bias = parameter(t, SHAPE(c), WHITENING_BIAS, uniform_fan_in(4 * d->c), "whiten.bias");
-    m.whiten_z = activation(t, SHAPE(n, h, w, c), "whiten.z");
-    m.whiten_act = activation(t, SHAPE(n, h, w, c), "whiten.act");
-    const int c1 = channels(64), c2 = channels(256), c3 = channels(256);
-    m.block1 = declare_block(t, 1, n, h, w, c, c1);
-    m.block2 = declare_block(t, 2, n, h / 2, w / 2, c1, c2);
-    m.block3 = declare_block(t, 3, n, h / 4, w / 4, c2, c3);
-    m.features = activation(t, SHAPE(n, c3), "features.max");
-    m.features_argmax = workspace(t, SHAPE(n, c3), sizeof(uint8_t), "features.argmax");
-    m.head = parameter(t, SHAPE(d->classes, c3), HEAD, UNIFORM, "head.weight");
-    m.logit_scale = 1.0f / sqrtf(256.0f * (float)c3); // the recipe's 1/256 at full width
-}
-
-static void declare_simple(Tensors *t, int64_t n)
-{
-    const Dataset *d = &s.data;
-    const int c1 = channels(32), c2 = channels(64);
-    m.stage1 = declare_stage(t, "conv1", n, d->h, d->w, d->c, c1);
-    m.stage2 = declare_stage(t, "conv2", n, d->h / 2, d->w / 2, c1, c2);
-    m.last = &m.stage2;
-    const Shape head = SHAPE(d->classes, m.last->h / 2, m.last->w / 2, m.last->cout);
-    m.head = parameter(t, head, HEAD, UNIFORM, "head.weight");
-    m.head->flatten = true;
-    m.logit_scale = 1.0f;
-}
-
-static void check_size(void)
-{
-    if (s.data.h < 16 || s.data.w < 16 || s.data.h > 96 || s.data.w > 96)
-        die(STATUS_DATA,
-            "%s holds images of %dx%d; this network takes 16x16 to 96x96: prepare "
-            "them with --size 32x32",
-            s.data.source, s.data.h, s.data.w);
+    const Tensor *x = m.x;
+    for (int i = 0; i < STEM_MAX && net->stem[i].width > 0; i++) {
+        char conv[16], norm[16];
+        snprintf(conv, sizeof conv, "conv%d", i + 1);
+        snprintf(norm, sizeof norm, "bn%d", i + 1);
+        Layer *l = &m.stem[m.stem_layers++];
+        *l = declare_layer(t, x, net->stem[i], ACT_RELU, "", conv, norm);
+        x = l->y;
+    }
+    for (int i = 0; i < STAGES_MAX; i++)
+        for (int j = 0; j < net->stage[i].blocks; j++) {
+            const Stage *g = &net->stage[i];
+            Block *b = &m.block[m.blocks++];
+            *b = declare_block(t, x, g->width, j == 0 ? g->stride : 1, i + 1, j);
+            x = b->conv2.y;
+        }
+    return x;
 }
 
 static void declare(void)
 {
     Tensors *t = &s.net.tensors;
+    const Dataset *d = &s.data;
     const int64_t n = s.batch;
-    const int classes = s.data.classes;
-    m.x = activation(t, SHAPE(n, s.data.h, s.data.w, s.data.c), "input.x");
+    m.x = activation(t, SHAPE(n, d->h, d->w, d->c), "input.x");
     m.labels = workspace(t, SHAPE(n), sizeof(int32_t), "input.labels");
-    if (config.net == NET_AIRBENCH)
-        declare_airbench(t, n);
-    else
-        declare_simple(t, n);
-    m.logits = workspace(t, SHAPE(n, classes), sizeof(float), "head.logits");
-    m.view_logits = workspace(t, SHAPE(n, classes), sizeof(float), "head.view_logits");
-    m.dlogits = activation(t, SHAPE(n, classes), "loss.dlogits");
-    const int64_t largest = tensors_largest_activation(t);
-    m.grad = activation(t, SHAPE(largest), "backward.grad");
-    m.spare = activation(t, SHAPE(largest), "backward.spare");
-    m.train_whitening = true;
-    m.norm_eps = s.options->selftest ? SELFTEST_NORM_EPS : NORM_EPS;
-    const bool mean = s.options->optimizer == OPTIMIZER_ADAMW;
-    const double images = mean ? 1 : RECIPES[config.net].images;
+    m.last = declare_maps(t, &NET[config.net]);
+    const int64_t c = m.last->shape[3];
+    m.features = activation(t, SHAPE(n, c), "avgpool.y");
+    m.fc_weight = parameter(t, SHAPE(d->classes, c), HEAD, UNIFORM, "fc.weight");
+    m.fc_bias = parameter(t, SHAPE(d->classes), HEAD, uniform_fan_in((double)c), "fc.bias");
+    m.logits = workspace(t, SHAPE(n, d->classes), sizeof(float), "fc.logits");
+    m.dlogits = activation(t, SHAPE(n, d->classes), "loss.dlogits");
+    m.dfeatures = activation(t, SHAPE(n, c), "avgpool.dy");
+    const Shape largest = SHAPE(tensors_largest_activation(t));
+    m.grad = activation(t, largest, "backward.grad");
+    m.branch_grad = activation(t, largest, "backward.branch_grad");
+    m.conv_grad = activation(t, largest, "backward.conv_grad");
     s.net.input = m.x;
-    s.net.logits = m.view_logits;
-    s.net.logit_scale = m.logit_scale;
-    s.net.grad_scale = (float)(images / (double)s.options->batch_size);
-    snprintf(s.net.name, sizeof s.net.name, "cnn-%s width=%g", net_names[config.net], config.width);
+    s.net.logits = m.logits;
+    s.net.logit_scale = 1.0f;
+    s.net.grad_scale = 1.0f / (float)s.options->batch_size; // the sum over all ranks is the mean's
+    snprintf(s.net.name, sizeof s.net.name, "cnn-%s width=%g", NET[config.net].name, config.width);
 }
 
 // ---- init ---------------------------------------------------------------------------------------
 
-// What the declarations do not say: the whitening filters come from the data, or with --init from
-// there.
 static void init(void)
 {
     init_parameters(&s.net.tensors, k, (uint64_t)s.options->seed);
-    if (config.net == NET_SIMPLE || s.options->init) return;
-    Error e;
-    const int64_t images = s.data.embedded ? WHITENING_DRAWINGS : WHITENING_IMAGES;
-    check(init_whitening(m.whiten, k, &s.data, images, WHITENING_EPS, &e), &e);
-    init_unit_std(m.head, k);
 }
 
 // ---- schedule -----------------------------------------------------------------------------------
 
-static double base_lr(int group)
-{
-    const Options *o = s.options;
-    const Recipe *r = &RECIPES[config.net];
-    if (o->optimizer == OPTIMIZER_ADAMW) return o->lr * r->adamw_lr;
-    if (o->optimizer == OPTIMIZER_MUON && group == FILTERS) return o->lr * r->muon_lr;
-    return o->lr * r->sgd_lr[group];
-}
-
-// AdamW leaves biases alone; the recipe's SGD does not, and leaves the filters, whose scale the
-// norms undo. Muon has no decay.
-static void set_decay(void)
-{
-    const Options *o = s.options;
-    for (int g = FILTERS; g < GROUPS; g++) {
-        const bool bias = g == NORM_BIASES || g == WHITENING_BIAS;
-        const bool decays = o->optimizer == OPTIMIZER_ADAMW ? !bias : g != FILTERS;
-        m.decay[g] = decays ? options_decay(o, base_lr(g)) : 0.0f;
-    }
-}
-
-// Steps in which the whitening bias trains.
-static int64_t whitening_steps(void)
-{
-    if (config.net != NET_AIRBENCH) return 0;
-    const int64_t steps = (int64_t)(WHITENING_EPOCHS * (double)s.steps_per_epoch);
-    return steps < s.steps ? steps : s.steps;
-}
-
 static StepValues schedule(int64_t step)
 {
     StepValues v = setup_step_values(&s, step);
-    const Schedule shape = (Schedule)s.options->schedule;
-    const double factor = schedule_factor(shape, step, s.steps);
-    for (int g = FILTERS; g < GROUPS; g++) v.hyper[g] = (float)(base_lr(g) * factor);
-    const int64_t n = whitening_steps();
-    m.train_whitening = step < n;
-    s.net.trained_groups = ALL_GROUPS;
-    if (m.train_whitening)
-        v.hyper[WHITENING_BIAS] =
-            (float)(base_lr(WHITENING_BIAS) * schedule_factor(shape, step, n));
-    else
-        s.net.trained_groups &= ~group_bit(WHITENING_BIAS);
+    recipe_set_rates(&RECIPE, s.options, schedule_factor(s.options->schedule, step, s.steps), &v);
     return v;
 }
 
@@ -309,307 +226,147 @@ static StepValues schedule(int64_t step)
 
 typedef enum { TRAIN, INFER } Mode;
 
-static Norm batch_norm(const NormTensors *norm)
+static Norm batch_norm(const Layer *l)
 {
-    return norm_of(norm, m.norm_eps, NORM_MOMENTUM);
+    return norm_of(&l->norm, NORM_EPS, NORM_MOMENTUM);
 }
 
-static ConvDims conv1_dims(const Block *b, int64_t n)
+static ConvDims batch(const Layer *l)
 {
-    return (ConvDims){n, b->h, b->w, b->cin, b->cout, 3, 1, 1};
+    ConvDims d = l->dims;
+    d.n = s.feed.n;
+    return d;
 }
 
-static ConvDims conv2_dims(const Block *b, int64_t n)
+static MapDims map_dims(const Tensor *y)
 {
-    return (ConvDims){n, b->h / 2, b->w / 2, b->cout, b->cout, 3, 1, 1};
+    return (MapDims){s.feed.n * y->shape[1] * y->shape[2], (int)y->shape[3]};
 }
 
-static MapDims map_dims(const Block *b, int64_t n)
+static int64_t elements(const Tensor *y)
 {
-    return (MapDims){n * (b->h / 2) * (b->w / 2), b->cout};
+    return s.feed.n * y->shape[1] * y->shape[2] * y->shape[3];
 }
 
-static void block_forward(const Block *b, const Tensor *x, int64_t n, Mode mode)
+static PoolDims pool_dims(void)
 {
-    const Norm norm1 = batch_norm(&b->norm1), norm2 = batch_norm(&b->norm2);
-    if (mode == INFER) {
-        k->conv2d_pool_norm_inference(b->act1->value, &norm1, x->value, b->conv1->value, ACT_GELU,
-                                      conv1_dims(b, n));
-        k->conv2d_norm_inference(b->act2->value, &norm2, b->act1->value, b->conv2->value, ACT_GELU,
-                                 conv2_dims(b, n));
-        return;
-    }
-    // conv1 stores only the pooled map
-    k->conv2d_pool_forward(b->pool->value, b->argmax->value, norm1.stats, x->value, b->conv1->value,
-                           NULL, ACT_NONE, conv1_dims(b, n));
-    k->norm_act_forward(b->act1->value, &norm1, b->pool->value, ACT_GELU, map_dims(b, n));
-    k->conv2d_forward(b->conv->value, NULL, norm2.stats, b->act1->value, b->conv2->value, NULL,
-                      ACT_NONE, conv2_dims(b, n));
-    k->norm_act_forward(b->act2->value, &norm2, b->conv->value, ACT_GELU, map_dims(b, n));
+    const int h = (int)m.last->shape[1], w = (int)m.last->shape[2];
+    return (PoolDims){s.feed.n, h, w, (int)m.last->shape[3], h, w, 1};
 }
 
-static ConvDims whiten_dims(int64_t n)
+static LinearDims fc_dims(void)
 {
-    const Dataset *d = &s.data;
-    return (ConvDims){n, d->h, d->w, d->c, 2 * 4 * d->c, 2, 1, 0};
+    return (LinearDims){s.feed.n, m.last->shape[3], s.data.classes};
 }
 
-static PoolDims features_dims(const Block *b, int64_t n)
+static void layer_forward(const Layer *l, Mode mode)
 {
-    return (PoolDims){n, b->h / 2, b->w / 2, b->cout, b->h / 2, b->w / 2, 1};
-}
-
-static LinearDims head_dims(int64_t n)
-{
-    return (LinearDims){n, fan_in(m.head), s.data.classes};
-}
-
-static void airbench_forward(int64_t n, Mode mode)
-{
-    k->conv2d_forward(m.whiten_act->value, m.whiten_z->value, NULL, m.x->value, m.whiten->value,
-                      m.whiten_bias->master, ACT_GELU, whiten_dims(n));
-    block_forward(&m.block1, m.whiten_act, n, mode);
-    block_forward(&m.block2, m.block1.act2, n, mode);
-    block_forward(&m.block3, m.block2.act2, n, mode);
-    k->maxpool_forward(m.features->value, m.features_argmax->value, m.block3.act2->value,
-                       features_dims(&m.block3, n));
-    k->linear_forward_f32(m.logits->value, m.features->value, m.head->value, NULL, head_dims(n));
-}
-
-static ConvDims stage_dims(const Stage *g, int64_t n)
-{
-    return (ConvDims){n, g->h, g->w, g->cin, g->cout, 3, 1, 1};
-}
-
-static void stage_forward(const Stage *g, const Tensor *x, int64_t n)
-{
-    k->conv2d_pool_forward(g->y->value, g->argmax->value, NULL, x->value, g->conv->value,
-                           g->bias->master, ACT_RELU, stage_dims(g, n));
-}
-
-static void simple_forward(int64_t n)
-{
-    stage_forward(&m.stage1, m.x, n);
-    stage_forward(&m.stage2, m.stage1.y, n);
-    k->linear_forward_f32(m.logits->value, m.last->y->value, m.head->value, NULL, head_dims(n));
-}
-
-static void forward(int64_t n, Mode mode)
-{
-    if (config.net == NET_AIRBENCH)
-        airbench_forward(n, mode);
+    const Norm norm = batch_norm(l);
+    k->conv2d_forward(l->conv->value, NULL, mode == TRAIN ? norm.stats : NULL, l->x->value,
+                      l->weight->value, NULL, ACT_NONE, batch(l));
+    if (mode == TRAIN)
+        k->norm_act_forward(l->y->value, &norm, l->conv->value, l->act, map_dims(l->y));
     else
-        simple_forward(n);
+        k->norm_act_inference(l->y->value, &norm, l->conv->value, l->act, map_dims(l->y));
 }
 
-// Also sets the gradient of the logits unless `dlogits` is NULL.
-static void cross_entropy(const Tensor *logits, const Tensor *dlogits, double smoothing)
+static void block_forward(const Block *b, Mode mode)
 {
-    const LossDims d = {s.feed.n, s.data.classes, (float)smoothing, m.logit_scale,
-                        s.net.grad_scale};
-    k->softmax_cross_entropy(s.net.metrics->value, dlogits ? dlogits->value : NULL, logits->value,
-                             m.labels->value, d);
+    const Tensor *y = b->conv2.y, *shortcut = b->conv1.x;
+    layer_forward(&b->conv1, mode);
+    layer_forward(&b->conv2, mode);
+    if (b->downsample.weight) {
+        layer_forward(&b->downsample, mode);
+        shortcut = b->downsample.y;
+    }
+    k->add(y->value, y->value, shortcut->value, elements(y));
+    k->activation_forward(y->value, y->value, ACT_RELU, elements(y));
+}
+
+static void forward(Mode mode)
+{
+    for (int i = 0; i < m.stem_layers; i++) layer_forward(&m.stem[i], mode);
+    for (int i = 0; i < m.blocks; i++) block_forward(&m.block[i], mode);
+    k->avgpool_forward(m.features->value, m.last->value, pool_dims());
+    k->linear_forward_f32(m.logits->value, m.features->value, m.fc_weight->value, m.fc_bias->master,
+                          fc_dims());
 }
 
 // Forward and loss of the loaded batch, as a step trains on it; sets the gradient of the logits.
 static void loss(void)
 {
     feed_gather(&s.feed, k, m.x, m.labels, s.augment);
-    forward(s.feed.n, TRAIN);
-    cross_entropy(m.logits, m.dlogits, s.options->label_smoothing);
+    forward(TRAIN);
+    cross_entropy(&s, k, m.logits, m.labels, m.dlogits, s.options->label_smoothing);
 }
 
 // ---- backward -----------------------------------------------------------------------------------
 
-// Each layer finds the gradient of its output in m.grad and leaves that of its input there. What
-// cannot be done in place is written to m.spare, and the two change names.
-static void swap_gradients(void)
+// dy: the gradient of the layer's output. Sets dx, that of its input, which may be dy, and the
+// gradients of its parameters. After the last use of a weight its update may begin.
+static void layer_backward(const Layer *l, const Tensor *dx, const Tensor *dy)
 {
-    Tensor *const written = m.spare;
-    m.spare = m.grad;
-    m.grad = written;
+    const Norm norm = batch_norm(l);
+    const MapDims map = map_dims(l->y);
+    const Tensor *dz = m.conv_grad; // of the convolution's output
+    k->norm_act_backward_sums(&norm, dy->value, l->conv->value, l->act, map);
+    k->norm_act_backward(dz->value, &norm, dy->value, l->conv->value, l->act, SET, map);
+    k->conv2d_backward_weight(l->weight->grad, dz->value, l->x->value, SET, batch(l));
+    if (l->x == m.x) return; // nothing learns from the gradient of the pictures
+    k->conv2d_backward_data(dx->value, dz->value, l->weight->value, batch(l));
+    k->update_may_begin(l->weight->grad);
 }
 
-// Finds the sums of norm2 set and in m.grad the gradient of the block's output, or that of norm2's
-// output where `act` is ACT_NONE. Leaves that of conv1's pooled map.
-static void block_backward(const Block *b, Activation act, const Tensor *x, int64_t n)
+// Finds in m.grad the gradient of the block's output, and leaves that of its input there.
+static void block_backward(const Block *b)
 {
-    const Norm norm1 = batch_norm(&b->norm1), norm2 = batch_norm(&b->norm2);
-    const MapDims map = map_dims(b, n);
-    k->norm_act_backward(m.grad->value, &norm2, m.grad->value, b->conv->value, act, SET, map);
-    k->conv2d_backward_weight(b->conv2->grad, m.grad->value, b->act1->value, SET, conv2_dims(b, n));
-    k->conv2d_norm_backward_data(m.spare->value, &norm1, m.grad->value, b->conv2->value,
-                                 b->pool->value, ACT_GELU, conv2_dims(b, n));
-    k->update_may_begin(b->conv2->grad);
-    swap_gradients();
-    k->norm_act_backward(m.grad->value, &norm1, m.grad->value, b->pool->value, ACT_NONE, SET, map);
-    k->conv2d_pool_backward_weight(b->conv1->grad, m.grad->value, b->argmax->value, x->value, SET,
-                                   conv1_dims(b, n));
+    const Tensor *y = b->conv2.y, *branch = m.branch_grad;
+    k->activation_backward(m.grad->value, m.grad->value, y->value, ACT_RELU, elements(y));
+    layer_backward(&b->conv2, branch, m.grad);
+    layer_backward(&b->conv1, branch, branch);
+    if (b->downsample.weight) layer_backward(&b->downsample, m.grad, m.grad);
+    k->add(m.grad->value, m.grad->value, branch->value, elements(b->conv1.x));
 }
 
-// From conv1 of `b` into `before`, the block that made its input: what block_backward() finds.
-static void between_blocks_backward(const Block *b, const Block *before, int64_t n)
+static void backward(void)
 {
-    const Norm norm2 = batch_norm(&before->norm2);
-    k->conv2d_pool_norm_backward_data(m.spare->value, &norm2, m.grad->value, b->argmax->value,
-                                      b->conv1->value, before->conv->value, ACT_GELU,
-                                      conv1_dims(b, n));
-    k->update_may_begin(b->conv1->grad);
-    swap_gradients();
-}
-
-static void whitening_backward(const Block *b, int64_t n)
-{
-    const ConvDims d = whiten_dims(n);
-    const MapDims map = {n * (d.h - 1) * (d.w - 1), d.cout};
-    k->conv2d_pool_backward_data(m.spare->value, m.grad->value, b->argmax->value, b->conv1->value,
-                                 conv1_dims(b, n));
-    k->update_may_begin(b->conv1->grad);
-    swap_gradients();
-    k->bias_act_backward(NULL, m.whiten_bias->grad, m.grad->value, m.whiten_z->value, ACT_GELU, SET,
-                         map);
-}
-
-// `x` (n,fan_in): what the head read.
-static void head_backward(const Tensor *x, int64_t n)
-{
-    k->linear_backward_weight(m.head->grad, NULL, m.dlogits->value, x->value, SET, head_dims(n));
-    k->linear_backward_data(m.grad->value, m.dlogits->value, m.head->value, NULL, ACT_NONE,
-                            head_dims(n));
-}
-
-static void airbench_backward(int64_t n)
-{
-    head_backward(m.features, n);
-    k->maxpool_backward(m.spare->value, m.grad->value, m.features_argmax->value,
-                        features_dims(&m.block3, n));
-    swap_gradients();
-    const Norm last = batch_norm(&m.block3.norm2);
-    k->norm_act_backward_sums(&last, m.grad->value, m.block3.conv->value, ACT_GELU,
-                              map_dims(&m.block3, n));
-    block_backward(&m.block3, ACT_GELU, m.block2.act2, n);
-    between_blocks_backward(&m.block3, &m.block2, n);
-    block_backward(&m.block2, ACT_NONE, m.block1.act2, n);
-    between_blocks_backward(&m.block2, &m.block1, n);
-    block_backward(&m.block1, ACT_NONE, m.whiten_act, n);
-    if (m.train_whitening) whitening_backward(&m.block1, n);
-}
-
-static void stage_backward(const Stage *g, const Tensor *x, bool dx, int64_t n)
-{
-    const MapDims map = {n * (g->h / 2) * (g->w / 2), g->cout};
-    k->bias_act_backward(m.grad->value, g->bias->grad, m.grad->value, g->y->value, ACT_RELU, SET,
-                         map);
-    k->conv2d_pool_backward_weight(g->conv->grad, m.grad->value, g->argmax->value, x->value, SET,
-                                   stage_dims(g, n));
-    if (!dx) return;
-    k->conv2d_pool_backward_data(m.spare->value, m.grad->value, g->argmax->value, g->conv->value,
-                                 stage_dims(g, n));
-    k->update_may_begin(g->conv->grad);
-    swap_gradients();
-}
-
-static void simple_backward(int64_t n)
-{
-    head_backward(m.last->y, n);
-    stage_backward(&m.stage2, m.stage1.y, true, n);
-    stage_backward(&m.stage1, m.x, false, n);
-}
-
-static void backward(int64_t n)
-{
-    if (config.net == NET_AIRBENCH)
-        airbench_backward(n);
-    else
-        simple_backward(n);
+    k->linear_backward_weight(m.fc_weight->grad, m.fc_bias->grad, m.dlogits->value,
+                              m.features->value, SET, fc_dims());
+    k->linear_backward_data(m.dfeatures->value, m.dlogits->value, m.fc_weight->value, NULL,
+                            ACT_NONE, fc_dims());
+    k->avgpool_backward(m.grad->value, m.dfeatures->value, pool_dims());
+    for (int i = m.blocks - 1; i >= 0; i--) block_backward(&m.block[i]);
+    for (int i = m.stem_layers - 1; i >= 0; i--) layer_backward(&m.stem[i], m.grad, m.grad);
 }
 
 static void gradient(void)
 {
     loss();
-    backward(s.feed.n);
+    backward();
 }
 
-// ---- update -------------------------------------------------------------------------------------
+// ---- inference ----------------------------------------------------------------------------------
 
-static void update(void)
-{
-    const Options *o = s.options;
-    const Tensors *t = &s.net.tensors;
-    Param all[TENSORS_MAX], filters[TENSORS_MAX];
-    const unsigned groups = s.net.trained_groups;
-
-    int n = tensors_params(t, groups, m.decay, all);
-    // --clip-norm is in units of the mean loss's gradient
-    const float clip = (float)(o->clip_norm * (double)s.net.grad_scale * (double)o->batch_size);
-    if (clip > 0) k->clip_gradients(s.net.grad_norm->value, all, n, clip);
-    switch ((Optimizer)o->optimizer) {
-    case OPTIMIZER_SGD:
-        k->sgd_update(all, n, options_sgd(o));
-        break;
-    case OPTIMIZER_ADAMW:
-        k->adamw_update(all, n, options_adamw(o));
-        break;
-    case OPTIMIZER_MUON:
-        k->muon_update(filters, tensors_params(t, group_bit(FILTERS), NULL, filters), MUON);
-        n = tensors_params(t, groups & ~group_bit(FILTERS), m.decay, all);
-        k->sgd_update(all, n, options_sgd(o));
-        break;
-    default:
-        die(STATUS_USAGE, "train_cnn does not know this --optimizer");
-    }
-    network_update_average(&s.net, k); // of --ema
-}
-
-// ---- evaluate -----------------------------------------------------------------------------------
-
-// view_logits += weight * logits of the batch moved by (shift,shift) and mirrored or not
-static void add_view(float weight, int shift, bool mirror)
-{
-    const Augment view = {.dy = shift, .dx = shift, .mirror = mirror};
-    const int64_t n = s.feed.n;
-    feed_gather(&s.feed, k, m.x, m.labels, view);
-    forward(n, INFER);
-    k->axpy(m.view_logits->value, weight, HYPER_ONE, m.logits->value, n * s.data.classes);
-}
-
-// Logits and loss of the loaded batch, of VIEWS by --tta.
+// Logits and loss of the loaded batch. `views` is ignored: this network sees one view of an image.
 static void infer(Views views)
 {
-    const int64_t tta = views == VIEWS ? config.tta : 0;
-    const bool mirror = tta > 0 && s.augment.flip != FLIP_NONE;
-    const bool shifts = tta > 1;
-    const int64_t n = s.feed.n;
-    k->zero(m.view_logits->value, (size_t)(n * s.data.classes) * sizeof(float));
-    for (int side = 0; side < (mirror ? 2 : 1); side++) {
-        const float share = mirror ? 0.5f : 1.0f;
-        add_view(share * (shifts ? 0.5f : 1.0f), 0, side == 1);
-        if (!shifts) continue;
-        add_view(share * 0.25f, -1, side == 1);
-        add_view(share * 0.25f, 1, side == 1);
-    }
-    cross_entropy(m.view_logits, NULL, 0);
-}
-
-static Evaluation evaluate(Views views)
-{
-    TestPass test = test_begin(&s);
-    while (test_next(&test)) infer(views);
-    return test_end(&test);
+    (void)views;
+    feed_gather(&s.feed, k, m.x, m.labels, (Augment){0});
+    forward(INFER);
+    cross_entropy(&s, k, m.logits, m.labels, NULL, 0);
 }
 
 // ---- train --------------------------------------------------------------------------------------
 
-// One step on the loaded batch; returns its learning rate. step_begin() is true where the
-// operations are to be called. It is false where a GPU recorded them in an earlier step with the
-// same first argument: step_end() then replays the recording with this step's `values`, and no code
-// in the braces runs.
+// One step on the loaded batch; returns its learning rate. step_begin() is false where a GPU has
+// recorded these operations in an earlier step with the same first argument: step_end() then
+// replays them with this step's `values`, and no code in the braces runs.
 static double train_step(int64_t step)
 {
     const StepValues values = schedule(step);
-    if (k->step_begin(m.train_whitening, &values)) {
+    if (k->step_begin(0, &values)) {
         gradient();
-        update();
+        recipe_update(&RECIPE, &s, k);
     }
     k->step_end();
     return (double)values.hyper[FILTERS];
@@ -617,21 +374,19 @@ static double train_step(int64_t step)
 
 // Returns the steps that are done: fewer than s.steps after Ctrl-C, and after a loss or a weight
 // that is not finite, which run->diverged tells. Each rank runs this with its share of every batch:
-// they sum gradients between backward() and update(), and losses where they are logged, tested or
-// saved.
+// they sum gradients before the update, and losses where they are logged, tested or saved.
 static int64_t train(Run *run)
 {
     int64_t step = run_begin(run); // 0, or the step of the checkpoint to go on from
     // A test that Ctrl-C interrupted has no result: the run that is continued repeats it here.
-    if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
+    if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, PLAIN));
     while (step < s.steps && !comm_stop_agreed(&s.comm)) { // Ctrl-C on any rank: all stop here
         feed_next(&s.feed);
         const double lr = train_step(step);
         step++;
         if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
-        if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // each epoch
-        // A checkpoint: every --save-every steps, or each epoch, and at the end. None where the loss
-        // or a weight of any rank is not finite.
+        if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, PLAIN)); // each epoch
+        // Each epoch or --save-every steps, and at the end; not where the loss or a weight is NaN.
         if (run_save_due(run, step) && !run_save(run, step)) break;
     }
     return step;
@@ -643,37 +398,31 @@ static int64_t train(Run *run)
 // step and infer with operations that only count.
 static const Trainer trainer = {
     .name = "train_cnn",
-    .usage = "Trains a convolutional network on pictures of 16x16 to 96x96.\n"
+    .usage = "Trains a convolutional network on pictures of 16x16 to 256x256.\n"
              "Usage: ./train_cnn [options]",
     .defaults = defaults,
-    .h = 32,
-    .w = 32,
-    .c = 3,
-    .n_train = 8000,
-    .n_test = 2000, // embedded set
+    .embedded = {.h = 32, .w = 32, .c = 3, .train = 8000, .test = 2000},
     .init = init,
     .loss = loss,
     .gradient = gradient, // --selftest
     .step = train_step,   // --bench
-    .infer = infer,       // --predict
-    .evaluate = evaluate, // --eval-only
+    .infer = infer,       // --eval-only, --predict
     .train = train,       // --speedrun
 };
 
 int main(int argc, char **argv)
 {
     static Run run;
+    const char *names[NETS + 1] = {NULL};
+    for (int i = 0; i < NETS; i++) names[i] = NET[i].name;
     const Arg own[] = {
         ARG_HEADING("Network"),
-        ARG_CHOICE("net", &config.net, net_names, "airbench: whitening, 3 blocks; simple: 2 convs"),
+        ARG_CHOICE("net", &config.net, names, "by the number and size of the pictures"),
         ARG_DOUBLE("width", &config.width, 0.01, 64, "factor on the channels"),
-        ARG_INT("tta", &config.tta, 0, 2,
-                "views: 0 plain; 1 and mirrored, if trained so; 2 and shifted"),
     };
     setup_open(&s, &trainer, own, sizeof own / sizeof *own, argc, argv);
-    check_size();
+    setup_check_size(&s, 16, 256);
     declare();
-    set_decay();
     setup_plan(&s, &k);
     init();
     setup_weights(&s);
@@ -683,9 +432,8 @@ int main(int argc, char **argv)
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
         if (run.diverged.step > 0) {
-            // Find where that began: the steps from the last checkpoint, or the start, are made
-            // again with the same bits, and after each every tensor is looked at. Nothing is tested
-            // or saved.
+            // Find where that began: the steps from the last checkpoint, or the start, once more,
+            // with the same bits. After each every tensor is looked at; nothing is tested or saved.
             run_begin_search(&run);
             train(&run);
             run_end_diverged(&run); // names step and tensor, with status 6
@@ -693,7 +441,7 @@ int main(int argc, char **argv)
         if (done < s.steps)
             status = run_stopped(&run, done); // Ctrl-C: saves a checkpoint for --resume
         else
-            status = run_finish(&run, evaluate(VIEWS));
+            status = run_finish(&run, evaluate(&s, VIEWS));
         run_close(&run);
     }
     setup_close(&s);

@@ -5,19 +5,16 @@
 //
 // Linear layers with ReLU between them (--hidden 512,512), softmax cross-entropy, AdamW.
 //
-// The file reads top to bottom: config, tensors, init, schedule, forward, backward, update,
-// evaluate, train, main. To change the network edit it and run
-// `make train_mlp && ./train_mlp --selftest`.
+// The file reads top to bottom: config, tensors, init, schedule, forward, backward, inference,
+// train, main. To change the network edit it and run `make train_mlp && ./train_mlp --selftest`.
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "kernels/kernels.h"
 #include "runtime/evaluate.h"
 #include "runtime/init.h"
 #include "runtime/modes.h"
+#include "runtime/recipe.h"
 #include "runtime/run.h"
 
 static const Kernels *k; // the operations of the device; setup_plan() sets it
@@ -29,23 +26,21 @@ static Setup s = {
 
 enum { LAYERS_MAX = 16, WIDTH_MAX = 65536 };
 
-typedef struct Config {
-    const char *hidden; // as given: "512,512"
-    int hidden_layers;
-    int64_t widths[LAYERS_MAX]; // of the hidden layers
-} Config;
-static Config config = {.hidden = "512,512"};
+static const char *hidden = "512,512"; // widths of the hidden layers
 
-// Optimizer groups, and the slots of their learning rates in a step's values; slot 0 is always 1.
-enum { WEIGHTS = 1, HEAD, BIASES, GROUPS };
-
-static const double ADAMW_LR = 1e-3, SGD_LR = 0.05, MUON_LR = 0.01;
-static const Muon MUON = {
-    .momentum = 0.95f,
-    .iterations = 5,
-    .a = 3.4445f,
-    .b = -4.775f,
-    .c = 2.0315f,
+enum { WEIGHTS = 1, HEAD, BIASES }; // groups; slots of their rates
+static const Recipe RECIPE = {
+    .group =
+        {
+            [WEIGHTS] = {.sgd = 0.05,
+                         .adamw = 1e-3,
+                         .muon = 0.01,
+                         .sgd_decays = true,
+                         .adamw_decays = true},
+            [HEAD] = {.sgd = 0.05, .adamw = 1e-3, .sgd_decays = true, .adamw_decays = true},
+            [BIASES] = {.sgd = 0.05, .adamw = 1e-3},
+        },
+    .muon = {.momentum = 0.95f, .iterations = 5, MUON_POLYNOMIAL},
 };
 
 static void defaults(CommandLine *line)
@@ -59,33 +54,12 @@ static void defaults(CommandLine *line)
     DEFAULT(line, o->weight_decay, o->optimizer == OPTIMIZER_ADAMW ? 0.01 : 0);
 }
 
-// "512,256" -> widths; "none": a linear classifier.
-static void parse_hidden(void)
-{
-    const char *p = config.hidden;
-    if (strcmp(p, "none") == 0) return;
-    while (*p) {
-        char *end;
-        errno = 0;
-        const long width = strtol(p, &end, 10);
-        if (*p < '0' || *p > '9' || errno || width < 1 || width > WIDTH_MAX ||
-            (*end != '\0' && (*end != ',' || end[1] == '\0')) ||
-            config.hidden_layers == LAYERS_MAX - 1)
-            die(STATUS_USAGE,
-                "--hidden '%s': expected up to %d widths from 1 to %d such as 512,512, or none",
-                config.hidden, LAYERS_MAX - 1, WIDTH_MAX);
-        config.widths[config.hidden_layers++] = width;
-        p = *end ? end + 1 : end;
-    }
-}
-
 // ---- tensors ------------------------------------------------------------------------------------
 
 typedef struct Layer {
     int64_t in, out;
-    Tensor *weight; // (out,in); in the first layer (out,h,w,c)
-    Tensor *bias;   // (out)
-    Tensor *act;    // (n,out) after ReLU; the last layer has logits instead
+    Tensor *weight, *bias; // (out,in), of the first layer (out,h,w,c); (out)
+    Tensor *act;           // (n,out) after ReLU; the last layer has logits instead
 } Layer;
 
 typedef struct Model {
@@ -94,7 +68,6 @@ typedef struct Model {
     int layers;
     Tensor *logits, *dlogits; // (n,classes); logits fp32
     Tensor *dact[2];          // (n,widest) gradients of activations, in turn
-    float decay[GROUPS];
 } Model;
 static Model m;
 
@@ -104,12 +77,14 @@ static void declare(void)
     const Dataset *d = &s.data;
     m.x = activation(t, SHAPE(s.batch, d->h, d->w, d->c), "input.x");
     m.labels = workspace(t, SHAPE(s.batch), sizeof(int32_t), "input.labels");
-    m.layers = config.hidden_layers + 1;
+    int64_t widths[LAYERS_MAX];
+    m.layers = args_numbers("hidden", hidden, 1, WIDTH_MAX, widths, LAYERS_MAX - 1) + 1;
+    widths[m.layers - 1] = d->classes;
     int64_t in = (int64_t)d->h * d->w * d->c, largest = 1;
     for (int i = 0; i < m.layers; i++) {
         const bool last = i == m.layers - 1;
         Layer *l = &m.layer[i];
-        *l = (Layer){.in = in, .out = last ? d->classes : config.widths[i]};
+        *l = (Layer){.in = in, .out = widths[i]};
         // The first layer reads images (h,w,c); saved files have PyTorch's (c,h,w).
         const Shape shape = i == 0 ? SHAPE(l->out, d->h, d->w, d->c) : SHAPE(l->out, in);
         l->weight = parameter(t, shape, last ? HEAD : WEIGHTS, UNIFORM, "layers.%d.weight", i);
@@ -129,7 +104,7 @@ static void declare(void)
     s.net.logits = m.logits;
     s.net.logit_scale = 1.0f;
     s.net.grad_scale = 1.0f / (float)s.options->batch_size; // the sum over all ranks is the mean's
-    snprintf(s.net.name, sizeof s.net.name, "mlp hidden=%s", config.hidden);
+    snprintf(s.net.name, sizeof s.net.name, "mlp hidden=%s", hidden);
 }
 
 // ---- init ---------------------------------------------------------------------------------------
@@ -141,24 +116,10 @@ static void init(void)
 
 // ---- schedule -----------------------------------------------------------------------------------
 
-static double base_lr(int group)
-{
-    const Options *o = s.options;
-    if (o->optimizer == OPTIMIZER_ADAMW) return o->lr * ADAMW_LR;
-    if (o->optimizer == OPTIMIZER_MUON && group == WEIGHTS) return o->lr * MUON_LR;
-    return o->lr * SGD_LR;
-}
-
-static void set_decay(void) // biases do not decay
-{
-    for (int g = WEIGHTS; g < BIASES; g++) m.decay[g] = options_decay(s.options, base_lr(g));
-}
-
 static StepValues schedule(int64_t step)
 {
     StepValues v = setup_step_values(&s, step);
-    const double factor = schedule_factor(s.options->schedule, step, s.steps);
-    for (int g = WEIGHTS; g < GROUPS; g++) v.hyper[g] = (float)(base_lr(g) * factor);
+    recipe_set_rates(&RECIPE, s.options, schedule_factor(s.options->schedule, step, s.steps), &v);
     return v;
 }
 
@@ -183,20 +144,12 @@ static void forward(void)
                           layer_dims(head));
 }
 
-// Also sets the gradient of the logits unless `dlogits` is NULL.
-static void cross_entropy(const Tensor *dlogits, double smoothing)
-{
-    const LossDims d = {s.feed.n, s.data.classes, (float)smoothing, 1.0f, s.net.grad_scale};
-    k->softmax_cross_entropy(s.net.metrics->value, dlogits ? dlogits->value : NULL, m.logits->value,
-                             m.labels->value, d);
-}
-
 // Forward and loss of the loaded batch, as a step trains on it; sets the gradient of the logits.
 static void loss(void)
 {
     feed_gather(&s.feed, k, m.x, m.labels, s.augment);
     forward();
-    cross_entropy(m.dlogits, s.options->label_smoothing);
+    cross_entropy(&s, k, m.logits, m.labels, m.dlogits, s.options->label_smoothing);
 }
 
 // ---- backward -----------------------------------------------------------------------------------
@@ -224,35 +177,7 @@ static void gradient(void)
     backward();
 }
 
-// ---- update -------------------------------------------------------------------------------------
-
-static void update(void)
-{
-    const Options *o = s.options;
-    const Tensors *t = &s.net.tensors;
-    const unsigned matrices = 1u << WEIGHTS;
-    Param all[TENSORS_MAX], hidden[TENSORS_MAX];
-    int n = tensors_params(t, ALL_GROUPS, m.decay, all);
-    if (o->clip_norm > 0) k->clip_gradients(s.net.grad_norm->value, all, n, (float)o->clip_norm);
-    switch ((Optimizer)o->optimizer) {
-    case OPTIMIZER_SGD:
-        k->sgd_update(all, n, options_sgd(o));
-        break;
-    case OPTIMIZER_ADAMW:
-        k->adamw_update(all, n, options_adamw(o));
-        break;
-    case OPTIMIZER_MUON:
-        k->muon_update(hidden, tensors_params(t, matrices, NULL, hidden), MUON);
-        n = tensors_params(t, ALL_GROUPS & ~matrices, m.decay, all);
-        k->sgd_update(all, n, options_sgd(o));
-        break;
-    default:
-        die(STATUS_USAGE, "train_mlp does not know this --optimizer");
-    }
-    network_update_average(&s.net, k); // of --ema
-}
-
-// ---- evaluate -----------------------------------------------------------------------------------
+// ---- inference ----------------------------------------------------------------------------------
 
 // Logits and loss of the loaded batch. `views` is ignored: this network sees one view of an image.
 static void infer(Views views)
@@ -260,28 +185,20 @@ static void infer(Views views)
     (void)views;
     feed_gather(&s.feed, k, m.x, m.labels, (Augment){0});
     forward();
-    cross_entropy(NULL, 0);
-}
-
-static Evaluation evaluate(Views views)
-{
-    TestPass test = test_begin(&s);
-    while (test_next(&test)) infer(views);
-    return test_end(&test);
+    cross_entropy(&s, k, m.logits, m.labels, NULL, 0);
 }
 
 // ---- train --------------------------------------------------------------------------------------
 
-// One step on the loaded batch; returns its learning rate. step_begin() is true where the
-// operations are to be called. It is false where a GPU recorded them in an earlier step with the
-// same first argument: step_end() then replays the recording with this step's `values`, and no code
-// in the braces runs.
+// One step on the loaded batch; returns its learning rate. step_begin() is false where a GPU has
+// recorded these operations in an earlier step with the same first argument: step_end() then
+// replays them with this step's `values`, and no code in the braces runs.
 static double train_step(int64_t step)
 {
     const StepValues values = schedule(step);
     if (k->step_begin(0, &values)) {
         gradient();
-        update();
+        recipe_update(&RECIPE, &s, k);
     }
     k->step_end();
     return (double)values.hyper[WEIGHTS];
@@ -289,21 +206,19 @@ static double train_step(int64_t step)
 
 // Returns the steps that are done: fewer than s.steps after Ctrl-C, and after a loss or a weight
 // that is not finite, which run->diverged tells. Each rank runs this with its share of every batch:
-// they sum gradients between backward() and update(), and losses where they are logged, tested or
-// saved.
+// they sum gradients before the update, and losses where they are logged, tested or saved.
 static int64_t train(Run *run)
 {
     int64_t step = run_begin(run); // 0, or the step of the checkpoint to go on from
     // A test that Ctrl-C interrupted has no result: the run that is continued repeats it here.
-    if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN));
+    if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, PLAIN));
     while (step < s.steps && !comm_stop_agreed(&s.comm)) { // Ctrl-C on any rank: all stop here
         feed_next(&s.feed);
         const double lr = train_step(step);
         step++;
         if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
-        if (run_test_due(run, step)) run_log_test(run, step, evaluate(PLAIN)); // each epoch
-        // A checkpoint: every --save-every steps, or each epoch, and at the end. None where the loss
-        // or a weight of any rank is not finite.
+        if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, PLAIN)); // each epoch
+        // Each epoch or --save-every steps, and at the end; not where the loss or a weight is NaN.
         if (run_save_due(run, step) && !run_save(run, step)) break;
     }
     return step;
@@ -318,17 +233,12 @@ static const Trainer trainer = {
     .usage = "Trains a multilayer perceptron on small pictures.\n"
              "Usage: ./train_mlp [options]",
     .defaults = defaults,
-    .h = 28,
-    .w = 28,
-    .c = 1,
-    .n_train = 20000,
-    .n_test = 2000, // embedded set
+    .embedded = {.h = 28, .w = 28, .c = 1, .train = 20000, .test = 2000},
     .init = init,
     .loss = loss,
     .gradient = gradient, // --selftest
     .step = train_step,   // --bench
-    .infer = infer,       // --predict
-    .evaluate = evaluate, // --eval-only
+    .infer = infer,       // --eval-only, --predict
     .train = train,       // --speedrun
 };
 
@@ -337,12 +247,10 @@ int main(int argc, char **argv)
     static Run run;
     const Arg own[] = {
         ARG_HEADING("Network"),
-        ARG_STRING("hidden", &config.hidden, "N,N", "widths of the hidden layers, or none"),
+        ARG_STRING("hidden", &hidden, "N,N", "widths of the hidden layers, or none"),
     };
     setup_open(&s, &trainer, own, sizeof own / sizeof *own, argc, argv);
-    parse_hidden();
     declare();
-    set_decay();
     setup_plan(&s, &k);
     init();
     setup_weights(&s);
@@ -352,9 +260,8 @@ int main(int argc, char **argv)
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
         if (run.diverged.step > 0) {
-            // Find where that began: the steps from the last checkpoint, or the start, are made
-            // again with the same bits, and after each every tensor is looked at. Nothing is tested
-            // or saved.
+            // Find where that began: the steps from the last checkpoint, or the start, once more,
+            // with the same bits. After each every tensor is looked at; nothing is tested or saved.
             run_begin_search(&run);
             train(&run);
             run_end_diverged(&run); // names step and tensor, with status 6
@@ -362,7 +269,7 @@ int main(int argc, char **argv)
         if (done < s.steps)
             status = run_stopped(&run, done); // Ctrl-C: saves a checkpoint for --resume
         else
-            status = run_finish(&run, evaluate(VIEWS));
+            status = run_finish(&run, evaluate(&s, VIEWS));
         run_close(&run);
     }
     setup_close(&s);

@@ -55,13 +55,13 @@ class Row:
 
 def rows(mnist):
     sgd = ["--optimizer", "sgd"]
-    cifar = ["./train_cnn", "--width", "1", "--batch-size", "500", "--steps", "6", "--tta", "0"] + sgd
-    simple = ["./train_cnn", "--net", "simple", "--width", "0.5", "--data", mnist, "--steps", "400"]
+    cifar = ["./train_airbench", "--width", "1", "--batch-size", "500", "--steps", "6", "--tta", "0"] + sgd
+    small = ["./train_cnn", "--batch-size", "128", "--data", mnist, "--steps", "400"]
     return [
         Row("A", "A: MLP, SGD", "mlp-sgd", 128, MLP, ["./train_mlp", "--steps", "500"] + sgd, 7, 1.0),
         Row("A-adamw", "A: MLP, AdamW", "mlp-adamw", 128, MLP, ["./train_mlp", "--steps", "500"], 7, 1.0,
             scout="A"),
-        Row("B", "B: small CNN, SGD", "simple", 128, CNN, simple + sgd, 7, 1.0),
+        Row("B", "B: MNIST, SGD", "plain", 128, CNN, small + sgd, 7, 1.0),
         Row("C", "C: CIFAR network", "airbench", 500, CNN, cifar + ["--dtype", "fp32"], 5, 2.0),
         Row("C-bf16", "C: in bf16", "airbench", 500, CNN_BF16, cifar + ["--dtype", "bf16"], 5, 2.0),
     ]
@@ -333,7 +333,7 @@ def import_torch():
 
 def starts(all_rows, work, say):
     say("start to the first step, embedded data, seconds: median (min-max)")
-    for command in (["./train_mlp"], ["./train_cnn"], ["./train_cnn", "--net", "simple"]):
+    for command in (["./train_mlp"], ["./train_cnn"], ["./train_airbench"]):
         for cold in (True, False):
             seconds = [first_step(command, work, cold) for _ in range(10)]
             name = f"{' '.join(command)}, {'read from the disk' if cold else 'warm'}"

@@ -39,7 +39,7 @@ def ours(o, dtype, seed):
     """Losses of a run's steps and its test accuracy."""
     with tempfile.TemporaryDirectory() as directory:
         run = pathlib.Path(directory) / "run"
-        output(["./train_cnn", "--data", o.data, "--device", o.device, "--dtype", dtype,
+        output(["./train_airbench", "--data", o.data, "--device", o.device, "--dtype", dtype,
                 "--width", str(o.width), "--batch-size", str(o.batch), *length(o),
                 "--seed", str(seed), "--report", "off", "--quiet", "--out", str(run)])
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]

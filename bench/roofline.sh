@@ -5,7 +5,7 @@
 # also appended to bench/results/DATE-roofline.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-make -s train_mlp train_cnn build/native/bench/roofline
+make -s train_mlp train_cnn train_airbench build/native/bench/roofline
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 results=bench/results/$(date +%F)-roofline.txt
@@ -31,10 +31,10 @@ all() {
     for t in "$@"; do
         row "A: MLP, SGD" "$t" fp32 ./train_mlp --steps 600 --optimizer sgd
         row "A: MLP, AdamW" "$t" fp32 ./train_mlp --steps 600
-        [ -z "${MNIST:-}" ] || row "B: small CNN" "$t" fp32 ./train_cnn --net simple --width 0.5 \
-            --data "$MNIST" --steps 300 --optimizer sgd
-        row "C: CIFAR network" "$t" fp32 ./train_cnn --width 1 --batch-size 500 --steps 6 --tta 0 --optimizer sgd
-        row "C: CIFAR network" "$t" bf16 ./train_cnn --width 1 --batch-size 500 --steps 6 --tta 0 --optimizer sgd
+        [ -z "${MNIST:-}" ] || row "B: MNIST" "$t" fp32 ./train_cnn --data "$MNIST" --batch-size 128 --steps 300 \
+            --optimizer sgd
+        row "C: CIFAR network" "$t" fp32 ./train_airbench --width 1 --batch-size 500 --steps 6 --tta 0 --optimizer sgd
+        row "C: CIFAR network" "$t" bf16 ./train_airbench --width 1 --batch-size 500 --steps 6 --tta 0 --optimizer sgd
     done
 }
 

@@ -8,7 +8,7 @@ At the end of the input it prints the most memory it has held, in bytes.
 
 Networks, with the trainers' batch sizes, losses and optimizers:
     mlp-sgd, mlp-adamw   784-512-512-10, batch 128
-    simple               two convolutions (16, 32) on 28x28x1, batch 128, SGD
+    plain                train_cnn on 28x28x1: three convolutions with batch norm, batch 128, SGD
     airbench             the CIFAR network, batch 500, SGD
     airbench-muon        the same with the recipe's optimizers (bench/gpu/recipe.py)
 
@@ -43,7 +43,7 @@ import torch_models
 NETWORKS = {  # network, input, batch, label smoothing
     "mlp-sgd": ("mlp hidden=512,512", (28, 28, 1), 128, 0.0),
     "mlp-adamw": ("mlp hidden=512,512", (28, 28, 1), 128, 0.0),
-    "simple": ("cnn-simple width=0.5", (28, 28, 1), 128, 0.0),
+    "plain": ("cnn-plain width=1", (28, 28, 1), 128, 0.1),
     "airbench": ("cnn-airbench width=1", (32, 32, 3), 500, 0.2),
     "airbench-muon": ("cnn-airbench width=1", (32, 32, 3), 500, 0.2),
 }

@@ -376,6 +376,7 @@ static const PoolDims pools[] = {
     {1, 31, 31, 24, 2, 2, 2},   {1, 1, 1, 1, 1, 1, 1},     {3, 5, 7, 3, 2, 3, 1},
     {2, 16, 16, 16, 16, 16, 1}, {1, 15, 20, 64, 15, 5, 5}, {1, 4, 4, 1, 4, 4, 4},
     {2, 8, 9, 17, 1, 2, 2},     {1, 10, 10, 8, 3, 3, 1},   {5, 4, 2, 256, 2, 2, 2},
+    {2, 17, 18, 9, 17, 18, 1}, // of averages alone: more places than a maximum may have
 };
 
 static int64_t pooled(PoolDims d)
@@ -396,14 +397,19 @@ static PoolDims begin_pool(Case *c, int i)
     return d;
 }
 
-static int pool_cases(const Case *c)
+static int maxpool_cases(const Case *c)
+{
+    return c->full ? COUNT(pools) - 1 : 3;
+}
+
+static int avgpool_cases(const Case *c)
 {
     return c->full ? COUNT(pools) : 3;
 }
 
 void check_maxpool_forward(Case *c)
 {
-    for (int i = 0; i < pool_cases(c) * 2; i++) {
+    for (int i = 0; i < maxpool_cases(c) * 2; i++) {
         const bool ties = i % 2;
         const PoolDims d = begin_pool(c, i / 2 + (ties ? COUNT(pools) : 0));
         Tensor *x =
@@ -427,7 +433,7 @@ static void pool_tolerance(const Case *c, Tensor *t, PoolDims d)
 
 void check_maxpool_backward(Case *c)
 {
-    for (int i = 0; i < pool_cases(c); i++) {
+    for (int i = 0; i < maxpool_cases(c); i++) {
         const PoolDims d = begin_pool(c, i);
         Tensor *dy = case_random(c, ELEMENT, pooled(d)), *dx = case_output(c, ELEMENT, unpooled(d));
         Tensor *argmax = case_uniform(c, BYTE, pooled(d), d.kernel_h * d.kernel_w);
@@ -442,7 +448,7 @@ void check_maxpool_backward(Case *c)
 
 void check_avgpool_forward(Case *c)
 {
-    for (int i = 0; i < pool_cases(c); i++) {
+    for (int i = 0; i < avgpool_cases(c); i++) {
         const PoolDims d = begin_pool(c, i);
         Tensor *x = case_random(c, ELEMENT, unpooled(d)), *y = case_output(c, ELEMENT, pooled(d));
         c->k->avgpool_forward(dev(y), dev(x), d);
@@ -456,7 +462,7 @@ void check_avgpool_forward(Case *c)
 
 void check_avgpool_backward(Case *c)
 {
-    for (int i = 0; i < pool_cases(c); i++) {
+    for (int i = 0; i < avgpool_cases(c); i++) {
         const PoolDims d = begin_pool(c, i);
         Tensor *dy = case_random(c, ELEMENT, pooled(d)), *dx = case_output(c, ELEMENT, unpooled(d));
         c->k->avgpool_backward(dev(dx), dev(dy), d);

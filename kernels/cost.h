@@ -80,8 +80,15 @@ static inline double map_bytes(MapDims d, int maps)
 
 static inline double pool_inputs(PoolDims d)
 {
-    assert(d.stride >= 1 && d.kernel_h >= 1 && d.kernel_w >= 1 && d.kernel_h * d.kernel_w <= 256);
+    assert(d.stride >= 1 && d.kernel_h >= 1 && d.kernel_w >= 1);
     return (double)d.n * d.h * d.w * d.c;
+}
+
+// An argmax is a byte.
+static inline double maxpool_inputs(PoolDims d)
+{
+    assert(d.kernel_h * d.kernel_w <= 256);
+    return pool_inputs(d);
 }
 
 static inline double pool_outputs(PoolDims d)

@@ -55,7 +55,8 @@ static inline int conv_out(int size, int kernel, int stride, int pad)
     return (size + 2 * pad - kernel) / stride + 1;
 }
 
-// Pooling without padding; what a window does not fill is dropped. At most 256 places a window.
+// Pooling without padding; what a window does not fill is dropped. At most 256 places a window of
+// maxpool.
 typedef struct PoolDims {
     int64_t n;
     int h, w, c;

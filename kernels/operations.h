@@ -127,11 +127,11 @@ SCRATCH_OPERATION(norm_act_backward,
 OPERATION(maxpool_forward,
     (void *y, uint8_t *argmax, const void *x, PoolDims d),
     (y, argmax, x, d), y, shape_pool(d),
-    0, elements(pool_inputs(d) + pool_outputs(d)) + pool_outputs(d))
+    0, elements(maxpool_inputs(d) + pool_outputs(d)) + pool_outputs(d))
 OPERATION(maxpool_backward,
     (void *dx, const void *dy, const uint8_t *argmax, PoolDims d),
     (dx, dy, argmax, d), argmax, shape_pool(d),
-    0, elements(pool_inputs(d) + pool_outputs(d)) + pool_outputs(d))
+    0, elements(maxpool_inputs(d) + pool_outputs(d)) + pool_outputs(d))
 OPERATION(avgpool_forward,
     (void *y, const void *x, PoolDims d),
     (y, x, d), y, shape_pool(d),

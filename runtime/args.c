@@ -460,6 +460,26 @@ static void append_option(const Arg *a, char *text, size_t size)
     }
 }
 
+int args_numbers(const char *name, const char *text, int64_t min, int64_t max, int64_t *number,
+                 int room)
+{
+    int count = 0;
+    if (strcmp(text, "none") == 0) return 0;
+    for (const char *p = text; *p;) {
+        char *end;
+        errno = 0;
+        const long long n = strtoll(p, &end, 10);
+        if (*p < '0' || *p > '9' || errno || n < min || n > max ||
+            (*end != '\0' && (*end != ',' || end[1] == '\0')) || count == room)
+            die(STATUS_USAGE,
+                "--%s '%s': expected up to %d numbers from %lld to %lld such as 512,512, or none",
+                name, text, room, (long long)min, (long long)max);
+        number[count++] = n;
+        p = *end ? end + 1 : end;
+    }
+    return count;
+}
+
 int args_restore(Arg *table, size_t n, const JsonNode *run, ArgResume (*kind)(const char *name),
                  const char *source, Error *e)
 {

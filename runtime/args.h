@@ -111,6 +111,11 @@ bool args_given(const Arg *table, size_t n, const void *value);
 // Whether `text` is a decimal number from min to max, as of options; sets *number only then.
 bool args_decimal(const char *text, double min, double max, double *number);
 
+// Reads the value of the option `name`: "512,256" as whole numbers from min to max, at most `room`
+// of them, or "none". Returns how many; ends the program with STATUS_USAGE if it is something else.
+int args_numbers(const char *name, const char *text, int64_t min, int64_t max, int64_t *number,
+                 int room);
+
 // What an option is to a run that is continued.
 typedef enum ArgResume {
     ARG_FIXED, // decides numbers: the run's value holds, and another is refused

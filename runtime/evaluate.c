@@ -7,6 +7,15 @@
 
 enum { READ_EVERY = 64 }; // batches: fp32 counts stay exact
 
+typedef struct TestPass {
+    Setup *s;
+    Loader *loader;
+    int64_t batches;       // loaded so far
+    float before[METRICS]; // the metrics of training steps that are not logged yet
+    double sums[METRICS];
+    double began;
+} TestPass;
+
 // Batch norm of each rank's own rows leaves each rank running statistics of its own: rank 0's hold.
 static void share_buffers(const Setup *s)
 {
@@ -23,7 +32,7 @@ static void share_buffers(const Setup *s)
     }
 }
 
-TestPass test_begin(Setup *s)
+static TestPass begin(Setup *s)
 {
     TestPass t = {.s = s, .began = os_seconds()};
     network_use_average(&s->net, s->kernels);
@@ -56,7 +65,8 @@ static void take_predictions(const Setup *s)
     p->seconds += os_seconds() - began;
 }
 
-bool test_next(TestPass *t)
+// Brings the next batch to the device. False after the last one, or when a signal asks to stop.
+static bool next(TestPass *t)
 {
     Error e;
     Batch b = {0};
@@ -73,7 +83,7 @@ bool test_next(TestPass *t)
     return false;
 }
 
-Evaluation test_end(TestPass *t)
+static Evaluation end(TestPass *t)
 {
     Setup *s = t->s;
     struct {
@@ -96,4 +106,11 @@ Evaluation test_end(TestPass *t)
     const double n = (double)s->data.n[SPLIT_TEST], seconds = os_seconds() - t->began;
     if (s->comm.stop) return (Evaluation){NAN, NAN, false, seconds};
     return (Evaluation){loss / n, correct / n, true, seconds};
+}
+
+Evaluation evaluate(Setup *s, Views views)
+{
+    TestPass t = begin(s);
+    while (next(&t)) s->trainer->infer(views);
+    return end(&t);
 }

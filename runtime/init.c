@@ -58,6 +58,7 @@ void init_parameters(const Tensors *t, const Kernels *k, uint64_t seed)
         float *w = host_floats(x->n);
         draw_uniform(w, x, seed);
         if (x->init.kind == INIT_DIRAC) make_identities(w, x);
+        for (int64_t j = 0; x->init.kind == INIT_ONES && j < x->n; j++) w[j] = 1.0f;
         tensor_upload(x, k, w);
         free(w);
     }
@@ -157,15 +158,39 @@ static void eigen_symmetric(double m[PATCH_MAX][PATCH_MAX], double v[PATCH_MAX][
                 if (fabs(m[p][q]) > 1e-300) rotate(m, v, n, p, q);
 }
 
-static void write_filters(float *w, double m[PATCH_MAX][PATCH_MAX], double v[PATCH_MAX][PATCH_MAX],
-                          int n, double eps)
+// The columns of v by eigenvalue, largest first.
+static void sort_eigenvectors(int order[PATCH_MAX], double m[PATCH_MAX][PATCH_MAX], int n)
 {
     bool used[PATCH_MAX] = {false};
     for (int rank = 0; rank < n; rank++) {
-        int i = -1; // the eigenvector with the largest eigenvalue that is left
+        int i = -1; // the one with the largest eigenvalue that is left
         for (int j = 0; j < n; j++)
             if (!used[j] && (i < 0 || m[j][j] > m[i][i])) i = j;
         used[i] = true;
+        order[rank] = i;
+    }
+}
+
+// Along a direction in which the pictures do not vary, as between three equal channels, a filter's
+// output is one number and rounding. A convolution that passes it on has a batch norm multiply that
+// rounding, and the gradient, by up to 1e6: nothing else would be learnt. Such a filter becomes a
+// copy of one that sees something, each of them in turn.
+static void replace_idle(int order[PATCH_MAX], double m[PATCH_MAX][PATCH_MAX], int n, double eps)
+{
+    const double idle = 1e-3 * eps; // the variance is then below 0.001 after whitening
+    int seeing = 0;
+    while (seeing < n && m[order[seeing]][order[seeing]] >= idle) seeing++;
+    for (int rank = seeing; seeing > 0 && rank < n; rank++) order[rank] = order[rank % seeing];
+}
+
+static void write_filters(float *w, double m[PATCH_MAX][PATCH_MAX], double v[PATCH_MAX][PATCH_MAX],
+                          int n, double eps)
+{
+    int order[PATCH_MAX];
+    sort_eigenvectors(order, m, n);
+    replace_idle(order, m, n, eps);
+    for (int rank = 0; rank < n; rank++) {
+        const int i = order[rank];
         int largest = 0;
         for (int a = 1; a < n; a++)
             if (fabs(v[a][i]) > fabs(v[largest][i])) largest = a;

@@ -17,8 +17,10 @@ void init_unit_std(const Tensor *t, const Kernels *k);
 
 // Whitening filters for `weight` (2*size*size*C, size, size, C) from the first `images` training
 // images: the eigenvectors of the patches' second moments, largest eigenvalue first, each divided
-// by sqrt(eigenvalue + eps), then their negatives. The sums are exact integers and an eigenvector's
-// largest component is positive, so the filters do not depend on the order of anything.
+// by sqrt(eigenvalue + eps), then their negatives. In the place of directions without variance (an
+// eigenvalue below eps / 1000) stand copies of the others. The sums are exact integers and an
+// eigenvector's largest component is positive, so the filters do not depend on the order of
+// anything.
 int init_whitening(const Tensor *weight, const Kernels *k, const Dataset *d, int64_t images,
                    double eps, Error *e);
 

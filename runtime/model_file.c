@@ -179,10 +179,10 @@ static int check_names(const SafeFile *f, const Tensors *t, const char *path, Er
         if (parts[i].list->count)
             used += (size_t)snprintf(text + used, sizeof text - used, "%d %s: %s; ",
                                      parts[i].list->count, parts[i].name, parts[i].list->text);
-    return fail(
-        e, STATUS_DATA,
-        "%s does not fit this network: %sis it another --net, --width, --hidden or data set?", path,
-        text);
+    return fail(e, STATUS_DATA,
+                "%s does not fit this network: %sis it another trainer, --net, --width, --hidden "
+                "or data set?",
+                path, text);
 }
 
 int model_read(const Tensors *t, const Kernels *k, const SafeFile *f, const char *path, Error *e)

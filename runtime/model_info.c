@@ -137,6 +137,21 @@ static int read_input(ModelInfo *m, const SafeFile *f, Error *e)
     return status;
 }
 
+int trainer_of_today(char today[static TRAINER_MAX], const char *trainer, const JsonNode *options,
+                     const char *path, Error *e)
+{
+    const JsonNode *net = options ? json_get(options, "net") : NULL;
+    const char *name = net && net->type == JSON_STRING ? net->string : "";
+    const bool former = strcmp(trainer, "train_cnn") == 0;
+    snprintf(today, TRAINER_MAX, "%s", trainer);
+    if (former && strcmp(name, "airbench") == 0) snprintf(today, TRAINER_MAX, "train_airbench");
+    if (!former || strcmp(name, "simple") != 0) return STATUS_OK;
+    return fail(e, STATUS_DATA,
+                "%s is of the former train_cnn --net simple, which no program takes today; train "
+                "anew: ./train_cnn --net plain",
+                path);
+}
+
 int model_info_read(ModelInfo *m, const char *path, Error *e)
 {
     SafeFile f;
@@ -147,9 +162,10 @@ int model_info_read(ModelInfo *m, const char *path, Error *e)
     int status = safetensors_open(&f, path, e);
     if (status) return status;
     const char *trainer = safetensors_metadata(&f, "nn.trainer");
-    snprintf(m->trainer, sizeof m->trainer, "%s", trainer ? trainer : "");
     status = read_json(&m->options, &f, path, "nn.options", JSON_OBJECT,
-                       "an object such as {\"net\":\"simple\",\"width\":1}", e);
+                       "an object such as {\"net\":\"plain\",\"width\":1}", e);
+    if (status == STATUS_OK)
+        status = trainer_of_today(m->trainer, trainer ? trainer : "", m->options.root, path, e);
     if (status == STATUS_OK) status = read_input(m, &f, e);
     safetensors_close(&f);
     if (status) model_info_free(m);

@@ -7,8 +7,10 @@
 #include "runtime/json.h"
 #include "runtime/model_file.h"
 
+enum { TRAINER_MAX = 32 };
+
 typedef struct ModelInfo {
-    char trainer[32];     // "train_cnn"; empty: the file does not say
+    char trainer[TRAINER_MAX]; // "train_cnn", as today's programs are called; empty: not said
     JsonDocument options; // of the network, an object as args_json() writes; no root: not there
     bool described;       // `data` is set
     Dataset data;         // without images: source (the path), h, w, c, classes, mean, std, crop
@@ -19,6 +21,12 @@ typedef struct ModelInfo {
 // file that PyTorch wrote, are no error.
 int model_info_read(ModelInfo *m, const char *path, Error *e);
 void model_info_free(ModelInfo *m);
+
+// Sets `today` to the program that takes the networks of `trainer` with these options (of which
+// there may be none): until November 2026 train_cnn was two networks, which --net chose.
+// STATUS_DATA, with what to do, if none does; `path` is whose trainer it is.
+int trainer_of_today(char today[static TRAINER_MAX], const char *trainer, const JsonNode *options,
+                     const char *path, Error *e);
 
 // For an evaluation of the model on `d`: takes the model's mean and std. STATUS_DATA if its classes
 // are others; class numbers mean something only together with their names.

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "runtime/evaluate.h"
 #include "runtime/predict.h"
 #include "runtime/run.h"
 #include "runtime/selftest.h"
@@ -13,7 +14,7 @@ static int eval_only(Setup *s)
 {
     const Options *o = s->options;
     feed_load_sets(&s->feed);
-    const Evaluation test = s->trainer->evaluate(VIEWS);
+    const Evaluation test = evaluate(s, VIEWS);
     if (!isfinite(test.loss)) die(STATUS_DIVERGED, "the test loss of %s is %g", o->init, test.loss);
     printf("test accuracy %.2f%%, loss %.4f, %s on %s\n", 100.0 * test.accuracy, test.loss, o->init,
            s->data.source);
@@ -35,16 +36,16 @@ bool other_mode(Setup *s, int *status)
         need(s, t->loss && t->gradient, "selftest", "loss and gradient");
         *status = selftest(s);
     } else if (o->eval_only) {
-        need(s, t->evaluate, "eval-only", "evaluate");
+        need(s, t->infer, "eval-only", "infer");
         *status = eval_only(s);
     } else if (o->predict) {
         need(s, t->infer && s->net.logits, "predict", "infer, or the network has no logits");
         *status = predict(s);
     } else if (o->bench) {
-        need(s, t->step && t->evaluate, "bench", "step and evaluate");
+        need(s, t->step && t->infer, "bench", "step and infer");
         *status = timing_report(s);
     } else if (o->speedrun) {
-        need(s, t->init && t->train && t->evaluate, "speedrun", "init, train and evaluate");
+        need(s, t->init && t->train && t->infer, "speedrun", "init, train and infer");
         *status = speedrun(s);
     } else {
         return false;

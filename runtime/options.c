@@ -145,10 +145,18 @@ static int open_checkpoint(Checkpoint *c, const char *dir, int rank, Error *e)
 static void restore(CommandLine *line)
 {
     Error e;
+    char trainer[TRAINER_MAX];
     const Options *o = &line->options;
     check(open_checkpoint(&line->checkpoint, o->resume, line->rank, &e), &e);
-    const JsonNode *options = json_get(line->checkpoint.record.root, "options");
+    const JsonNode *options = json_get(line->checkpoint.record.root, "options"),
+                   *by = json_get(line->checkpoint.record.root, "trainer");
     if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
+    if (!by || by->type != JSON_STRING)
+        die(STATUS_DATA, "%s has no trainer", line->checkpoint.path);
+    check(trainer_of_today(trainer, by->string, options, o->resume, &e), &e);
+    if (strcmp(trainer, line->trainer) != 0)
+        die(STATUS_DATA, "the run in %s was begun by %s, not by %s: ./%s --resume %s", o->resume,
+            trainer, line->trainer, trainer, o->resume);
     check(args_restore(line->table, line->count, options, resume_kind, o->resume, &e), &e);
 }
 
@@ -185,6 +193,10 @@ static void restore_network(CommandLine *line)
     check(model_info_read(m, path, &e), &e);
     if (m->trainer[0] && strcmp(m->trainer, line->trainer) != 0)
         die(STATUS_DATA, "%s is a network of %s; give it to ./%s", path, m->trainer, m->trainer);
+    if (!line->options.eval_only && !line->options.predict) { // a start from weights takes no more
+        model_info_free(m);
+        return;
+    }
     if (m->options.root) {
         Arg *augment = augment_option(line);
         const JsonNode *root = m->options.root;
@@ -256,31 +268,32 @@ static void check_together(const CommandLine *line)
     if (o->quick && !o->bench) die(STATUS_USAGE, "--quick shortens --bench; add that");
     if (o->eval_only && !o->init)
         die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
+    if (o->verify && !o->data && !o->resume)
+        die(STATUS_USAGE, "--verify checks shards; add --data DIR");
     check_predict(o);
     check_speedrun(line);
 }
 
-void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
-                   void (*defaults)(CommandLine *line), int argc, char **argv)
+void options_parse(CommandLine *line, const Arg *own, size_t own_count, int argc, char **argv)
 {
     Error e;
-    const bool help = args_help_asked(argc, argv);
+    line->help = args_help_asked(argc, argv);
     line->options.graph = line->options.resident = line->options.report = true;
     add_args(line, own, own_count);
     line->own_count = own_count;
     add_shared(line);
     const int status = args_parse(line->table, line->count, argc, argv, &e);
-    if (!help) check(status, &e);
-    if (!help) check_together(line);
-    if (!help && line->options.resume) restore(line);
-    if (!help && (line->options.eval_only || line->options.predict)) restore_network(line);
-    defaults(line);
-    if (help) {
-        args_help(line->table, line->count, stdout, usage);
-        exit(STATUS_OK);
-    }
-    if (line->options.verify && !line->options.data)
-        die(STATUS_USAGE, "--verify checks shards; add --data DIR");
+    if (line->help) return;
+    check(status, &e);
+    check_together(line);
+    if (line->options.resume) restore(line);
+    if (line->options.init && !line->options.resume) restore_network(line);
+}
+
+_Noreturn void options_help(const CommandLine *line, const char *usage)
+{
+    args_help(line->table, line->count, stdout, usage);
+    exit(STATUS_OK);
 }
 
 // Reads "NAME=NUMBER" of an augmentation; the number must be within 0 .. max.
@@ -349,6 +362,11 @@ int options_augment(Augment *a, const char *text, int channels, Error *e)
     for (char *item = strsep(&rest, ","); item; item = strsep(&rest, ","))
         if (augment_item(a, item, e)) return e->status;
     return STATUS_OK;
+}
+
+const char *optimizer_name(const Options *o)
+{
+    return optimizer_names[o->optimizer];
 }
 
 Sgd options_sgd(const Options *o)

@@ -56,22 +56,25 @@ typedef struct CommandLine {
     size_t count, own_count; // all, and the program's own, which come first
     ModelInfo model;         // of --init, read for --eval-only and --predict
     Checkpoint checkpoint;   // of --resume, opened; the options' strings point into it
+    bool help;               // options_help() is all that is asked for
 } CommandLine;
 
-// Inside `defaults`: sets an option that the user did not give.
+// Reads the arguments. With --resume the run's own options come first; with --eval-only and
+// --predict those of the network, which --init FILE names, where no others were given. Exits with
+// STATUS_USAGE, or with STATUS_DATA if the run cannot be continued or the weights are another
+// trainer's. With --help nothing of this can fail.
+void options_parse(CommandLine *line, const Arg *own, size_t own_count, int argc, char **argv);
+
+// For the trainer's defaults, which follow once the data are open: sets an option that was not
+// given.
 #define DEFAULT(line, variable, value)                                                             \
     do {                                                                                           \
         if (!options_given((line), &(variable))) (variable) = (value);                             \
     } while (0)
-
-// Reads the arguments. `defaults` is called with what was given, to fill in the rest (use
-// options_given()); --help prints the values that result and exits. With --resume the run's own
-// options come first; with --eval-only and --predict those of the network, which --init FILE names,
-// where no others were given. Exits with STATUS_USAGE, or with STATUS_DATA if the run cannot be
-// continued or the weights are another trainer's.
-void options_parse(CommandLine *line, const Arg *own, size_t own_count, const char *usage,
-                   void (*defaults)(CommandLine *line), int argc, char **argv);
 bool options_given(const CommandLine *line, const void *value);
+
+// Prints all options with their values and exits.
+_Noreturn void options_help(const CommandLine *line, const char *usage);
 
 // CRC-32 of the options that all processes of a run have alike: not of paths, threads and the like.
 uint32_t options_checksum(const CommandLine *line);
@@ -82,6 +85,8 @@ int options_network_json(const CommandLine *line, Json *j, Error *e);
 // "none", or a list such as "flip=alternate,translate=2,cutout=8,brightness=0.1,contrast=0.1".
 // "auto" is translate=2 with flip=alternate for colour pictures.
 int options_augment(Augment *a, const char *text, int channels, Error *e);
+
+const char *optimizer_name(const Options *o);
 
 // What the optimizers' operations take, from --momentum.
 Sgd options_sgd(const Options *o);

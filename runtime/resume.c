@@ -121,10 +121,6 @@ void resume_check(const Setup *s)
 {
     const JsonNode *record = s->line.checkpoint.record.root;
     const char *dir = s->options->resume;
-    const char *trainer = member(s, record, "trainer", JSON_STRING)->string;
-    if (strcmp(trainer, s->trainer->name) != 0)
-        die(STATUS_DATA, "the run in %s was begun by %s, not by %s", dir, trainer,
-            s->trainer->name);
     char id[ID_TEXT], description[DATA_TEXT];
     data_id(&s->data, id);
     describe_data(&s->data, description);

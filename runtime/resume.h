@@ -6,7 +6,7 @@
 #include "runtime/run.h"
 
 // Once options and data are open: ends the program with STATUS_DATA and the difference if the run
-// of --resume is another trainer's or was on other data.
+// of --resume was on other data.
 void resume_check(const Setup *s);
 
 // Writes what a record says of the data set: a finished object with the member `data`.

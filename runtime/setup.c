@@ -44,11 +44,24 @@ static void share_batch(Setup *s)
         (long long)batch, (long long)ranks, (long long)below, (long long)above);
 }
 
+static void open_embedded(Setup *s)
+{
+    const Trainer *t = s->trainer;
+    dataset_open_embedded(&s->data, t->embedded.h, t->embedded.w, t->embedded.c, t->embedded.train,
+                          t->embedded.test, 1);
+}
+
+// --help shows the defaults for the data that are named, if they can be had.
 static void open_data(Setup *s)
 {
     const Options *o = s->options;
-    const Trainer *p = s->trainer;
     Error e;
+    if (s->line.help) {
+        if (o->data && dataset_open(&s->data, o->data, false, &e) == STATUS_OK) return;
+        dataset_close(&s->data);
+        open_embedded(s);
+        return;
+    }
     if (o->data && on_windows_drive(o->data))
         warn("%s is on a Windows drive, where reading is slow: cp -r '%s' ~/", o->data, o->data);
     if (o->data)
@@ -56,9 +69,15 @@ static void open_data(Setup *s)
     else if (o->predict)
         s->data = s->line.model.data;
     else
-        check(dataset_open_embedded(&s->data, p->h, p->w, p->c, p->n_train, p->n_test, 1, &e), &e);
+        open_embedded(s);
     check(model_info_apply(&s->line.model, &s->data, &e), &e);
     if (o->eval_only || o->predict) check(model_info_same_input(&s->line.model, &s->data, &e), &e);
+}
+
+static void set_batch(Setup *s)
+{
+    Error e;
+    const Options *o = s->options;
     if (o->predict)
         predict_open(s);
     else
@@ -174,15 +193,19 @@ void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, in
     s->line.trainer = t->name;
     s->trainer = t;
     s->options = &s->line.options;
-    options_parse(&s->line, own, own_count, t->usage, t->defaults, argc, argv);
+    options_parse(&s->line, own, own_count, argc, argv);
     const Options *o = s->options;
-    if ((o->selftest || o->bench || o->predict || o->speedrun) && s->comm.ranks > 1)
+    if (!s->line.help && (o->selftest || o->bench || o->predict || o->speedrun) &&
+        s->comm.ranks > 1)
         die(STATUS_USAGE, "%s needs one process; leave out the launcher",
             o->selftest  ? "--selftest"
             : o->bench   ? "--bench"
             : o->predict ? "--predict"
                          : "--speedrun");
     open_data(s);
+    t->defaults(&s->line);
+    if (s->line.help) options_help(&s->line, t->usage);
+    set_batch(s);
     set_length(s);
     if (o->resume) resume_check(s);
     open_kernels(s);
@@ -264,6 +287,15 @@ void setup_weights(Setup *s)
     network_start_average(&s->net, s->kernels);
 }
 
+void setup_check_size(const Setup *s, int least, int most)
+{
+    const Dataset *d = &s->data;
+    if (d->h >= least && d->w >= least && d->h <= most && d->w <= most) return;
+    die(STATUS_DATA,
+        "%s holds images of %dx%d; %s takes %dx%d to %dx%d: prepare them with --size %dx%d",
+        d->source, d->h, d->w, s->trainer->name, least, least, most, most, 32, 32);
+}
+
 void setup_close(Setup *s)
 {
     predict_close(s);
@@ -302,4 +334,14 @@ double epochs_done(const Setup *s, int64_t steps)
 bool epoch_ends(const Setup *s, int64_t steps)
 {
     return steps > 0 && (steps % s->steps_per_epoch == 0 || steps == s->steps);
+}
+
+void cross_entropy(const Setup *s, const Kernels *k, const Tensor *logits, const Tensor *labels,
+                   const Tensor *dlogits, double smoothing)
+{
+    const Network *n = &s->net;
+    const LossDims d = {s->feed.n, s->data.classes, (float)smoothing, n->logit_scale,
+                        n->grad_scale};
+    k->softmax_cross_entropy(n->metrics->value, dlogits ? dlogits->value : NULL, logits->value,
+                             labels->value, d);
 }

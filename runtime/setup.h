@@ -35,17 +35,18 @@ typedef struct Evaluation {
 typedef struct Trainer {
     const char *name; // "train_cnn"
     const char *usage;
-    void (*defaults)(CommandLine *line); // fills in what the user did not give
-    int h, w, c;                         // of the embedded set
-    int64_t n_train, n_test;
+    void (*defaults)(CommandLine *line); // fills in what was not given, once the data are open
+    struct {
+        int h, w, c;
+        int64_t train, test; // images
+    } embedded;              // the set without --data
 
     void (*init)(void);           // initial weights from the seed
     void (*loss)(void);           // the loss of the loaded batch, as a training step has it
     void (*gradient)(void);       // that and the backward pass
     double (*step)(int64_t step); // a training step; returns its learning rate
     void (*infer)(Views views);   // logits and loss of the loaded batch
-    Evaluation (*evaluate)(Views views);
-    int64_t (*train)(Run *run); // the loop; returns the steps that are done
+    int64_t (*train)(Run *run);   // the loop; returns the steps that are done
 } Trainer;
 
 typedef struct Predictor Predictor; // runtime/predict.h
@@ -81,7 +82,16 @@ void setup_plan(Setup *s, const Kernels **k);
 // Loads the weights of --init, if given, and starts the average of --ema at the weights.
 void setup_weights(Setup *s);
 
+// Ends the program unless the pictures are of a size that the network takes.
+void setup_check_size(const Setup *s, int least, int most);
+
 void setup_close(Setup *s);
+
+// Adds the loss of the loaded batch and its right answers to the network's metrics, and sets the
+// gradient of its logits: of their sum times s->net.grad_scale. `k` is the table that the trainer
+// calls. logits (n,classes) fp32, labels (n), dlogits (n,classes); dlogits NULL: no gradient.
+void cross_entropy(const Setup *s, const Kernels *k, const Tensor *logits, const Tensor *labels,
+                   const Tensor *dlogits, double smoothing);
 
 // The seed, step, epoch and moving-average decay of a step; the trainer adds its rates.
 StepValues setup_step_values(const Setup *s, int64_t step);

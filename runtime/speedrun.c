@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "runtime/evaluate.h"
 #include "runtime/os.h"
 #include "runtime/run.h"
 
@@ -54,7 +55,7 @@ static bool run_seed(Speedrun *r, Result *result, int64_t seed, bool first)
     const double initialised = synchronized_seconds(s);
     if (s->trainer->train(&r->run) < s->steps) return false;
     const double trained = synchronized_seconds(s);
-    result->test = s->trainer->evaluate(VIEWS);
+    result->test = evaluate(s, VIEWS);
     const double ended = synchronized_seconds(s);
     result->seed = seed;
     result->init = initialised - began;

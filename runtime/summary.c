@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/os.h"
@@ -26,10 +27,36 @@ void run_print_banner(const Run *r)
     if (s->comm.ranks > 1)
         printf("ranks    %d of %lld images a step, %d on this machine\n", s->comm.ranks,
                (long long)s->batch, s->comm.local_ranks);
-    printf("run      %s: %lld steps of %lld images, %.4g epochs\n", rundir_name(r->dir),
-           (long long)s->steps, (long long)o->batch_size, s->epochs);
+    printf("run      %s: %lld steps of %lld images, %.4g epochs, %s\n", rundir_name(r->dir),
+           (long long)s->steps, (long long)o->batch_size, s->epochs, optimizer_name(o));
     if (o->report) printf("report   %s/report.html, as it goes\n", rundir_name(r->dir));
     if (o->resume) printf("resume   after step %lld\n", (long long)r->first_step);
+}
+
+// ---- chance -------------------------------------------------------------------------------------
+
+// The share of the most frequent class of the test images: right so often is who always says that.
+static double chance_accuracy(const Dataset *d)
+{
+    Error e;
+    enum { CHUNK = 4096 };
+    static uint16_t labels[CHUNK];
+    int64_t *count = calloc((size_t)d->classes, sizeof *count), most = 0;
+    if (!count) die(STATUS_IO, "out of memory");
+    for (int64_t i = 0; i < d->n[SPLIT_TEST]; i += CHUNK) {
+        const int64_t n = d->n[SPLIT_TEST] - i < CHUNK ? d->n[SPLIT_TEST] - i : CHUNK;
+        check(dataset_read(d, SPLIT_TEST, i, n, NULL, labels, &e), &e);
+        for (int64_t j = 0; j < n; j++)
+            if (++count[labels[j]] > most) most = count[labels[j]];
+    }
+    free(count);
+    return (double)most / (double)d->n[SPLIT_TEST];
+}
+
+// Whether the accuracy lies within two standard deviations of that, or below.
+static bool by_chance(const Dataset *d, double accuracy, double chance)
+{
+    return accuracy <= chance + 2 * sqrt(chance * (1 - chance) / (double)d->n[SPLIT_TEST]);
 }
 
 // ---- run.json and summary.json ------------------------------------------------------------------
@@ -87,6 +114,7 @@ int run_summary(const Run *r, int64_t step, Json *j, Error *e)
     json_object(j, NULL);
     json_rounded(j, "test_accuracy", r->last.accuracy, 6);
     json_rounded(j, "test_loss", r->last.loss, 6);
+    json_rounded(j, "chance_accuracy", chance_accuracy(&s->data), 6);
     if (r->best_accuracy >= 0) {
         json_rounded(j, "best_test_accuracy", r->best_accuracy, 6);
         json_int(j, "best_step", r->best_step);
@@ -130,12 +158,16 @@ static void print_next(const Run *r, int64_t step)
 void run_print_result(const Run *r, int64_t step, const char *model)
 {
     const Setup *s = r->s;
+    char chance[64] = "";
+    const double share = chance_accuracy(&s->data);
+    if (by_chance(&s->data, r->last.accuracy, share))
+        snprintf(chance, sizeof chance, ", no better than chance (%.2f%%)", 100.0 * share);
     if (s->comm.stop)
         printf("stopped by signal %d after step %lld of %lld\n", s->comm.stop, (long long)step,
                (long long)s->steps);
     else
-        printf("result   test accuracy %.2f%%, trained in %.1f s at %.0f img/s\n",
-               100.0 * r->last.accuracy, r->times.train, images_a_second(r, step));
+        printf("result   test accuracy %.2f%%%s, trained in %.1f s at %.0f img/s\n",
+               100.0 * r->last.accuracy, chance, r->times.train, images_a_second(r, step));
     printf("weights  %s\n", model);
     if (!s->options->quiet) print_next(r, step);
     fflush(stdout);

@@ -80,16 +80,16 @@ Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each, const char *name, 
     return x;
 }
 
-NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
+static NormTensors declare_norm(Tensors *t, int channels, int group, bool weight,
+                                const char *prefix)
 {
-    char prefix[TENSOR_NAME_MAX], full[TENSOR_NAME_MAX + 32];
-    va_list arguments;
-    va_start(arguments, name);
-    vsnprintf(prefix, sizeof prefix, name, arguments);
-    va_end(arguments);
-    NormTensors n;
+    char full[TENSOR_NAME_MAX + 32];
+    NormTensors n = {0};
     snprintf(full, sizeof full, "%s.weight", prefix);
-    constant(t, full, SHAPE(channels), 1.0f);
+    if (weight)
+        n.weight = parameter(t, SHAPE(channels), group, ONES, "%s", full);
+    else
+        constant(t, full, SHAPE(channels), 1.0f);
     n.bias = parameter(t, SHAPE(channels), group, zeros(), "%s.bias", prefix);
     snprintf(full, sizeof full, "%s.running_mean", prefix);
     n.running_mean = buffer(t, full, SHAPE(channels), 0.0f);
@@ -102,6 +102,26 @@ NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, 
     return n;
 }
 
+NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
+{
+    char prefix[TENSOR_NAME_MAX];
+    va_list arguments;
+    va_start(arguments, name);
+    vsnprintf(prefix, sizeof prefix, name, arguments);
+    va_end(arguments);
+    return declare_norm(t, channels, group, true, prefix);
+}
+
+NormTensors bias_norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
+{
+    char prefix[TENSOR_NAME_MAX];
+    va_list arguments;
+    va_start(arguments, name);
+    vsnprintf(prefix, sizeof prefix, name, arguments);
+    va_end(arguments);
+    return declare_norm(t, channels, group, false, prefix);
+}
+
 Norm norm_of(const NormTensors *n, float eps, float momentum)
 {
     return (Norm){
@@ -109,6 +129,8 @@ Norm norm_of(const NormTensors *n, float eps, float momentum)
         .sums = n->sums->value,
         .running_mean = n->running_mean->master,
         .running_var = n->running_var->master,
+        .weight = n->weight ? n->weight->master : NULL,
+        .dweight = n->weight ? n->weight->grad : NULL,
         .bias = n->bias->master,
         .dbias = n->bias->grad,
         .eps = eps,

@@ -21,7 +21,7 @@ typedef enum {
 } TensorKind;
 
 // How a parameter starts. The numbers are drawn on the host, keyed by the seed and the name.
-typedef enum { INIT_UNIFORM, INIT_DIRAC } InitKind;
+typedef enum { INIT_UNIFORM, INIT_DIRAC, INIT_ONES } InitKind;
 typedef struct Init {
     InitKind kind;
     double fan_in; // the bound is 1/sqrt(fan_in), PyTorch's default; 0: elements / shape[0]
@@ -29,6 +29,7 @@ typedef struct Init {
 static const Init UNIFORM = {INIT_UNIFORM, 0};
 // UNIFORM, then the first min(Cin,Cout) filters of a convolution become the identity.
 static const Init DIRAC = {INIT_DIRAC, 0};
+static const Init ONES = {INIT_ONES, 0};
 // For a bias, which has as many inputs as the weights it goes with.
 static inline Init uniform_fan_in(double fan_in)
 {
@@ -87,12 +88,15 @@ Tensor *activation(Tensors *t, Shape shape, const char *name, ...)
 Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each, const char *name, ...)
     __attribute__((format(printf, 4, 5)));
 
-// A batch norm over `channels` named like PyTorch's BatchNorm2d without affine weight: its bias is
-// a parameter of `group`.
+// A batch norm over `channels` named like PyTorch's BatchNorm2d. Its weight, which starts at 1, and
+// its bias are parameters of `group`; of bias_norm_tensors() the bias alone, and the weight stays 1.
 typedef struct NormTensors {
+    Tensor *weight; // NULL: ones
     Tensor *bias, *running_mean, *running_var, *stats, *sums;
 } NormTensors;
 NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
+    __attribute__((format(printf, 4, 5)));
+NormTensors bias_norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
     __attribute__((format(printf, 4, 5)));
 
 // A Norm for the kernels, from the allocated tensors.

@@ -17,7 +17,7 @@ build() {
     fi
     make -j"$(nproc)" PORTABLE=1 CUDA_ARCHS=all
     install -d "$dir/scripts" "$dir/tools"
-    install build/portable/{train_mlp,train_cnn,predict,data/prepare} LICENSE "$dir"
+    install build/portable/{train_mlp,train_cnn,train_airbench,predict,data/prepare} LICENSE "$dir"
     install build/portable/tools/runs "$dir/tools"
     install scripts/container.sh scripts/doctor.sh "$dir/scripts"
     [ -z "$cuda" ] || install build/portable/libnn_cuda.so "$cuda"/lib64/libcublasLt.so.?? "$dir"

@@ -146,7 +146,7 @@ sanitize() { # sanitize TOOL
 
 # ---- the run -------------------------------------------------------------------------------------
 
-part build 240 make -j "$(nproc)" NVCC="$nvcc" train_mlp train_cnn $build/check_kernels \
+part build 240 make -j "$(nproc)" NVCC="$nvcc" train_mlp train_cnn train_airbench $build/check_kernels \
     $build/check_collectives $build/time_collectives $build/time_kernels || {
     tail -n 20 "$out/build.log"
     exit 1
@@ -166,7 +166,8 @@ for dtype in $dtypes; do
 done
 part "gradients train_mlp" 40 ./train_mlp --device cuda --dtype fp32 --selftest
 part "gradients train_cnn" 40 ./train_cnn --device cuda --dtype fp32 --selftest
-part "gradients train_cnn simple" 40 ./train_cnn --device cuda --dtype fp32 --net simple --selftest
+part "gradients train_cnn plain" 40 ./train_cnn --device cuda --dtype fp32 --net plain --selftest
+part "gradients train_airbench" 40 ./train_airbench --device cuda --dtype fp32 --selftest
 
 # Sums by NCCL: of one process, and of one for each GPU where there are several.
 sums() {
@@ -201,12 +202,14 @@ learns() {
 }
 learns embedded-mlp 0.8 ./train_mlp --epochs 5
 learns embedded-cnn 0.95 ./train_cnn
+learns embedded-airbench 0.95 ./train_airbench
 learns mnist-mlp 0.98 ./train_mlp --data data/mnist
-learns mnist-cnn 0.985 ./train_cnn --data data/mnist --net simple
-learns cifar10-cnn 0.93 ./train_cnn --data data/cifar10
+learns mnist-cnn 0.985 ./train_cnn --data data/mnist
+learns cifar10-cnn 0.86 ./train_cnn --data data/cifar10
+learns cifar10-airbench 0.93 ./train_airbench --data data/cifar10
 
 short='--steps 40 --quiet'
-for program in mlp cnn; do
+for program in mlp cnn airbench; do
     part "$program with graphs" 60 bash -c "train $program-graph ./train_$program $short"
     part "$program without graphs" 60 bash -c "train $program-calls ./train_$program $short --graph off"
     part "$program data sent" 60 bash -c "train $program-sent ./train_$program $short --resident off"
@@ -265,7 +268,7 @@ markdown() {
             $1 == "time" {printf "| %s | %s | %s | %s | %s | %s |\n", $2, $3, $4, $5, $6, $7}' \
             "$out/times-$dtype.tsv"
     done
-    for program in mlp cnn; do
+    for program in mlp cnn airbench; do
         grep -q '^profile ' "$out/$program-profile.log" || continue
         printf '\n## A step of train_%s, without a graph\n\n```\n' $program
         sed '1,/^weights/d; $d' "$out/$program-profile.log"

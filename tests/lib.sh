@@ -11,6 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 BUILD=${BUILD:-build/native}
 SANITIZE=${SANITIZE:-}
 train_cnn=$PWD/$BUILD/train_cnn
+train_airbench=$PWD/$BUILD/train_airbench
 train_mlp=$PWD/$BUILD/train_mlp
 predict=$PWD/$BUILD/predict
 prepare=$PWD/$BUILD/data/prepare

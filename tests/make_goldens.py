@@ -155,8 +155,10 @@ def initial(network, shape, seed):
     torch.manual_seed(seed)
     model = torch_models.build(network, shape, CLASSES)
     for m in model.modules():
-        if isinstance(m, torch_models.Norm):
+        if isinstance(m, torch.nn.BatchNorm2d):
             m.bias.data.uniform_(-0.2, 0.2)
+            if m.weight.requires_grad:
+                m.weight.data.uniform_(0.5, 1.5)
     return model.state_dict()
 
 
@@ -185,20 +187,21 @@ def perturbed(before, seed):
     def off(value):
         error = torch.randn(value.shape, generator=noise, dtype=torch.float64)
         return value.double() * (1 + PERTURBATION * error)
-    return {key: off(value) if key.endswith("bias") or "norm" not in key else value
-            for key, value in before.items()}
+    def fixed(key):
+        return key.endswith(("_mean", "_var", "_tracked")) or "norm" in key and key.endswith("weight")
+    return {key: value if fixed(key) else off(value) for key, value in before.items()}
 
 
-def distance(reference, other, before):
-    """The largest error of a loss, and of a tensor relative to how far it moved, as in
-    tests/compare_models.c."""
+def distance(reference, before, other, start):
+    """The largest error of a loss, and of a tensor's movement from its start relative to how far it
+    moved, as in tests/compare_models.c."""
     losses = max(abs(a - b) for a, b in zip(reference[0], other[0]))
     worst, where = 0.0, "no tensor"
     for key, value in reference[1].items():
-        moved = (value.double() - before[key].double()).norm().item()
-        off = (other[1][key].double() - value.double()).norm().item()
-        if moved > 0 and off / moved > worst:
-            worst, where = off / moved, key
+        moved = value.double() - before[key].double()
+        off = (other[1][key].double() - start[key].double() - moved).norm().item()
+        if moved.norm() > 0 and off / moved.norm().item() > worst:
+            worst, where = off / moved.norm().item(), key
     return losses, worst, where
 
 
@@ -207,9 +210,9 @@ def conditioned(network, before, x, y, recipe):
     reference = train(network, before, x, y, recipe)
     worst = [0.0, 0.0]
     for seed in range(-1, PERTURBED_RUNS):
-        other = (train(network, before, x.float(), y, recipe) if seed < 0 else
-                 train(network, perturbed(before, seed), x, y, recipe))
-        loss, weight, where = distance(reference, other, before)
+        start = before if seed < 0 else perturbed(before, seed)
+        other = train(network, start, x.float() if seed < 0 else x, y, recipe)
+        loss, weight, where = distance(reference, before, other, start)
         worst = [max(worst[0], loss), max(worst[1], weight)]
         if loss > LOSS_TOLERANCE / 10 or weight > recipe.tolerance / 10:
             print(f"  {recipe.optimizer}: rounding moves losses by {loss:.1e}, {where} by {weight:.1e}")
@@ -243,7 +246,7 @@ def save(short, before, recipes, references):
 
 
 def airbench_recipes(factor):
-    """train_cnn's, with --lr factor: under sgd and muon decay is 4e-3 / rate, but for filters."""
+    """train_airbench's, with --lr factor: under sgd and muon decay is 4e-3 / rate, but for filters."""
     def rates(filters):
         def of(name):
             if "conv" in name:
@@ -262,12 +265,17 @@ def adamw_rates(lr):
     return lambda name: (lr, 0.0 if name.endswith("bias") else 0.01)
 
 
-def simple_recipes():
-    filters = lambda name: name in ("conv1.weight", "conv2.weight")
-    common = {"steps": 4, "momentum": 0.85}
-    return [Recipe("sgd", lambda name: (0.05, 0.0), **common),
-            Recipe("muon", lambda name: (0.02 if filters(name) else 0.05, 0.0), muon=filters, **common),
-            Recipe("adamw", adamw_rates(2e-3), **common)]
+def cnn_recipes(factor, steps):
+    """train_cnn's, with --lr factor: under sgd and muon decay is 5e-5 / rate, but for norms and
+    what muon trains."""
+    filters = lambda name: "conv" in name or name.endswith("downsample.0.weight")
+    norms = lambda name: not filters(name) and not name.startswith("fc.")
+    sgd = lambda name: (0.1 * factor, 0.0 if norms(name) else 5e-5 / (0.1 * factor))
+    common = {"steps": steps, "smoothing": 0.1}
+    adamw = lambda name: (2e-3 * factor, 0.0 if norms(name) else 0.05)
+    return [Recipe("sgd", sgd, **common),
+            Recipe("muon", sgd, muon=filters, **common),
+            Recipe("adamw", adamw, **common)]
 
 
 def mlp_recipes(last):
@@ -294,7 +302,8 @@ def main():
     save_file({"whiten.weight": whitening(x)}, OUT / "colour.whitening.safetensors")
     save_file({"whiten.weight": whitening(g)}, OUT / "grey.whitening.safetensors")
     run("cnn-airbench width=0.125", "airbench", x, y, airbench_recipes(0.5))
-    run("cnn-simple width=0.25", "simple", g, y, simple_recipes())
+    run("cnn-small width=0.125", "cnn", x, y, cnn_recipes(1.0, 2))
+    run("cnn-plain width=0.5", "plain", g, y, cnn_recipes(1.0, 3))
     run("mlp hidden=24,16", "mlp", g, y, mlp_recipes("layers.2.weight"))
 
 

@@ -38,12 +38,12 @@ kernels/cpu/optimizer.c s/g\[i\].+.momentum.\*.v/v/ direction[i] = g[i] # no Nes
 kernels/cpu/optimizer.c s/c.b,.a,.c.c/c.c,a,c.b/ combine(aa, c.b # coefficients of Muon swapped
 kernels/cpu/optimizer.c s/renormalize.?/0?/ scale = renormalize # no renormalization by Muon
 runtime/options.c s/true/false/ .nesterov = true # no Nesterov in SGD
-train_cnn.c s/4.775/4.75/ .b = -4.775f # coefficient of Muon off by half a percent
-train_mlp.c s/4.775/4.75/ .b = -4.775f # coefficient of Muon off by half a percent
-train_cnn.c s/0.4f/0.5f/ NORM_MOMENTUM = 0.4f # momentum of the running statistics
-train_cnn.c s/0.6f/0.5f/ .momentum = 0.6f # momentum of Muon'
+runtime/recipe.h s/4.775/4.75/ .b = -4.775f # coefficient of Muon off by half a percent
+train_airbench.c s/0.4f/0.5f/ NORM_MOMENTUM = 0.4f # momentum of the running statistics
+train_cnn.c s/= 0.1f/= 0.2f/ NORM_MOMENTUM = 0.1f # the same of the residual network
+train_airbench.c s/0.6f/0.5f/ .momentum = 0.6f # momentum of Muon'
 
-build() { make -s -C "$work" NVCC= build/native/{train_mlp,train_cnn,data/prepare,tests/compare_models} >"$work/log" 2>&1; }
+build() { make -s -C "$work" NVCC= build/native/{train_mlp,train_cnn,train_airbench,data/prepare,tests/compare_models} >"$work/log" 2>&1; }
 
 # The names that are red, as "airbench-{sgd,muon}: weights"; or nothing.
 red() {

@@ -35,10 +35,12 @@ def read_bmp(path, h, w):
 
 def save_as_documented(model, network, shape, mean, std, classes, out):
     options = dict(o.split("=") for o in network.split()[1:])
+    airbench = network.startswith("cnn-airbench")
     if network.startswith("cnn-"):
-        options = {"net": network.split()[0][4:], "width": float(options["width"]), "tta": 0}
+        options = {"width": float(options["width"])}
+        options |= {"tta": 0} if airbench else {"net": network.split()[0][4:]}
     meta = {
-        "nn.trainer": "train_mlp" if network.startswith("mlp") else "train_cnn",
+        "nn.trainer": "train_mlp" if network.startswith("mlp") else "train_airbench" if airbench else "train_cnn",
         "nn.options": json.dumps(options),
         "nn.input": "x".join(map(str, shape)),
         "nn.classes": json.dumps(classes),

@@ -6,7 +6,7 @@
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
 "$prepare" cifar tests/golden/colour --size 16x16 --out "$work/small" >/dev/null
 trains() { # trains ORDER DTYPE
-    for net in mlp cnn simple; do same_losses asan "$1" "$2" $net; done
+    for net in mlp cnn airbench plain; do same_losses asan "$1" "$2" $net; done
 }
 beside agrees asan forward fp32 full
 beside agrees asan reverse tf32 full
@@ -37,7 +37,7 @@ unset NN_WGMMA NN_EMU_CAPABILITY
 # ---- several steps by one launch: also where the whitening bias is frozen, after 24 steps ----
 NN_GRAPH_STEPS=4 beside several_steps "mlp, at most 4" "forward reverse random" train_mlp --data "$work/grey" \
     --hidden 8 --batch-size 8 --steps 45 --dtype bf16
-beside several_steps whitening random train_cnn --data "$work/small" --width 0.0625 --tta 0 --steps 30 --batch-size 8 --lr 0.01
+beside several_steps whitening random train_airbench --data "$work/small" --width 0.0625 --tta 0 --steps 30 --batch-size 8 --lr 0.01
 
 # ---- the timing report has CUDA's rows ----
 timing_report() {

@@ -20,9 +20,10 @@ same_curve() { # same_curve NAME PROGRAM OPTIONS...
 }
 same_curve mlp-adamw "$train_mlp" --data grey --hidden "24,16"
 same_curve mlp-muon "$train_mlp" --data grey --hidden "24,16" --optimizer muon --clip-norm 0.5
-same_curve simple "$train_cnn" --data grey --net simple --width 0.25 --augment "translate=2,cutout=4"
-same_curve cnn "$train_cnn" --data colour --width 0.125 --tta 2 --lr 0.01 --ema on
-same_curve cnn-sgd "$train_cnn" --data colour --width 0.125 --tta 0 --lr 0.01 --optimizer sgd --clip-norm 1
+same_curve plain "$train_cnn" --data grey --net plain --width 0.5 --augment "translate=2,cutout=4"
+same_curve cnn "$train_cnn" --data colour --width 0.125 --lr 0.01 --ema on
+same_curve airbench "$train_airbench" --data colour --width 0.125 --tta 2 --lr 0.01 --ema on
+same_curve airbench-sgd "$train_airbench" --data colour --width 0.125 --tta 0 --lr 0.01 --optimizer sgd --clip-norm 1
 
 # ---- faults ----
 for_ever=("$train_mlp" --data grey --hidden "24,16" --batch-size 12 --steps 100000000 --save-every 500 --quiet)

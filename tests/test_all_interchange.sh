@@ -51,9 +51,10 @@ interchange() { # interchange NAME SET PROGRAM OPTIONS...
     ok "$name saved by PyTorch is the same here" same_here "$name" "$@"
 }
 
-interchange airbench colour "$train_cnn" --width 0.25 --tta 0
-interchange airbench-grey grey "$train_cnn" --width 0.125 --tta 0
-interchange simple grey "$train_cnn" --net simple
+interchange airbench colour "$train_airbench" --width 0.25 --tta 0
+interchange airbench-grey grey "$train_airbench" --width 0.125 --tta 0
+interchange plain grey "$train_cnn" --net plain
+interchange small colour "$train_cnn" --net small --width 0.25
 interchange linear grey "$train_mlp" --hidden none
 interchange mlp grey "$train_mlp" --hidden 33,17
 finish

@@ -42,8 +42,8 @@ as_one() { # as_one NAME PROGRAM OPTION...
     ok "$name on 2 ranks again: the same bits" cmp "$work/$name-2/model.safetensors" "$work/$name-again/model.safetensors"
 }
 as_one mlp train_mlp --data "$work/grey" --hidden 24,16
-as_one cnn train_cnn --data "$work/colour" --width 0.125 --tta 0
-as_one simple train_cnn --data "$work/grey" --net simple --width 0.25
+as_one airbench train_airbench --data "$work/colour" --width 0.125 --tta 0
+as_one plain train_cnn --data "$work/grey" --net plain --width 0.5
 
 # ---- what is refused or lost ----
 ends() { # ends NAME STATUS TEXT COMMAND...

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 [ -z "$SANITIZE" ] || { skip "portable build" "not with SANITIZE=1" && finish; }
 portable=build/portable
-ok "portable build" make -s PORTABLE=1 NVCC= $portable/{check_kernels,train_mlp,train_cnn,predict,data/prepare} \
+ok "portable build" make -s PORTABLE=1 NVCC= $portable/{check_kernels,train_mlp,train_cnn,train_airbench,predict,data/prepare} \
     $portable/tests/compare_models
 shopt -s extglob
 

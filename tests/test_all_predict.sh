@@ -32,10 +32,10 @@ else
     }
     TIMEFORMAT='%U %S'
     speed() { awk '{printf "%.0f", 1000 / (($1 + $2) / 2)}' "$work/$1.seconds"; }
-    ok "airbench: the accuracy of --eval-only" same airbench "$train_cnn" --width 0.25 --epochs 3 --batch-size 250
+    ok "airbench: the accuracy of --eval-only" same airbench "$train_airbench" --width 0.25 --epochs 3 --batch-size 250
     echo "airbench, six views: $(speed airbench) pictures a second on two processors"
-    ok "simple: the accuracy of --eval-only" same simple "$train_cnn" --net simple --epochs 2
-    echo "simple: $(speed simple) pictures a second on two processors"
+    ok "plain: the accuracy of --eval-only" same plain "$train_cnn" --net plain --epochs 2
+    echo "plain: $(speed plain) pictures a second on two processors"
     ok "mlp: the accuracy of --eval-only" same mlp "$train_mlp" --epochs 2
     echo "mlp: $(speed mlp) pictures a second on two processors"
 fi
@@ -64,7 +64,8 @@ pytorch() { # pytorch NETWORK TRAINER OPTIONS...
     "$trainer" "$@" --data "$work/colour" --init "$work/plain.safetensors" --predict "$picture" >"$work/plain.txt" &&
         agrees "$work/plain.txt"
 }
-ok "PyTorch: airbench" pytorch "cnn-airbench width=0.25" "$train_cnn" --width 0.25 --tta 0
-ok "PyTorch: simple" pytorch "cnn-simple width=0.5" "$train_cnn" --net simple --width 0.5
+ok "PyTorch: airbench" pytorch "cnn-airbench width=0.25" "$train_airbench" --width 0.25 --tta 0
+ok "PyTorch: plain" pytorch "cnn-plain width=0.5" "$train_cnn" --net plain --width 0.5
+ok "PyTorch: small" pytorch "cnn-small width=0.25" "$train_cnn" --net small --width 0.25
 ok "PyTorch: mlp" pytorch "mlp hidden=40,20" "$train_mlp" --hidden 40,20
 finish

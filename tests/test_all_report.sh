@@ -25,7 +25,7 @@ ok "an error would be noticed" grep -q CONSOLE console.txt
 
 appears() { for _ in $(seq 600); do [ -e "$1" ] && return 0 || sleep 0.05; done; return 1; }
 
-"$train_cnn" --width 0.125 --epochs 300 --quiet --out live >/dev/null &
+"$train_airbench" --width 0.125 --epochs 300 --quiet --out live >/dev/null &
 appears live/best.safetensors && appears live/report.html
 right "live" live
 ok "live: says so" grep -q "Running: step" dom.html
@@ -38,11 +38,11 @@ ok "cnn" "$train_cnn" --width 0.25 --epochs 2 --quiet --out cnn
 right "cnn" cnn
 ok "mlp" "$train_mlp" --epochs 2 --hidden 64 --quiet --out mlp
 right "mlp" mlp
-ok "bf16, average, few images" "$train_cnn" --data colour --batch-size 8 --width 0.125 --dtype bf16 --ema on \
+ok "bf16, average, few images" "$train_airbench" --data colour --batch-size 8 --width 0.125 --dtype bf16 --ema on \
     --augment flip=alternate,translate=2,cutout=4 --steps 20 --quiet --out small
 right "bf16" small
-ok "simple" "$train_cnn" --data grey --net simple --batch-size 8 --steps 20 --quiet --out simple
-right "simple" simple
+ok "plain" "$train_cnn" --data grey --net plain --batch-size 8 --steps 20 --quiet --out plain
+right "plain" plain
 
 # A run that was stopped, continued to its end.
 "$train_mlp" --data grey --batch-size 2 --hidden 12 --epochs 3000 --quiet --out stopped >/dev/null &

@@ -9,7 +9,7 @@ cd "$work" || exit 1
 hostile='<script>alert("1") & co'
 ok "a run" "$train_mlp" --epochs 2 --hidden 64 --quiet --out runs/first
 ok "another rate" "$train_mlp" --epochs 3 --hidden 64 --lr 0.3 --quiet --out "runs/$hostile"
-ok "another trainer" "$train_cnn" --width 0.125 --epochs 2 --ema on --quiet --out runs/cnn
+ok "another trainer" "$train_airbench" --width 0.125 --epochs 2 --ema on --quiet --out runs/cnn
 runs=(runs/first "runs/$hostile" runs/cnn)
 ok "compare" "$tool" compare "${runs[@]}"
 ok "opens" browse runs.html

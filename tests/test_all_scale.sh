@@ -6,7 +6,7 @@ if ! command -v python3 >/dev/null; then
     finish
 fi
 "$train_mlp" --steps 3 --hidden 64 --batch-size 64 --device cpu --profile --quiet --out "$work/mlp" >/dev/null
-"$train_cnn" --steps 2 --width 0.25 --tta 0 --batch-size 64 --device cpu --profile --quiet --out "$work/cnn" >/dev/null
+"$train_airbench" --steps 2 --width 0.25 --tta 0 --batch-size 64 --device cpu --profile --quiet --out "$work/cnn" >/dev/null
 
 scale() { bench/scale.py "$work/$1/profile.json" "${@:2}" >"$work/$1.scale"; }
 # efficiency FILE TABLE GPUS: of the first (weak) or second (strong) table

@@ -13,7 +13,7 @@ fails "12abc" $u "12abc" "$train_cnn" --batch-size 12abc
 fails "missing value" $u "--epochs" "$train_cnn" --epochs
 fails "nan" $u "--lr" "$train_cnn" --lr nan
 fails "negative" $u "--momentum" "$train_mlp" --momentum -1
-fails "unknown network" $u "airbench" "$train_cnn" --net resnet
+fails "unknown network" $u "plain" "$train_cnn" --net resnet
 fails "unknown schedule" $u "cosine" "$train_mlp" --schedule step
 fails "hidden words" $u "--hidden" "$train_mlp" --hidden 512,big
 fails "hidden zero" $u "--hidden" "$train_mlp" --hidden 0
@@ -50,7 +50,7 @@ ok "0.07 of 100 steps are 7" grep -q '"planned_steps": *7,' short/run.json
 "$train_cnn" --help >help.txt
 ok "help fits a screen" test "$(wc -l <help.txt)" -le 48
 ok "help fits 100 columns" test "$(awk '{if (length > m) m = length} END {print m}' help.txt)" -le 100
-"$train_cnn" --net simple --batch-size 77 --help >help2.txt
+"$train_cnn" --net plain --batch-size 77 --help >help2.txt
 ok "help shows live values" grep -q "77" help2.txt
 
 # ---- a run's directory ----
@@ -105,8 +105,8 @@ ok "closed streams: the log is a log" test "$(head -c 9 closed/log.jsonl)" = '{"
 ok "eval-only repeats the result" grep -q "$(awk "BEGIN {printf \"%.2f%%\", 100 * $(number run test_accuracy)}")" eval.txt
 fails "another network" 3 "layers.0.weight" "$train_mlp" --init run/model.safetensors --hidden 9 --eval-only
 fails "one layer more" 3 "layers.2.weight" "$train_mlp" --init run/model.safetensors --hidden 8,10 --eval-only
-"$train_cnn" --steps 1 --net simple --out shapes --quiet >/dev/null
-fails "other classes" 3 "trained on the classes" "$train_cnn" --net simple --init shapes/model.safetensors --eval-only --data colour
+"$train_cnn" --steps 1 --net plain --out shapes --quiet >/dev/null
+fails "other classes" 3 "trained on the classes" "$train_cnn" --net plain --init shapes/model.safetensors --eval-only --data colour
 "$prepare" cifar "$OLDPWD/tests/golden/colour" --size 16x16 --out smaller >/dev/null
 "$train_cnn" --steps 1 --width 0.125 --batch-size 16 --data colour --out coloured --quiet >/dev/null
 fails "another input" 3 "trained on pictures of 32x32x3, but smaller has 16x16x3" "$train_cnn" \
@@ -122,7 +122,7 @@ fails "missed target" 1 "--target-accuracy" "$train_mlp" --init run/model.safete
 fails "divergence" 6 "loss" "$train_mlp" --steps 40 --optimizer sgd --lr 1e6 --quiet --out diverged
 
 # ---- a signal ends the step, saves and says so ----
-"$train_cnn" --epochs 500 --width 0.125 --out stopped >/dev/null &
+"$train_airbench" --epochs 500 --width 0.125 --out stopped >/dev/null &
 pid=$!
 for _ in $(seq 100); do [ -s stopped/log.jsonl ] && break; sleep 0.1; done
 kill -INT $pid

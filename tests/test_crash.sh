@@ -74,5 +74,5 @@ crash() { # crash NAME ROUNDS PROGRAM OPTIONS...
 common=(--data colour --batch-size 8 --save-every 3 --optimizer muon --ema on
     --augment 'flip=alternate,translate=2,cutout=4' --quiet)
 crash mlp $((rounds - rounds / 5)) "$train_mlp" "${common[@]}" --hidden 16,16 --steps 90
-crash cnn $((rounds / 5)) "$train_cnn" "${common[@]}" --width 0.125 --lr 0.05 --steps 40
+crash cnn $((rounds / 5)) "$train_airbench" "${common[@]}" --width 0.125 --lr 0.05 --steps 40
 finish

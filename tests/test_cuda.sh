@@ -53,6 +53,7 @@ unset NN_WGMMA NN_EMU_CAPABILITY
 beside same_losses asan random fp32 mlp
 beside same_losses asan reverse fp32 cnn
 beside same_losses asan random bf16 cnn
+beside same_losses asan forward fp32 airbench
 
 # ---- Muon beside the backward pass: the same bits in any order, captured or not ----
 branch() { # branch NAME OPTION...
@@ -75,7 +76,7 @@ beside ok "muon without a hidden layer: nothing beside it" emulated asan forward
 
 # ---- several steps by one launch: the bits of steps whose calls are made ----
 beside several_steps mlp "forward reverse random" train_mlp --data "$grey" --hidden 8 --batch-size 8 --steps 45 --dtype bf16
-beside several_steps cnn "forward reverse random" train_cnn --data "$grey" --net simple --width 0.0625 --batch-size 2 --steps 12
+beside several_steps cnn "forward reverse random" train_cnn --data "$grey" --net plain --width 0.5 --batch-size 2 --steps 12
 
 # ---- what the environment asks for ----
 plain() { NN_TENSOR_CORES=0 emulated asan forward train_mlp --device cuda --dtype bf16 --steps 1 --out "$work/plain"; }

@@ -16,7 +16,7 @@ ok "one process of a launcher needs no MPI" env OMPI_COMM_WORLD_SIZE=1 PMI_SIZE=
 export ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 # what MPI leaves allocated is MPI's
 mlp=("$train_mlp" --data "$work/grey" --hidden "24,16" --batch-size 12 --steps 10 --quiet --clip-norm 1 --ema on)
 # At the recipe's rates batch norm amplifies roundings a hundredfold a step: docs/distributed.md.
-cnn=("$train_cnn" --data "$work/colour" --width 0.125 --tta 1 --batch-size 12 --steps 6 --lr 0.01 --quiet)
+cnn=("$train_airbench" --data "$work/colour" --width 0.125 --tta 1 --batch-size 12 --steps 6 --lr 0.01 --quiet)
 
 # ---- the same curve ----
 for name in mlp cnn; do
@@ -36,12 +36,12 @@ done
 ok "cnn with local batch norm" ranks 2 "${cnn[@]}" --bn local --out "$work/local"
 local_differs() { ! curves_agree "$work/local" "$work/cnn-1" 1e-4; }
 ok "local batch norm is not that of one process" local_differs
-tested() { "$@" "$train_cnn" --data "$work/colour" --width 0.125 --batch-size 12 --init "$work/cnn-1/model.safetensors" --eval-only; }
+tested() { "$@" "$train_airbench" --data "$work/colour" --width 0.125 --batch-size 12 --init "$work/cnn-1/model.safetensors" --eval-only; }
 ok "weights tested by 3 ranks" test "$(tested ranks 3)" = "$(tested env)"
 
 # ---- exchanged while the backward pass runs ----
 traced() {
-    ranks 2 "$train_cnn" --data "$work/colour" --width 1 --tta 0 --batch-size 12 --steps 6 --quiet --profile --out "$work/trace" >"$work/trace.txt" || return
+    ranks 2 "$train_airbench" --data "$work/colour" --width 1 --tta 0 --batch-size 12 --steps 6 --quiet --profile --out "$work/trace" >"$work/trace.txt" || return
     cat "$work/trace.txt"
     awk '$1 == "bucket" {n++; if ($2 == 1) begins = $4; size += $3} $1 == "backward" {ends = $3}
         END {exit !(n >= 3 && begins > 0 && begins < 0.9 * ends && size > 7.8)}' "$work/trace.txt"

@@ -13,7 +13,7 @@ script "$tree/train_cnn" 'options=() && while [ $# -gt 0 ]; do
     shift
 done
 case " ${options[*]} " in *" --bench "*) exit ;; esac # minutes: tests/test_bench.sh
-exec '"$train_cnn"' "${options[@]}" --steps 2 --width 0.03 --tta 0'
+exec '"$train_cnn"' "${options[@]}" --steps 2 --width 0.03'
 ln -s "$prepare" "$tree/data/prepare"
 for name in setup doctor; do script "$tree/scripts/$name.sh" "test -x $PWD/scripts/$name.sh"; done
 script "$bin/make" "exec $(command -v make) -n -C $PWD \"\$@\" >/dev/null"
@@ -89,7 +89,7 @@ commands docs/containers.md '^(docker|podman) ' 8
 ln -s "$predict" "$tree/predict"
 mkdir -p "$tree/photos" && cp -r "$home/photos" "$tree/photos/test"
 for class in cat dog; do cp "$home/photos/$class/1.bmp" "$tree/$class.jpg"; done
-"$train_cnn" --data "$tree/data/photos" --net simple --width 0.03 --steps 1 --out "$work/weights" --quiet >/dev/null
+"$train_cnn" --data "$tree/data/photos" --net plain --width 0.03 --steps 1 --out "$work/weights" --quiet >/dev/null
 cp "$work/weights/model.safetensors" "$tree/weights.safetensors"
 commands docs/predict.md '[.]/(train_|predict)' 7
 finish

@@ -27,17 +27,18 @@ golden() { # golden NET-OPTIMIZER STEPS TOLERANCE PROGRAM OPTIONS...
 
 # tests/make_goldens.py made sure that rounding alone stays a tenth below each tolerance; a wrong
 # gradient is off by about 1.
-airbench=("$train_cnn" --data "$work/colour" --width 0.125 --tta 0 --lr 0.5)
+airbench=("$train_airbench" --data "$work/colour" --width 0.125 --tta 0 --lr 0.5)
 golden airbench-sgd 2 1e-3 "${airbench[@]}"
 golden airbench-muon 2 1e-3 "${airbench[@]}"
 golden airbench-adamw 2 1e-2 "${airbench[@]}"
 for optimizer in sgd muon adamw; do
-    golden simple-$optimizer 4 1e-3 "$train_cnn" --data "$work/grey" --net simple --width 0.25
+    golden cnn-$optimizer 2 1e-3 "$train_cnn" --data "$work/colour" --net small --width 0.125
+    golden plain-$optimizer 3 1e-3 "$train_cnn" --data "$work/grey" --net plain --width 0.5
     golden mlp-$optimizer 4 1e-3 "$train_mlp" --data "$work/grey" --hidden 24,16 --label-smoothing 0.1
 done
 
 for set in colour grey; do
-    ok "$set whitening trains" "$train_cnn" --data "$work/$set" --width 0.125 --lr 0 --steps 1 \
+    ok "$set whitening trains" "$train_airbench" --data "$work/$set" --width 0.125 --lr 0 --steps 1 \
         --batch-size 16 --out "$work/whiten-$set" --quiet
     ok "$set whitening filters" "$compare" "$golden/$set.whitening.safetensors" \
         "$work/whiten-$set/model.safetensors" 1e-4

@@ -41,7 +41,7 @@ mkdir -p $out && echo w$other >$out/model.safetensors
 echo "{\"step\":1,\"epoch\":0.1,\"loss\":2.3,\"lr\":1}" >$out/log.jsonl
 echo "{\"cold\":{\"test_loss\":1.5$other}}" >$out/speedrun.json
 echo "{\"test_accuracy\":0.99,\"images_per_s\":5000,\"seed\":1}" >$out/summary.json'
-printf '%s\n' 'train_mlp train_cnn: ; @cp stub_train $@' \
+printf '%s\n' 'train_mlp train_cnn train_airbench: ; @cp stub_train $@' \
     'build/native/check_kernels build/native/time_kernels: ; @mkdir -p build/native' \
     '	@cp stub_$(patsubst %_kernels,%,$(notdir $@)) $@' \
     'build/native/check_collectives build/native/time_collectives: ; @mkdir -p build/native/kernels/cuda' \

@@ -2,7 +2,7 @@
 # Pictures in, classes out: ./predict with both trainers' models, folders, standard input, JSON, and
 # weights that do not say what they are.
 . "$(dirname "$0")/lib.sh"
-corpus=$PWD/tests/fuzz/corpus/image
+corpus=$PWD/tests/fuzz/corpus/image former=$PWD/tests/golden/former
 cd "$work" || exit 1
 
 # 24x16 BMPs of three classes that are brighter and brighter, with noise that confuses neighbours.
@@ -26,8 +26,8 @@ mkdir -p photos/{train,test}/{dark,middle,light}
 while IFS=' ' read -r name text; do printf '%b' "$text" >"photos/$name"; done <pictures.txt
 ok "pictures" "$prepare" folder photos --size 16x16 --crop --out cropped
 ok "pictures, grey and stretched" "$prepare" folder photos --grey --size 10x14 --out grey
-ok "a convolutional network" "$train_cnn" --data cropped --width 0.03 --epochs 4 --batch-size 20 --out cnn --quiet
-ok "a simple one" "$train_cnn" --data cropped --net simple --width 0.25 --epochs 2 --batch-size 20 --out simple --quiet
+ok "the speedrun network" "$train_airbench" --data cropped --width 0.03 --epochs 4 --batch-size 20 --out cnn --quiet
+ok "a plain one" "$train_cnn" --data cropped --net plain --width 0.5 --epochs 2 --batch-size 20 --out plain --quiet
 ok "a perceptron" "$train_mlp" --data grey --hidden 9 --epochs 6 --batch-size 20 --out mlp --quiet
 
 # ---- a folder of classes: the accuracy of --eval-only, for which options, mean and std come from
@@ -42,13 +42,13 @@ same_accuracy() { # same_accuracy TRAINER RUN DATA OPTIONS...
     tail -n 8 table.txt
     [ -n "$(total table.txt)" ] && [[ $expected == "test accuracy $(total table.txt), "* ]]
 }
-ok "airbench: the accuracy of --eval-only" same_accuracy "$train_cnn" cnn cropped
-ok "airbench without views" same_accuracy "$train_cnn" cnn cropped --tta 0
-ok "simple: the accuracy of --eval-only" same_accuracy "$train_cnn" simple cropped
+ok "airbench: the accuracy of --eval-only" same_accuracy "$train_airbench" cnn cropped
+ok "airbench without views" same_accuracy "$train_airbench" cnn cropped --tta 0
+ok "plain: the accuracy of --eval-only" same_accuracy "$train_cnn" plain cropped
 mkdir again && cp -r photos/test again/train && cp -r photos/test again/test
 rm again/train/{middle,light}/{41..59}.bmp # so that its mean is another one
 ok "pictures of another mean" "$prepare" folder again --size 16x16 --crop --out again-cropped
-ok "the model's mean and std count, not the data set's" same_accuracy "$train_cnn" simple again-cropped
+ok "the model's mean and std count, not the data set's" same_accuracy "$train_cnn" plain again-cropped
 ok "mlp: the accuracy of --eval-only" same_accuracy "$train_mlp" mlp grey
 ok "it is neither nothing nor all" awk '$1 == "all" {exit !($3 > 20 && $3 < 60)}' table.txt
 ok "a line a picture, one a class, one for all" test "$(grep -c '^photos/test/' table.txt),$(grep -cE '^(dark|middle|light) +20 ' table.txt),$(grep -cE '^all +60 ' table.txt)" = 60,3,1
@@ -157,6 +157,8 @@ fails "something else than weights" 3 "$image" "$predict" $image $image
 fails "without weights" 2 "--init" "$train_cnn" --predict $image
 fails "pictures without --predict" 2 "$image" "$train_mlp" $image
 fails "the other trainer's weights" 3 "train_mlp" "$train_cnn" --init mlp/best.safetensors --predict $image
+ok "weights of the train_cnn that was two networks: train_airbench answers" "$predict" "$former/airbench" $image
+fails "weights of its other network" 3 "./train_cnn --net plain" "$predict" "$former/simple" $image
 "$predict" --help >help.txt
 status=$?
 ok "help" test "$(awk '{if (length > m) m = length} END {print m <= 100}' help.txt):$status" = 1:0

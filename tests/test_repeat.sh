@@ -34,7 +34,7 @@ if [ -n "$SANITIZE" ]; then
     "$prepare" cifar tests/golden/colour --out "$work/colour" >/dev/null
     data=(--data "$work/colour")
 fi
-check_program cnn "$train_cnn" "${data[@]}" --steps 6 --batch-size 50 --width 0.125 --ema on --clip-norm 5
-check_program simple "$train_cnn" "${data[@]}" --net simple --batch-size 50 --steps 6 --width 0.5 --augment translate=2,cutout=6
+check_program airbench "$train_airbench" "${data[@]}" --steps 6 --batch-size 50 --width 0.125 --ema on --clip-norm 5
+check_program cnn "$train_cnn" "${data[@]}" --net small --batch-size 50 --steps 6 --width 0.25 --augment translate=2,cutout=6
 check_program mlp "$train_mlp" "${data[@]}" --batch-size 50 --steps 20 --hidden 96,64
 finish

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 "$prepare" cifar tests/golden/colour --out "$work/colour" >/dev/null
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
+former=$PWD/tests/golden/former compare=$PWD/$BUILD/tests/compare_models
 cd "$work" || exit 1
 mlp=("$train_mlp" --data grey --batch-size 8 --hidden 12 --quiet)
 
@@ -51,10 +52,12 @@ if [ $? -ne 5 ]; then
 else
     skip "bf16 continued" "$(cat why.txt)"
 fi
-train_any=$train_cnn
-ok "muon, average and augmentation continued" continued muon "$train_cnn" --data colour --batch-size 8 \
+train_any=$train_airbench
+ok "muon, average and augmentation continued" continued muon "$train_airbench" --data colour --batch-size 8 \
     --width 0.125 --lr 0.05 --ema on --augment flip=alternate,translate=2,cutout=4
-ok "simple continued" continued simple "$train_cnn" --data grey --batch-size 8 --net simple --width 0.25 \
+train_any=$train_cnn
+ok "a residual network continued" continued residual "$train_cnn" --data colour --batch-size 8 --width 0.125 --ema on
+ok "plain continued" continued plain "$train_cnn" --data grey --batch-size 8 --net plain --width 0.5 \
     --augment brightness=0.1,contrast=0.2
 
 aside() { cp -r run aside && "$train_mlp" --resume aside --graph off --resident off --profile --quiet >/dev/null; }
@@ -120,7 +123,7 @@ ok "host memory short: nothing was written" test ! -e wide
 started() { for _ in $(seq 1000); do [ -s "$1/log.jsonl" ] && break; sleep 0.01; done; }
 [ -n "$SANITIZE" ] && many=100 narrow=0.0625 || many=1000 narrow=0.5
 # Over a second from the first line of the log to the end, so that the signal is not too late.
-long=("$train_cnn" --data colour --batch-size 8 --width 0.125 --steps "$many" --ema on --lr 0.05 --quiet)
+long=("$train_airbench" --data colour --batch-size 8 --width 0.125 --steps "$many" --ema on --lr 0.05 --quiet)
 "${long[@]}" --out whole >/dev/null
 not_ignored=(env --default-signal=INT,HUP,PIPE) # whoever runs this test, under nohup say
 for signal in INT:130 TERM:143 HUP:129 PIPE:141; do
@@ -131,7 +134,7 @@ for signal in INT:130 TERM:143 HUP:129 PIPE:141; do
     kill -$signal $pid
     wait $pid
     ok "SIG$signal: status" test $? -eq "$expected"
-    ok "SIG$signal: goes on" "$train_cnn" --resume stopped-$signal --quiet
+    ok "SIG$signal: goes on" "$train_airbench" --resume stopped-$signal --quiet
     ok "SIG$signal: the same run" same_run stopped-$signal whole
 done
 "${not_ignored[@]}" "${long[@]}" --out limited >/dev/null &
@@ -146,7 +149,7 @@ ok "a limit on the size of files: status 4" test $? -eq 4
 ok "a limit on the size of files: one line" grep -q "^error: .*File too large" full.txt
 ok "a limit on the size of files: nothing half-written" test -z "$(find full -name '.tmp-*')"
 # The norms are logged right before a test that takes about a second.
-tested=("$train_cnn" --steps 1 --batch-size 50 --width "$narrow" --tta 0 --quiet)
+tested=("$train_airbench" --steps 1 --batch-size 50 --width "$narrow" --tta 0 --quiet)
 "${tested[@]}" --out tested >/dev/null
 "${tested[@]}" --out untested >/dev/null &
 pid=$!
@@ -154,7 +157,7 @@ for _ in $(seq 1000); do grep -qs weight_norm untested/log.jsonl && break; sleep
 kill -INT $pid
 wait $pid
 ok "SIGINT in a test: no result" test $? -eq 130 -a -z "$(grep test_loss untested/log.jsonl)"
-ok "SIGINT in a test: goes on" "$train_cnn" --resume untested --quiet
+ok "SIGINT in a test: goes on" "$train_airbench" --resume untested --quiet
 ok "SIGINT in a test: the same run" same_run untested tested
 if [ -e /proc/self/status ]; then
     large=$([ -n "$SANITIZE" ] && echo 500 || echo 20000) # a step of a second
@@ -173,9 +176,21 @@ fi
 "${long[@]}" --steps 100000 --out locked >/dev/null &
 pid=$!
 for _ in $(seq 200); do [ -d locked/checkpoints/step_00000008 ] && break; sleep 0.05; done
-fails "two runs in one directory" 4 "another run is using locked" "$train_cnn" --resume locked
+fails "two runs in one directory" 4 "another run is using locked" "$train_airbench" --resume locked
 kill -9 $pid
 wait $pid 2>/dev/null
+
+# ---- runs of the train_cnn that was two networks ----
+cp -r "$former/airbench" former-airbench
+cp -r "$former/simple" former-simple
+fails "former airbench: train_cnn says who takes it" 3 "./train_airbench --resume former-airbench" "$train_cnn" --resume former-airbench
+ok "former airbench: goes on" "$train_airbench" --resume former-airbench --quiet
+ok "former airbench: to the weights that it had then" "$compare" "$former/airbench.after.safetensors" \
+    former-airbench/model.safetensors 1e-3 "$former/airbench/checkpoints/step_00000003/model.safetensors"
+ok "former airbench: its weights" "$train_airbench" --init "$former/airbench/best.safetensors" --data grey --eval-only
+fails "former airbench: its weights, to train_cnn" 3 "give it to ./train_airbench" "$train_cnn" --init "$former/airbench/best.safetensors" --steps 1
+fails "former simple: no program takes it" 3 "./train_cnn --net plain" "$train_cnn" --resume former-simple
+fails "former simple: its weights" 3 "./train_cnn --net plain" "$train_cnn" --init "$former/simple/best.safetensors" --steps 1
 
 # ---- --init lists what does not fit ----
 fails "missing tensors" 3 "2 missing: layers.2.weight, layers.2.bias" "$train_mlp" --data grey --hidden 12,9 --init run/model.safetensors --eval-only

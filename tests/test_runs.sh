@@ -14,7 +14,7 @@ appears() { for _ in $(seq 600); do [ -e "$1" ] && return 0 || sleep 0.05; done;
 ok "a run" "${mlp[@]}" --epochs 2
 first=$(basename runs/*-train_mlp)
 ok "another" "${mlp[@]}" --epochs 2 --lr 2 --ema on --clip-norm 1 --seed 3 --out "runs/a <b> & \"c\", d"
-ok "of the other trainer" "$train_cnn" --data colour --batch-size 8 --width 0.125 --steps 12 --ema on \
+ok "of another trainer" "$train_airbench" --data colour --batch-size 8 --width 0.125 --steps 12 --ema on \
     --clip-norm 1 --save-every 6 --quiet --out runs/cnn
 "${mlp[@]}" --epochs 100000 --out runs/stopped >/dev/null &
 appears runs/stopped/best.safetensors

@@ -12,9 +12,9 @@ fi
 # A number of speedrun.json: its NTH KEY.
 nth() { grep -oE "\"$2\":[^,}]+" "$work/$1/speedrun.json" | sed -n "$3s/.*://p"; }
 
-ok "three seeds" "$train_cnn" "${small[@]}" --ema on --speedrun --seeds 3 --seed 5 --out "$work/three" --quiet
+ok "three seeds" "$train_airbench" "${small[@]}" --ema on --speedrun --seeds 3 --seed 5 --out "$work/three" --quiet
 for i in 0 1 2; do
-    ok "seed $((5 + i)) alone" "$train_cnn" "${small[@]}" --ema on --seed $((5 + i)) --out "$work/alone-$i" --quiet
+    ok "seed $((5 + i)) alone" "$train_airbench" "${small[@]}" --ema on --seed $((5 + i)) --out "$work/alone-$i" --quiet
 done
 # The first of the list is the cold run.
 same_accuracies() {
@@ -53,7 +53,7 @@ ok "one seed has no sigma" "$train_mlp" --speedrun --seeds 1 --steps 5 --hidden 
 ok "which is null" test "$(nth one accuracy_sigma 1)" = null
 
 stopped() {
-    "$train_cnn" "${small[@]}" --speedrun --seeds 1000 --out "$work/stopped" >"$work/said" 2>&1 &
+    "$train_airbench" "${small[@]}" --speedrun --seeds 1000 --out "$work/stopped" >"$work/said" 2>&1 &
     local pid=$!
     for _ in $(seq 600); do
         if grep -q '^warm ' "$work/said"; then break; fi
@@ -70,11 +70,11 @@ ok "so does the output" grep -q '^stopped by signal 2 after [1-9][0-9]* of 1000 
 
 fails "a missed mean" 1 "is below --target-accuracy" \
     "$train_mlp" --speedrun --seeds 1 --steps 1 --hidden 8 --target-accuracy 1 --out "$work/missed" --quiet
-fails "--seeds alone" 2 "--speedrun" "$train_cnn" --seeds 3
-fails "no seeds" 2 "--seeds" "$train_cnn" --speedrun --seeds 0
-fails "too many seeds" 2 "1000" "$train_cnn" --speedrun --seeds 1001
+fails "--seeds alone" 2 "--speedrun" "$train_airbench" --seeds 3
+fails "no seeds" 2 "--seeds" "$train_airbench" --speedrun --seeds 0
+fails "too many seeds" 2 "1000" "$train_airbench" --speedrun --seeds 1001
 for option in --bench --selftest --profile "--resume $work/three" "--init x"; do
     # shellcheck disable=SC2086 # an option with its value
-    fails "not with $option" 2 "leave out ${option%% *}" "$train_cnn" --speedrun $option
+    fails "not with $option" 2 "leave out ${option%% *}" "$train_airbench" --speedrun $option
 done
 finish

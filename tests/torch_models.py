@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class Airbench(nn.Module):
-    """train_cnn --net airbench: specification in its source."""
+    """train_airbench: specification in its source."""
 
     def __init__(self, channels, classes, widths):
         super().__init__()
@@ -54,20 +54,61 @@ class Airbench(nn.Module):
         return self.head(x.amax((2, 3))) * self.logit_scale
 
 
-class Simple(nn.Module):
-    """train_cnn --net simple."""
+class BasicBlock(nn.Module):
+    """torchvision's, with its names."""
 
-    def __init__(self, channels, classes, widths, size):
+    def __init__(self, cin, cout, stride):
         super().__init__()
-        h, w = size
-        self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1)
-        self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1)
-        self.head = nn.Linear(widths[1] * (h // 4) * (w // 4), classes, bias=False)
+        self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(cout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(cout)
+        self.downsample = None
+        if stride != 1 or cin != cout:
+            self.downsample = nn.Sequential(nn.Conv2d(cin, cout, 1, stride, bias=False), nn.BatchNorm2d(cout))
 
     def forward(self, x):
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        return self.head(x.flatten(1))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+# train_cnn's table: (width, kernel, stride) of the stem, (width, blocks, stride) of the stages.
+STAGES = [(64, 1, 2), (128, 1, 2), (256, 1, 2)]
+NETS = {
+    "plain": ([(16, 3, 1), (32, 3, 2), (64, 3, 2)], []),
+    "small": ([(32, 3, 1)], STAGES),
+    "medium": ([(32, 3, 2)], STAGES),
+    "large": ([(32, 3, 2), (64, 3, 2)], STAGES),
+}
+
+
+class Residual(nn.Module):
+    """train_cnn."""
+
+    def __init__(self, channels_in, classes, stem, stages, width):
+        super().__init__()
+        c = channels_in
+        self.stem = range(1, len(stem) + 1)
+        self.stages = range(1, len(stages) + 1)
+        for i, (full, kernel, stride) in enumerate(stem, 1):
+            cout = channels(full, width)
+            self.add_module(f"conv{i}", nn.Conv2d(c, cout, kernel, stride, kernel // 2, bias=False))
+            self.add_module(f"bn{i}", nn.BatchNorm2d(cout))
+            c = cout
+        for i, (full, blocks, stride) in enumerate(stages, 1):
+            cout = channels(full, width)
+            layer = [BasicBlock(c if j == 0 else cout, cout, stride if j == 0 else 1) for j in range(blocks)]
+            self.add_module(f"layer{i}", nn.Sequential(*layer))
+            c = cout
+        self.fc = nn.Linear(c, classes)
+
+    def forward(self, x):
+        for i in self.stem:
+            x = F.relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
+        for i in self.stages:
+            x = getattr(self, f"layer{i}")(x)
+        return self.fc(x.mean((2, 3)))
 
 
 class Mlp(nn.Module):
@@ -97,7 +138,7 @@ def build(network, shape, classes):
     width = float(re.search(r"width=(\S+)", network).group(1))
     if network.startswith("cnn-airbench"):
         return Airbench(c, classes, [channels(x, width) for x in (64, 256, 256)])
-    return Simple(c, classes, [channels(x, width) for x in (32, 64)], (h, w))
+    return Residual(c, classes, *NETS[network.split()[0].removeprefix("cnn-")], width)
 
 
 def metadata(path):

@@ -1,6 +1,6 @@
 """recipe.py --data DIR [--seeds N] [--mode eager|compile] [--device cuda|cpu] ...
 
-The peer of `./train_cnn --speedrun`: recipe B of the CIFAR network (train_cnn.c) in PyTorch, from the
+The peer of `./train_airbench --speedrun`: recipe B of the CIFAR network (train_airbench.c) in PyTorch, from the
 same shards, in fp16 on a GPU as its authors have it. The first run is the cold start, timed from the
 start of the process; the others are timed as docs/runs.md says of the warm clock, with the data on
 the device. Prints a JSON object: "cold" and "runs" with seed, test_accuracy, seconds and losses (an
@@ -23,7 +23,7 @@ import torch_models
 WHITENING_IMAGES, WHITENING_EPS, WHITENING_EPOCHS = 5000, 5e-4, 3
 BIAS_LR, HEAD_LR, FILTER_LR = 0.053, 0.67, 0.24
 MOMENTUM, WEIGHT_DECAY, SMOOTHING = 0.85, 4e-3, 0.2
-SUMMED = 2000  # images whose losses a gradient sums, whatever the batch: train_cnn.c's RECIPES
+SUMMED = 2000  # images whose losses a gradient sums, whatever the batch: train_airbench.c's
 
 
 class Muon(torch.optim.Optimizer):

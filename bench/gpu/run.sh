@@ -113,7 +113,7 @@ steps() {
     our_layers
     [ -n "$no_torch" ] || within "PyTorch layers" 120 "$python" bench/gpu/layers.py --device $device \
         --batch $batch --least "$least" >>"$times"
-    our_step "step C B=$batch" "$((dry ? 2 : 1000))" ./train_cnn --width 1 --batch-size $batch --tta 0
+    our_step "step C B=$batch" "$((dry ? 2 : 1000))" ./train_airbench --width 1 --batch-size $batch --tta 0
     if [ $dry = 0 ]; then
         modes=(bf16+channels_last bf16+channels_last+graph bf16+compile+channels_last
             bf16+compile+channels_last+graph)
@@ -141,7 +141,7 @@ speedrun() {
     fi
     if ! [ -e "$cifar" ]; then
         skip speedrun "no $cifar: scripts/download.sh cifar10"
-    elif ours speedrun 120 ./train_cnn --data "$cifar" --seeds $seeds "${options[@]}" >/dev/null; then
+    elif ours speedrun 120 ./train_airbench --data "$cifar" --seeds $seeds "${options[@]}" >/dev/null; then
         record speedrun nn.c "$(json "$work/speedrun/speedrun.json" summary seconds_mean)"
         record "cold start" nn.c "$(json "$work/speedrun/speedrun.json" summary cold_seconds)"
         accuracies nn.c "$work/speedrun/speedrun.json"
@@ -178,7 +178,7 @@ everything() {
     python3 bench/gpu/table.py "$times" $batch
 }
 
-make -s train_mlp train_cnn $build/time_kernels >&2 || exit 1
+make -s train_mlp train_airbench $build/time_kernels >&2 || exit 1
 no_torch=$(torch_missing)
 if [ $dry = 1 ]; then
     everything

@@ -35,7 +35,7 @@ NVCC_FLAGS += $(if $(filter all,$(CUDA_ARCHS)),-Werror all-warnings)
 # kernels/open.c calls dlopen().
 LDLIBS += -ldl
 
-train_mlp train_cnn: $(CUDA_LIBRARY) $(BUILD)/kernels/cuda/wanted
+$(TRAINERS): $(CUDA_LIBRARY) $(BUILD)/kernels/cuda/wanted
 
 $(BUILD)/libnn_cuda.so: $(CUDA_OBJECTS) $(CUDA_C_OBJECTS)
 	@echo "LD $@ ($$(sed 's/.*# //' $(BUILD)/kernels/cuda/archs))"

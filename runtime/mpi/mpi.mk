@@ -18,7 +18,7 @@ MPI_OBJECTS := $(MPI_SOURCES:%.c=$(BUILD)/mpi/%.o)
 # Both compilers take the one that they call from the environment.
 MPI_COMPILE = OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(ALL_CFLAGS) -fPIC -fvisibility=hidden
 
-train_mlp train_cnn: $(if $(MPI_FOUND),$(MPI_LIBRARY)) $(BUILD)/mpi/wanted
+$(TRAINERS): $(if $(MPI_FOUND),$(MPI_LIBRARY)) $(BUILD)/mpi/wanted
 
 $(MPI_LIBRARY): $(MPI_OBJECTS)
 	@echo "LD $@"

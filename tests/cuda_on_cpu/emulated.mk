@@ -6,7 +6,7 @@
 # those of $(BUILD).
 
 EMULATED_BUILDS := fast asan tsan
-EMULATED_PROGRAMS := train_mlp train_cnn check_kernels check_collectives
+EMULATED_PROGRAMS := $(TRAINERS) check_kernels check_collectives
 EMULATED_SHIM := $(wildcard tests/cuda_on_cpu/*.cpp)
 EMULATED := $(BUILD)/emulated
 
@@ -45,8 +45,7 @@ $(EMULATED)/$1/libnn_cuda.so: $$(EMULATED_KERNELS_$1) $$(EMULATED_SHIM_$1)
 	$(Q)$(CXX) $(SANITIZE_$1) -shared -o $$@ $$^ -ldl -Wl,--no-undefined
 
 $(EMULATED)/$1/check_kernels $(EMULATED)/$1/check_collectives: $(EMULATED)/$1/%: $(BUILD)/tests/%.o
-$(EMULATED)/$1/train_mlp: $(BUILD)/train_mlp.o
-$(EMULATED)/$1/train_cnn: $(BUILD)/train_cnn.o
+$(TRAINERS:%=$(EMULATED)/$1/%): $(EMULATED)/$1/%: $(BUILD)/%.o
 $(EMULATED_PROGRAMS:%=$(EMULATED)/$1/%): $(OBJECTS)
 	@mkdir -p $$(@D)
 	@echo "LD $$@"

@@ -62,17 +62,18 @@ losses_agree() { # losses_agree RUN RUN TOLERANCE
             END {exit bad || NR != 4}'
 }
 
-# same_losses HOW ORDER DTYPE mlp|cnn|simple: four steps on the golden pictures, beside the CPU's.
+# same_losses HOW ORDER DTYPE mlp|cnn|airbench|plain: four steps on the golden pictures, beside the CPU's.
 same_losses() {
     local how=$1 order=$2 dtype=$3 net=$4 name=$1-$2-$3-$4
     local options=(--steps 4 --batch-size 16 --quiet --seed 3)
     case $net in
     mlp) options+=(--data "$work/grey" --hidden "24,16") ;;
-    cnn) options+=(--data "$work/colour" --width "0.125" --tta 0) ;;
-    simple) options+=(--data "$work/grey" --net simple --width "0.25") ;;
+    cnn) options+=(--data "$work/colour" --width "0.125") ;;
+    airbench) options+=(--data "$work/colour" --width "0.125" --tta 0) ;;
+    plain) options+=(--data "$work/grey" --net plain --width "0.5") ;;
     esac
     local program=train_cnn
-    if [ "$net" = mlp ]; then program=train_mlp; fi
+    case $net in mlp | airbench) program=train_$net ;; esac
     [ -d "$work/grey" ] || "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
     [ -d "$work/colour" ] || "$prepare" cifar tests/golden/colour --out "$work/colour" >/dev/null
     if [ ! -d "$work/cpu-$net" ]; then

@@ -108,7 +108,7 @@ header = b'{"__metadata__":{"a":"b"},"w":{"dtype":"F32","shape":[2,2],"data_offs
 seed("safetensors", "two", b"\0" + struct.pack("<Q", len(header)) + header + bytes(24))
 seed("safetensors", "sealed", b"\1" + bytes(8) + header + b"\n" + bytes(24))
 seed("safetensors", "escapes", b"\1" + bytes(8) + b'{"\\u00e9\\n\\ud83d\\ude00":{"dtype":"BF16","shape":[0,3],"data_offsets":[0,0]}}\n')
-info = {"nn.trainer": "train_cnn", "nn.options": '{"net":"simple"}', "nn.input": "2x3x1", "nn.fit": "crop",
+info = {"nn.trainer": "train_cnn", "nn.options": '{"net":"plain"}', "nn.input": "2x3x1", "nn.fit": "crop",
         "nn.classes": '["a","b"]', "nn.mean": "[0.5]", "nn.std": "[1]"}
 seed("safetensors", "info", b"\1" + bytes(8) + json.dumps({"__metadata__": info}).encode() + b"\n")
 seed("safetensors", "empty", b"\0" + struct.pack("<Q", 2) + b"{}")
