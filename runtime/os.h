@@ -88,9 +88,9 @@ bool os_locked(const char *dir);
 int64_t os_process(void);              // its number
 bool os_process_runs(int64_t process); // false once it has ended, waited for or not
 
-// Calls `function` in a process of its own, where a fault ends nothing else, and which is killed after
-// so many seconds. Returns what that returns, 0 to 127, or 128 + n where signal n ended it; 0 where
-// there can be no process.
+// Calls `function` in a process of its own, where a fault ends nothing else, and which is killed
+// after so many seconds. Returns what that returns, 0 to 127, or 128 + n where signal n ended it; 0
+// where there can be no process.
 int os_try(int (*function)(void), unsigned seconds);
 
 // Starts a program in the background: arguments[0] is its path, and NULL ends them. It has a
@@ -110,8 +110,8 @@ void os_sync(int fd); // as far as the file system can
 void os_close(int fd);
 
 // Makes SIGINT, SIGTERM, SIGHUP (a closed terminal) and SIGPIPE a request to stop, which
-// os_stop_signal() returns (0: none). A SIGINT or SIGTERM after it ends the process at once. A SIGHUP
-// or SIGPIPE that the process was started to ignore, as by nohup, stays ignored.
+// os_stop_signal() returns (0: none). A SIGINT or SIGTERM after it ends the process at once. A
+// SIGHUP or SIGPIPE that the process was started to ignore, as by nohup, stays ignored.
 void os_catch_stop_signals(void);
 int os_stop_signal(void);
 int os_check_stop(Error *e); // 128 + n with a line, where it asks to stop by signal n

@@ -46,9 +46,11 @@ static void share_batch(Setup *s)
 
 static void open_embedded(Setup *s)
 {
+    Error e;
     const Trainer *t = s->trainer;
-    dataset_open_embedded(&s->data, t->embedded.h, t->embedded.w, t->embedded.c, t->embedded.train,
-                          t->embedded.test, 1);
+    check(dataset_open_embedded(&s->data, t->embedded.h, t->embedded.w, t->embedded.c,
+                                t->embedded.train, t->embedded.test, 1, &e),
+          &e);
 }
 
 // --help shows the defaults for the data that are named, if they can be had.

@@ -89,7 +89,7 @@ Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each, const char *name, 
     __attribute__((format(printf, 4, 5)));
 
 // A batch norm over `channels` named like PyTorch's BatchNorm2d. Its weight, which starts at 1, and
-// its bias are parameters of `group`; of bias_norm_tensors() the bias alone, and the weight stays 1.
+// its bias are parameters of `group`; bias_norm_tensors() has the bias alone, its weight stays 1.
 typedef struct NormTensors {
     Tensor *weight; // NULL: ones
     Tensor *bias, *running_mean, *running_var, *stats, *sums;

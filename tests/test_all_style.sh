@@ -34,7 +34,7 @@ for trainer in train_*.c; do
         test "$main" -gt 0 -a "$train" -gt 0 -a $((main + train)) -lt 60
     ok "$trainer: no void *" bash -c "! grep -n 'void \*' $trainer"
     if command -v python3 >/dev/null; then
-        ok "$trainer: its loop reaches few functions" reach "$trainer" 220 28
+        ok "$trainer: its loop reaches few functions" reach "$trainer" 215 29
     else
         skip "$trainer: what its loop reaches" "no python3"
     fi

@@ -125,7 +125,7 @@ started() { for _ in $(seq 1000); do [ -s "$1/log.jsonl" ] && break; sleep 0.01;
 # Over a second from the first line of the log to the end, so that the signal is not too late.
 long=("$train_airbench" --data colour --batch-size 8 --width 0.125 --steps "$many" --ema on --lr 0.05 --quiet)
 "${long[@]}" --out whole >/dev/null
-not_ignored=(env --default-signal=INT,HUP,PIPE) # whoever runs this test, under nohup say
+not_ignored=(env --default-signal=INT --default-signal=HUP --default-signal=PIPE) # whoever runs this test, under nohup say
 for signal in INT:130 TERM:143 HUP:129 PIPE:141; do
     expected=${signal#*:} signal=${signal%:*}
     "${not_ignored[@]}" "${long[@]}" --out stopped-$signal >/dev/null &
