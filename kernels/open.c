@@ -102,8 +102,8 @@ static int start_driver(void)
 }
 
 // Uses a GPU where there is one. STATUS_DEVICE, and why in `note`, when only something is missing
-// for it; without an NVIDIA driver there is nothing to say. Another process starts the driver first,
-// as it may fault or hang.
+// for it; without an NVIDIA driver there is nothing to say. Another process starts the driver
+// first, because it may fault or hang.
 static int open_gpu(const Kernels **k, const KernelsConfig *c, char note[256], Error *e)
 {
     const int driver = os_try(start_driver, DRIVER_SECONDS);
