@@ -41,7 +41,7 @@ typedef struct Net {
 
 enum { PLAIN_NET, SMALL_NET, MEDIUM_NET, LARGE_NET, NETS };
 static const Net NET[NETS] = {
-    [PLAIN_NET] = {"plain", {{16, 3, 1}, {32, 3, 2}, {64, 3, 2}}, {{0}}},
+    [PLAIN_NET] = {"plain", {{32, 3, 2}, {64, 3, 2}, {128, 3, 2}, {128, 3, 1}}, {{0}}},
     [SMALL_NET] = {"small", {{32, 3, 1}}, {{64, 1, 2}, {128, 1, 2}, {256, 1, 2}}},
     [MEDIUM_NET] = {"medium", {{32, 3, 2}}, {{64, 1, 2}, {128, 1, 2}, {256, 1, 2}}},
     [LARGE_NET] = {"large", {{32, 3, 2}, {64, 3, 2}}, {{64, 1, 2}, {128, 1, 2}, {256, 1, 2}}},
@@ -58,7 +58,7 @@ static const Recipe RECIPE = {
     .group =
         {
             [FILTERS] =
-                {.sgd = 0.1, .adamw = 2e-3, .muon = 0.1, .sgd_decays = true, .adamw_decays = true},
+                {.sgd = 0.1, .adamw = 2e-3, .muon = 0.05, .sgd_decays = true, .adamw_decays = true},
             [NORMS] = {.sgd = 0.1, .adamw = 2e-3},
             [HEAD] = {.sgd = 0.1, .adamw = 2e-3, .sgd_decays = true, .adamw_decays = true},
         },
@@ -79,7 +79,7 @@ static void defaults(CommandLine *line)
             : side <= 96               ? MEDIUM_NET
                                        : LARGE_NET);
     DEFAULT(line, config.width, many || config.net == PLAIN_NET ? 1.0 : 0.5);
-    DEFAULT(line, o->epochs, few ? 30 : many && config.net != PLAIN_NET ? 8 : 5);
+    DEFAULT(line, o->epochs, few ? 30 : !many ? 5 : config.net == PLAIN_NET ? 2 : 8);
     DEFAULT(line, o->batch_size, many ? 500 : 250);
     DEFAULT(line, o->optimizer, OPTIMIZER_MUON);
     DEFAULT(line, o->schedule, SCHEDULE_LINEAR);

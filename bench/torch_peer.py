@@ -8,7 +8,7 @@ At the end of the input it prints the most memory it has held, in bytes.
 
 Networks, with the trainers' batch sizes, losses and optimizers:
     mlp-sgd, mlp-adamw   784-512-512-10, batch 128
-    plain                train_cnn on 28x28x1: three convolutions with batch norm, batch 128, SGD
+    plain                train_cnn on 28x28x1: four convolutions with batch norm, batch 128, SGD
     airbench             the CIFAR network, batch 500, SGD
     airbench-muon        the same with the recipe's optimizers (bench/gpu/recipe.py)
 

@@ -271,10 +271,11 @@ def cnn_recipes(factor, steps):
     filters = lambda name: "conv" in name or name.endswith("downsample.0.weight")
     norms = lambda name: not filters(name) and not name.startswith("fc.")
     sgd = lambda name: (0.1 * factor, 0.0 if norms(name) else 5e-5 / (0.1 * factor))
+    muon = lambda name: (0.05 * factor, 0.0) if filters(name) else sgd(name)
     common = {"steps": steps, "smoothing": 0.1}
     adamw = lambda name: (2e-3 * factor, 0.0 if norms(name) else 0.05)
     return [Recipe("sgd", sgd, **common),
-            Recipe("muon", sgd, muon=filters, **common),
+            Recipe("muon", muon, muon=filters, **common),
             Recipe("adamw", adamw, **common)]
 
 
@@ -303,7 +304,7 @@ def main():
     save_file({"whiten.weight": whitening(g)}, OUT / "grey.whitening.safetensors")
     run("cnn-airbench width=0.125", "airbench", x, y, airbench_recipes(0.5))
     run("cnn-small width=0.125", "cnn", x, y, cnn_recipes(1.0, 2))
-    run("cnn-plain width=0.5", "plain", g, y, cnn_recipes(1.0, 3))
+    run("cnn-plain width=0.25", "plain", g, y, cnn_recipes(1.0, 3))
     run("mlp hidden=24,16", "mlp", g, y, mlp_recipes("layers.2.weight"))
 
 

@@ -36,7 +36,7 @@ build train_cnn
 ok "layer: no backward line fails the self-test" selftest_names extra.weight
 sed -i "s/(void)0;/layer_backward(\&m.extra, m.branch_grad, m.grad);/" "$tree/train_cnn.c"
 build train_cnn
-ok "layer: no input gradient fails the self-test" selftest_names conv3.weight
+ok "layer: no input gradient fails the self-test" selftest_names conv4.weight
 
 ok "optimizer: the patch applies" applies docs/adding_an_optimizer.md
 ok "optimizer: builds" build "train_mlp train_cnn"

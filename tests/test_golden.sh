@@ -33,7 +33,7 @@ golden airbench-muon 2 1e-3 "${airbench[@]}"
 golden airbench-adamw 2 1e-2 "${airbench[@]}"
 for optimizer in sgd muon adamw; do
     golden cnn-$optimizer 2 1e-3 "$train_cnn" --data "$work/colour" --net small --width 0.125
-    golden plain-$optimizer 3 1e-3 "$train_cnn" --data "$work/grey" --net plain --width 0.5
+    golden plain-$optimizer 3 1e-3 "$train_cnn" --data "$work/grey" --net plain --width 0.25
     golden mlp-$optimizer 4 1e-3 "$train_mlp" --data "$work/grey" --hidden 24,16 --label-smoothing 0.1
 done
 

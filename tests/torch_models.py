@@ -76,7 +76,7 @@ class BasicBlock(nn.Module):
 # train_cnn's table: (width, kernel, stride) of the stem, (width, blocks, stride) of the stages.
 STAGES = [(64, 1, 2), (128, 1, 2), (256, 1, 2)]
 NETS = {
-    "plain": ([(16, 3, 1), (32, 3, 2), (64, 3, 2)], []),
+    "plain": ([(32, 3, 2), (64, 3, 2), (128, 3, 2), (128, 3, 1)], []),
     "small": ([(32, 3, 1)], STAGES),
     "medium": ([(32, 3, 2)], STAGES),
     "large": ([(32, 3, 2), (64, 3, 2)], STAGES),
