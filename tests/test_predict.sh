@@ -81,7 +81,7 @@ else
         shift
         rm -f hit
         FAULT_CALL=fork FAULT_AT=$n FAULT_REPORT=hit LD_PRELOAD=$PWD/fault_shim.so \
-            "$train_mlp" --init mlp/best.safetensors --predict photos "$@"
+            "$train_mlp" --device cpu --init mlp/best.safetensors --predict photos "$@" # auto tries a driver in a fork
         [ -e hit ]
     }
     ok "--threads 3: three processes decode" forks 3 --threads 3
