@@ -3,10 +3,10 @@
 //   ./train_airbench --data data/cifar10                         8 epochs
 //   ./train_airbench --data data/cifar10 --speedrun --seeds 20   mean accuracy, sigma and time
 //
-// Both are "version B" of Keller Jordan's airbench94_muon (github.com/KellerJordan/cifar10-airbench,
-// arXiv 2404.00498): whitened 2x2 patches, three blocks of two convolutions, Muon for the filters,
-// six views of a test image. Its author reports 94% on the original CIFAR-10 files. Operations are
-// fused wherever the kernels can.
+// Both are "version B" of Keller Jordan's airbench94_muon (github.com/KellerJordan/
+// cifar10-airbench, arXiv 2404.00498): whitened 2x2 patches, three blocks of two convolutions, Muon
+// for the filters, six views of a test image. Its author reports 94% on the original CIFAR-10
+// files. Operations are fused wherever the kernels can.
 //
 // The file reads top to bottom: config, tensors, init, schedule, forward, backward, inference,
 // train, main. To change the network edit it and run `make train_airbench && ./train_airbench

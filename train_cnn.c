@@ -5,9 +5,9 @@
 //   ./train_cnn --data data/photos    your own pictures, packed by data/prepare
 //   ./train_cnn --data data/cifar10   CIFAR-10, in the size of network that suits it
 //
-// Convolution, batch norm and ReLU, residual blocks as in ResNet (He et al. 2015, arXiv 1512.03385),
-// the mean over the last map, a linear layer. Tensors have torchvision's names. Every operation is
-// one call; train_airbench.c shows what fusing them looks like.
+// Convolution, batch norm and ReLU, residual blocks as in ResNet (He et al. 2015, arXiv
+// 1512.03385), the mean over the last map, a linear layer. Tensors have torchvision's names. Every
+// operation is one call; train_airbench.c shows what fusing them looks like.
 //
 // The file reads top to bottom: config, tensors, init, schedule, forward, backward, inference,
 // train, main. To change the network edit it and run `make train_cnn && ./train_cnn --selftest`.

@@ -88,8 +88,9 @@ Tensor *activation(Tensors *t, Shape shape, const char *name, ...)
 Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each, const char *name, ...)
     __attribute__((format(printf, 4, 5)));
 
-// A batch norm over `channels` named like PyTorch's BatchNorm2d. Its weight, which starts at 1, and
-// its bias are parameters of `group`; of bias_norm_tensors() the bias alone, and the weight stays 1.
+// A batch norm over `channels` named like PyTorch's BatchNorm2d. Its weight, which starts at 1,
+// and its bias are parameters of `group`; of bias_norm_tensors() the bias alone, and the weight
+// stays 1.
 typedef struct NormTensors {
     Tensor *weight; // NULL: ones
     Tensor *bias, *running_mean, *running_var, *stats, *sums;
