@@ -12,7 +12,7 @@ ok "mlp: embedded set above 80%" "$train_mlp" --epochs 5 --out "$work/mlp" --qui
 ok "linear: embedded set trains" "$train_mlp" --hidden none --epochs 5 --out "$work/linear" --quiet
 ok "linear: embedded set below 70%" at_least 0.7 "$(number "$work/linear" test_accuracy)"
 for optimizer in sgd adamw muon; do
-    ok "cnn: $optimizer learns" "$train_cnn" --net plain --epochs 2 --optimizer $optimizer --out "$work/s-$optimizer" --quiet --target-accuracy 0.6
+    ok "cnn: $optimizer learns" "$train_cnn" --net plain --epochs 3 --optimizer $optimizer --out "$work/s-$optimizer" --quiet --target-accuracy 0.6
     ok "airbench: $optimizer learns" "$train_airbench" --width 0.125 --epochs 3 --optimizer $optimizer --out "$work/a-$optimizer" --quiet --target-accuracy 0.5
     ok "mlp: $optimizer learns" "$train_mlp" --epochs 3 --optimizer $optimizer --out "$work/l-$optimizer" --quiet --target-accuracy 0.6
 done
