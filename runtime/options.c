@@ -151,9 +151,9 @@ static void restore(CommandLine *line)
     const JsonNode *options = json_get(line->checkpoint.record.root, "options"),
                    *by = json_get(line->checkpoint.record.root, "trainer");
     if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
-    if (!by || by->type != JSON_STRING)
-        die(STATUS_DATA, "%s has no trainer", line->checkpoint.path);
-    check(trainer_of_today(trainer, by->string, options, o->resume, &e), &e);
+    const char *begun_by = by && by->type == JSON_STRING ? by->string : NULL;
+    if (!begun_by) die(STATUS_DATA, "%s has no trainer", line->checkpoint.path);
+    check(trainer_of_today(trainer, begun_by, options, o->resume, &e), &e);
     if (strcmp(trainer, line->trainer) != 0)
         die(STATUS_DATA, "the run in %s was begun by %s, not by %s: ./%s --resume %s", o->resume,
             trainer, line->trainer, trainer, o->resume);
