@@ -130,16 +130,14 @@ static ArgResume resume_kind(const char *name)
 }
 
 // Under the run's lock: a run that is alive would move its checkpoints away meanwhile.
-static int open_checkpoint(Checkpoint *c, const char *dir, int rank, Error *e)
+static int open_checkpoint(CommandLine *line, Error *e)
 {
     char path[PATH_MAX];
-    if (rank > 0 || snprintf(path, sizeof path, "%s/.lock", dir) >= PATH_MAX || !os_exists(path))
-        return checkpoint_open(c, dir, e);
-    int lock;
-    if (os_lock(&lock, dir, e)) return e->status;
-    const int status = checkpoint_open(c, dir, e);
-    os_close(lock);
-    return status;
+    const char *dir = line->options.resume;
+    const int length = snprintf(path, sizeof path, "%s/.lock", dir);
+    const bool has_lock = length < PATH_MAX && os_exists(path);
+    if (line->rank == 0 && has_lock && os_lock(&line->lock, dir, e)) return e->status;
+    return checkpoint_open(&line->checkpoint, dir, e);
 }
 
 static void restore(CommandLine *line)
@@ -147,7 +145,7 @@ static void restore(CommandLine *line)
     Error e;
     char trainer[TRAINER_MAX];
     const Options *o = &line->options;
-    check(open_checkpoint(&line->checkpoint, o->resume, line->rank, &e), &e);
+    check(open_checkpoint(line, &e), &e);
     const JsonNode *options = json_get(line->checkpoint.record.root, "options"),
                    *by = json_get(line->checkpoint.record.root, "trainer");
     if (!options) die(STATUS_DATA, "%s has no options", line->checkpoint.path);
@@ -270,6 +268,9 @@ static void check_together(const CommandLine *line)
         die(STATUS_USAGE, "--eval-only tests given weights; add --init FILE.safetensors");
     if (o->verify && !o->data && !o->resume)
         die(STATUS_USAGE, "--verify checks shards; add --data DIR");
+    if (o->report && given(line, "report") &&
+        (o->selftest || o->bench || o->eval_only || o->predict || o->speedrun))
+        die(STATUS_USAGE, "--report is for training alone; leave it out");
     check_predict(o);
     check_speedrun(line);
 }

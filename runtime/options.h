@@ -56,6 +56,7 @@ typedef struct CommandLine {
     size_t count, own_count; // all, and the program's own, which come first
     ModelInfo model;         // of --init, read for --eval-only and --predict
     Checkpoint checkpoint;   // of --resume, opened; the options' strings point into it
+    int lock;                // of that run, held since before it was opened; 0: none
     bool help;               // options_help() is all that is asked for
 } CommandLine;
 

@@ -18,7 +18,9 @@ static void open_directory(Run *r)
     const Options *o = r->s->options;
     if (r->s->comm.rank > 0) return;
     if (o->resume) {
-        check(rundir_reopen(&r->dir, o->resume, r->first_step, r->evaluated, o->quiet, &e), &e);
+        check(rundir_reopen(&r->dir, o->resume, r->s->line.lock, r->first_step, r->evaluated,
+                            o->quiet, &e),
+              &e);
         checkpoint_clean(o->resume, r->first_step);
     } else {
         check(rundir_open(&r->dir, o->out, r->s->trainer->name, o->quiet, &e), &e);

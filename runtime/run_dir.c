@@ -128,11 +128,13 @@ int rundir_open(RunDir **run, const char *dir, const char *trainer, bool quiet, 
     return 0;
 }
 
-int rundir_reopen(RunDir **run, const char *dir, int64_t step, bool evaluated, bool quiet, Error *e)
+int rundir_reopen(RunDir **run, const char *dir, int lock, int64_t step, bool evaluated, bool quiet,
+                  Error *e)
 {
     RunDir *r = new_run(quiet, e);
     if (!r) return e->status;
-    if (open_directory(r, dir, NULL, e) || os_lock(&r->lock, r->dir, e))
+    r->lock = lock;
+    if (open_directory(r, dir, NULL, e) || (!lock && os_lock(&r->lock, r->dir, e)))
         return give_up(r, false, e);
     if (reopen_log(r, step, evaluated, e)) return give_up(r, true, e);
     *run = r;

@@ -22,10 +22,11 @@ typedef struct RunDir RunDir;
 // prints nothing.
 int rundir_open(RunDir **r, const char *dir, const char *trainer, bool quiet, Error *e);
 
-// Takes up a run that was stopped after `step`: takes the lock and cuts the log back to that step,
-// without an evaluation there unless the checkpoint came after it (`evaluated`). STATUS_IO, as when
-// another process has the lock.
-int rundir_reopen(RunDir **r, const char *dir, int64_t step, bool evaluated, bool quiet, Error *e);
+// Takes up a run that was stopped after `step`: keeps the lock that the caller has (0: takes it)
+// and cuts the log back to that step, without an evaluation there unless the checkpoint came after
+// it (`evaluated`). STATUS_IO, as when another process has the lock.
+int rundir_reopen(RunDir **r, const char *dir, int lock, int64_t step, bool evaluated, bool quiet,
+                  Error *e);
 
 const char *rundir_name(const RunDir *r);
 void rundir_path(const RunDir *r, const char *name, char path[static PATH_MAX]); // DIR/name

@@ -26,6 +26,7 @@ fails "augment space" $u "translate" "$train_cnn" --augment "translate= 1"
 fails "stray word" $u "mnist" "$train_cnn" mnist
 fails "batch above the set" $u "training images" "$train_cnn" --batch-size 100000
 fails "steps and epochs" $u "--epochs" "$train_cnn" --steps 3 --epochs 2
+fails "a report of no training" $u "leave it out" "$train_mlp" --selftest --report on
 fails "verify without data" $u "--data" "$train_mlp" --verify
 for option in profile "out x" target-accuracy=1; do
     # shellcheck disable=SC2086 # an option with its value

@@ -335,7 +335,7 @@ static void logs_an_evaluation_once(void **state)
     for (int evaluated = 0; evaluated < 2; evaluated++) {
         if (!evaluated) log_eval(r, 2);
         finish(r);
-        check(rundir_reopen(&r, "once", 4, evaluated, true, &e), &e);
+        check(rundir_reopen(&r, "once", 0, 4, evaluated, true, &e), &e);
         assert_contents("once/log.jsonl", evaluated ? text : "");
         if (!evaluated) log_eval(r, 2);
     }
