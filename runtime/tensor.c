@@ -80,11 +80,12 @@ Tensor *workspace(Tensors *t, Shape shape, size_t bytes_each, const char *name, 
     return x;
 }
 
-static NormTensors declare_norm(Tensors *t, int channels, int group, bool weight,
-                                const char *prefix)
+static NormTensors declare_norm(Tensors *t, int channels, int group, bool weight, const char *name,
+                                va_list arguments)
 {
-    char full[TENSOR_NAME_MAX + 32];
+    char prefix[TENSOR_NAME_MAX], full[TENSOR_NAME_MAX + 32];
     NormTensors n = {0};
+    vsnprintf(prefix, sizeof prefix, name, arguments);
     snprintf(full, sizeof full, "%s.weight", prefix);
     if (weight)
         n.weight = parameter(t, SHAPE(channels), group, ONES, "%s", full);
@@ -104,22 +105,20 @@ static NormTensors declare_norm(Tensors *t, int channels, int group, bool weight
 
 NormTensors norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
 {
-    char prefix[TENSOR_NAME_MAX];
     va_list arguments;
     va_start(arguments, name);
-    vsnprintf(prefix, sizeof prefix, name, arguments);
+    const NormTensors n = declare_norm(t, channels, group, true, name, arguments);
     va_end(arguments);
-    return declare_norm(t, channels, group, true, prefix);
+    return n;
 }
 
 NormTensors bias_norm_tensors(Tensors *t, int channels, int group, const char *name, ...)
 {
-    char prefix[TENSOR_NAME_MAX];
     va_list arguments;
     va_start(arguments, name);
-    vsnprintf(prefix, sizeof prefix, name, arguments);
+    const NormTensors n = declare_norm(t, channels, group, false, name, arguments);
     va_end(arguments);
-    return declare_norm(t, channels, group, false, prefix);
+    return n;
 }
 
 Norm norm_of(const NormTensors *n, float eps, float momentum)
