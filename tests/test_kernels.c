@@ -34,9 +34,9 @@ static const Kernels *open_cpu(int threads, const char *dtype)
 static void matches_reference(void **state)
 {
     (void)state;
-    for (int i = 0; i < DTYPES * 3; i++) {
-        const Kernels *kernels = open_cpu(1 + i % 3, dtypes[i / 3]);
-        assert_int_equal(kernels->element, i / 3 == 0 ? F32 : BF16);
+    for (int i = 0; i < DTYPES * 2; i++) {
+        const Kernels *kernels = open_cpu(i % 2 ? 3 : 1, dtypes[i / 2]);
+        assert_int_equal(kernels->element, i / 2 == 0 ? F32 : BF16);
         assert_int_equal(kernels_check(kernels, true, stdout, NULL), 0);
         kernels->close();
     }
