@@ -382,14 +382,14 @@ static int64_t train(Run *run)
 {
     int64_t step = run_begin(run); // 0, or the step of the checkpoint to go on from
     // A test that Ctrl-C interrupted has no result: the run that is continued repeats it here.
-    if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, PLAIN));
+    if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, infer, PLAIN));
     while (step < s.steps && !comm_stop_agreed(&s.comm)) { // Ctrl-C on any rank: all stop here
         feed_next(&s.feed);
         const double lr = train_step(step);
         step++;
         if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
-        if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, PLAIN)); // each epoch
-        // Each epoch or --save-every steps, and at the end; not where the loss or a weight is NaN.
+        // Tested each epoch; saved then or every --save-every steps, and at the end, if finite.
+        if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, infer, PLAIN));
         if (run_save_due(run, step) && !run_save(run, step)) break;
     }
     return step;
@@ -441,7 +441,7 @@ int main(int argc, char **argv)
         if (done < s.steps)
             status = run_stopped(&run, done); // Ctrl-C: saves a checkpoint for --resume
         else
-            status = run_finish(&run, evaluate(&s, VIEWS));
+            status = run_finish(&run, evaluate(&s, infer, VIEWS));
         run_close(&run);
     }
     setup_close(&s);

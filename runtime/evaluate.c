@@ -108,9 +108,9 @@ static Evaluation end(TestPass *t)
     return (Evaluation){loss / n, correct / n, true, seconds};
 }
 
-Evaluation evaluate(Setup *s, Views views)
+Evaluation evaluate(Setup *s, Infer *infer, Views views)
 {
     TestPass t = begin(s);
-    while (next(&t)) s->trainer->infer(views);
+    while (next(&t)) infer(views);
     return end(&t);
 }

@@ -5,9 +5,9 @@
 
 #include "runtime/setup.h"
 
-// Calls the trainer's infer(views) for each batch of this rank's test images, which adds to the
-// network's metrics and leaves its logits. Returns the means over all ranks' images; not complete
-// if a signal came to any rank.
-Evaluation evaluate(Setup *s, Views views);
+// Calls infer(views) for each batch of this rank's test images, which adds to the network's metrics
+// and leaves its logits. Returns the means over all ranks' images; not complete if a signal came to
+// any rank.
+Evaluation evaluate(Setup *s, Infer *infer, Views views);
 
 #endif

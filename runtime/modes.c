@@ -14,7 +14,7 @@ static int eval_only(Setup *s)
 {
     const Options *o = s->options;
     feed_load_sets(&s->feed);
-    const Evaluation test = evaluate(s, VIEWS);
+    const Evaluation test = evaluate(s, s->trainer->infer, VIEWS);
     if (!isfinite(test.loss)) die(STATUS_DIVERGED, "the test loss of %s is %g", o->init, test.loss);
     printf("test accuracy %.2f%%, loss %.4f, %s on %s\n", 100.0 * test.accuracy, test.loss, o->init,
            s->data.source);

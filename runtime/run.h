@@ -2,13 +2,13 @@
 // and what the user sees. The loop over its steps is the trainer's:
 //
 //     int64_t step = run_begin(run);
-//     if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, PLAIN));
+//     if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, infer, PLAIN));
 //     while (step < s.steps && !comm_stop_agreed(&s.comm)) {
 //         feed_next(&s.feed);
 //         const double lr = train_step(step);
 //         step++;
 //         if (!run_step_done(run, step, lr)) break;                    // it diverged
-//         if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, PLAIN));
+//         if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, infer, PLAIN));
 //         if (run_save_due(run, step) && !run_save(run, step)) break;  // it diverged
 //     }
 //

@@ -30,6 +30,8 @@ typedef struct Evaluation {
     double seconds;        // that it took
 } Evaluation;
 
+typedef void Infer(Views views);
+
 // The table that a trainer gives to the rest of its program: its name, its embedded set, and
 // functions about the one network it has. A mode ends the program if a function it needs is NULL.
 typedef struct Trainer {
@@ -45,7 +47,7 @@ typedef struct Trainer {
     void (*loss)(void);           // the loss of the loaded batch, as a training step has it
     void (*gradient)(void);       // that and the backward pass
     double (*step)(int64_t step); // a training step; returns its learning rate
-    void (*infer)(Views views);   // logits and loss of the loaded batch
+    Infer *infer;                 // logits and loss of the loaded batch
     int64_t (*train)(Run *run);   // the loop; returns the steps that are done
 } Trainer;
 

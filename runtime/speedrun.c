@@ -55,7 +55,7 @@ static bool run_seed(Speedrun *r, Result *result, int64_t seed, bool first)
     const double initialised = synchronized_seconds(s);
     if (s->trainer->train(&r->run) < s->steps) return false;
     const double trained = synchronized_seconds(s);
-    result->test = evaluate(s, VIEWS);
+    result->test = evaluate(s, s->trainer->infer, VIEWS);
     const double ended = synchronized_seconds(s);
     result->seed = seed;
     result->init = initialised - began;

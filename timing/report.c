@@ -110,7 +110,8 @@ static void time_to_accuracy(Timing *r)
     r->missed = target > 0;
     while (r->missed && r->steps < s->steps) {
         one_step(r, 0);
-        if (epoch_ends(s, r->steps)) r->missed = evaluate(s, PLAIN).accuracy < target;
+        if (epoch_ends(s, r->steps))
+            r->missed = evaluate(s, s->trainer->infer, PLAIN).accuracy < target;
     }
     seconds[0] = os_seconds() - began;
     if (os_stop_signal()) exit(128 + os_stop_signal());
