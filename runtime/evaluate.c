@@ -111,6 +111,6 @@ static Evaluation end(TestPass *t)
 Evaluation evaluate(Setup *s, Infer *infer, Views views)
 {
     TestPass t = begin(s);
-    while (next(&t)) infer(views);
+    while (next(&t)) (*infer)(views);
     return end(&t);
 }
