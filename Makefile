@@ -52,19 +52,20 @@ ARCH_v4 := -march=x86-64-v4
 ARCH_v3 := -march=x86-64-v3
 ARCH_v1 := -march=x86-64
 
-# Everything but the programs' own files, and what draws pages: no trainer has that.
+# docs/architecture.md: a program takes from its own folder and from those below it.
 TRAINERS := train_mlp train_cnn train_airbench
 PROGRAMS := $(TRAINERS) predict data/prepare
-PAGE_SOURCES := $(filter-out tools/runs%,$(wildcard tools/*.c)) runtime/chart.c runtime/html.c \
-	timing/comparison_page.c
-PAGE_OBJECTS := $(PAGE_SOURCES:%.c=$(BUILD)/%.o)
-SOURCES := $(filter-out data/prepare.c $(PAGE_SOURCES),$(wildcard data/*.c runtime/*.c timing/*.c \
-	kernels/*.c kernels/reference/*.c))
+BASE := $(wildcard base/*.c)
+PAGES := $(filter-out pages/runs.c,$(wildcard pages/*.c))
+PACK := $(filter-out data/pack/prepare.c,$(wildcard data/pack/*.c))
+SOURCES := $(BASE) $(wildcard kernels/*.c kernels/reference/*.c data/*.c data/decode/*.c train/*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
+PAGE_OBJECTS := $(PAGES:%.c=$(BUILD)/%.o)
+PACK_OBJECTS := $(PACK:%.c=$(BUILD)/%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
 DEVICE_TOOLS := $(patsubst %,$(BUILD)/%,check_kernels check_collectives time_kernels time_collectives)
-TOOLS := $(BUILD)/tools/runs $(BUILD)/bench/compare_runs $(BUILD)/tests/slow_train_mlp $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
+TOOLS := $(BUILD)/pages/runs $(BUILD)/bench/compare_runs $(BUILD)/tests/slow_train_mlp $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
 # oneDNN is compared where its header is installed.
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
 	/usr/include/oneapi/dnnl/dnnl.h),,bench/dnnl.c),$(wildcard bench/*.c)))
@@ -87,23 +88,23 @@ help:
 	@echo 'make format        lay out all sources with clang-format'
 	@echo 'make clean         remove what was built'
 
-include $(wildcard runtime/mpi/mpi.mk kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk)
+include $(wildcard base/mpi/mpi.mk kernels/cuda/cuda.mk tests/cuda_on_cpu/emulated.mk)
 
 # The top folder has links to the programs that were built last; not with SANITIZE=1.
 $(if $(SANITIZE),,$(PROGRAMS)): %: $(BUILD)/% force
 	@[ "$$(readlink -f $@)" = "$$(readlink -f $<)" ] || ln -sfr $< $@
 
 $(DEVICE_TOOLS): $(BUILD)/%: $(BUILD)/tests/%.o
-$(PROGRAMS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/%.o
+$(TRAINERS:%=$(BUILD)/%) $(BUILD)/predict: $(BUILD)/%: $(BUILD)/%.o
+$(BUILD)/data/prepare: $(BUILD)/data/pack/prepare.o $(PACK_OBJECTS)
 $(PROGRAMS:%=$(BUILD)/%) $(DEVICE_TOOLS): $(OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
 # Without kernels: it is built where a run is looked at. Trainers start it to draw their pages.
-RUNS_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*.c)) \
-	$(patsubst %,$(BUILD)/runtime/%.o,args chart error html json os progress safetensors utf8)
-$(TRAINERS:%=$(BUILD)/%): | $(BUILD)/tools/runs
-$(BUILD)/tools/runs: $(RUNS_OBJECTS)
+RUNS_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,pages/runs.c $(PAGES) $(BASE))
+$(TRAINERS:%=$(BUILD)/%): | $(BUILD)/pages/runs
+$(BUILD)/pages/runs: $(RUNS_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -112,16 +113,16 @@ $(BUILD)/tests/slow_train_mlp: $(BUILD)/tests/slow_step.o $(BUILD)/train_mlp.o $
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -Wl,--wrap=feed_next -o $@ $^ $(LDLIBS)
 
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS) $(PAGE_OBJECTS)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS) $(PAGE_OBJECTS) $(PACK_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 # On every file of its corpus; `make fuzz` has libFuzzer's main().
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(OBJECTS) $(PAGE_OBJECTS)
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/main.o $(OBJECTS) $(PAGE_OBJECTS) $(PACK_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/libfuzzed.a: $(filter $(BUILD)/data/%.o $(BUILD)/runtime/%.o $(BUILD)/tools/%.o,$(OBJECTS) $(PAGE_OBJECTS))
+$(BUILD)/libfuzzed.a: $(filter-out $(BUILD)/kernels/%,$(OBJECTS)) $(PAGE_OBJECTS) $(PACK_OBJECTS)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libfuzzed.a
@@ -137,7 +138,7 @@ fuzz: $(FUZZERS:%=$(BUILD)/fuzz_%)
 	  $(BUILD)/fuzz_$$f -max_total_time=$(TIME) -timeout=20 -rss_limit_mb=3000 -verbosity=0 -print_final_stats=1 \
 	  -artifact_prefix=$(BUILD)/found/$$f- $(BUILD)/corpus/$$f tests/fuzz/corpus/$$f || exit 1; done
 
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(OBJECTS) $(PAGE_OBJECTS)
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(OBJECTS) $(PAGE_OBJECTS) $(PACK_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 # Of Debian's OpenBLAS the one with OpenMP, whose threads do not compete with ours.
@@ -201,4 +202,4 @@ format:
 clean:
 	rm -rf build/native build/portable build/sanitize build/fuzz $(PROGRAMS)
 
--include $(OBJECTS:.o=.d) $(PAGE_OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(TESTS:=.d) $(DEVICE_TOOLS:$(BUILD)/%=$(BUILD)/tests/%.d) $(TOOLS:=.d) $(RUNS_OBJECTS:.o=.d) $(BENCHES:=.d)
+-include $(OBJECTS:.o=.d) $(PAGE_OBJECTS:.o=.d) $(PACK_OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/%.d) $(BUILD)/data/pack/prepare.d $(TESTS:=.d) $(DEVICE_TOOLS:$(BUILD)/%=$(BUILD)/tests/%.d) $(TOOLS:=.d) $(RUNS_OBJECTS:.o=.d) $(BENCHES:=.d)

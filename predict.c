@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/args.h"
-#include "runtime/checkpoint.h"
-#include "runtime/model_info.h"
-#include "runtime/os.h"
+#include "base/args.h"
+#include "train/checkpoint.h"
+#include "train/model_info.h"
+#include "base/os.h"
 
 static const char usage[] = "usage: predict RUN [options] PICTURE...\n"
                             "\n"

@@ -13,11 +13,11 @@
 #include <stdio.h>
 
 #include "kernels/kernels.h"
-#include "runtime/evaluate.h"
-#include "runtime/init.h"
-#include "runtime/modes.h"
-#include "runtime/recipe.h"
-#include "runtime/run.h"
+#include "train/evaluate.h"
+#include "train/init.h"
+#include "train/modes.h"
+#include "train/recipe.h"
+#include "train/run.h"
 
 static const Kernels *k; // the operations of the device; setup_plan() sets it
 // What main() has opened: options, data, processes. (lr is a factor on the rates below.)
@@ -394,7 +394,7 @@ static int64_t train(Run *run)
 
 // ---- main ---------------------------------------------------------------------------------------
 
-// For the modes in place of training (runtime/modes.h) and for setup_plan(), which calls gradient,
+// For the modes in place of training (train/modes.h) and for setup_plan(), which calls gradient,
 // step and infer with operations that only count.
 static const Trainer trainer = {
     .name = "train_cnn",

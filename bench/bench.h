@@ -12,7 +12,7 @@
 #include <time.h>
 
 #include "kernels/kernels.h"
-#include "runtime/os.h"
+#include "base/os.h"
 
 enum { BENCH_ROUNDS = 15 };
 

@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/args.h"
-#include "runtime/os.h"
-#include "timing/comparison.h"
+#include "base/args.h"
+#include "base/os.h"
+#include "pages/comparison.h"
 
 static const char *const USAGE =
     "Compares timing reports (bench.json) of --bench.\n"

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
-#include "runtime/json.h"
-#include "runtime/os.h"
+#include "base/json.h"
+#include "base/os.h"
 
 // ---- ceilings -----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "data/shard.h"
-#include "runtime/error.h"
+#include "base/error.h"
 
 // Part of what decides the order of an epoch, so no property of the machine may change them.
 #define DATASET_CACHE_BYTES (2LL << 30)

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-#include "data/sha256.h"
+#include "base/sha256.h"
 #include "data/storage.h"
 #include "data/synth.h"
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "data/dataset.h"
-#include "runtime/error.h"
+#include "base/error.h"
 
 typedef struct LoaderConfig {
     Split split;

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "kernels/philox.h"
+#include "base/philox.h"
 
 enum { ROUNDS = 6, LANES = 64 };
 

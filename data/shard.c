@@ -11,7 +11,7 @@
 
 #include <zlib.h>
 
-#include "runtime/utf8.h"
+#include "base/utf8.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "shards are read as they lie in the file");

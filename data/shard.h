@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/error.h"
+#include "base/error.h"
 
 typedef enum { SPLIT_TRAIN, SPLIT_TEST } Split;
 extern const char *const split_names[2]; // "train", "test"

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "data/storage.h"
-#include "runtime/os.h"
+#include "base/os.h"
 
 // What a split has in DatasetStorage.state.
 typedef struct Shards {

@@ -12,7 +12,7 @@
 
 #include "data/synth.h"
 
-#include "kernels/philox.h"
+#include "base/philox.h"
 
 #include <assert.h>
 #include <math.h>

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/philox.h"
+#include "base/philox.h"
 #include "kernels/reference/reference.h"
 
 enum { GUARD = 64 }; // bytes behind the end of a tensor that nobody may write

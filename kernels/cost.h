@@ -1,4 +1,4 @@
-// What a call of each operation costs, for kernels/plan.c and kernels/profile.c: arithmetic, memory
+// What a call of each operation costs, for kernels/plan.c and kernels/operation_times.c: arithmetic, memory
 // traffic, and its shape in words. A file that includes this first declares
 // `static const Kernels *device`, whose elements are counted.
 //

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "runtime/os.h"
+#include "base/os.h"
 
 enum { GRADIENTS_MAX = 256, BUCKET = 1 << 18 }; // floats: 1 MiB
 

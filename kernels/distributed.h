@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "kernels/kernels.h"
-#include "runtime/comm.h"
+#include "base/comm.h"
 
 typedef struct Distributed {
     const Collectives *collectives;

@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/error.h"
+#include "base/error.h"
 
 typedef enum { F32, BF16 } ElementType;
 typedef enum { ACT_NONE, ACT_RELU, ACT_GELU, ACT_SILU } Activation; // GELU is x * Phi(x), with erf
@@ -149,7 +149,7 @@ enum { TIMES_MAX = 1024 };
 // Takes a row of a backend's own micro-benchmarks; it may sort the values.
 typedef void MicroRow(void *context, const char *name, const char *unit, bool higher_is_better,
                       double *values, int count);
-struct Collectives; // runtime/comm.h
+struct Collectives; // base/comm.h
 struct Comm;
 
 typedef struct Kernels {

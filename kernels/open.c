@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/cuda/open.h"
+#include "kernels/cuda/cuda_open.h"
 #include "kernels/kernels.h"
-#include "runtime/os.h"
+#include "base/os.h"
 
 static bool is_cuda(const char *device)
 {

@@ -16,9 +16,9 @@ build() {
         apt-get install -y -q --no-install-recommends g++
     fi
     make -j"$(nproc)" PORTABLE=1 CUDA_ARCHS=all
-    install -d "$dir/scripts" "$dir/tools"
+    install -d "$dir/scripts" "$dir/pages"
     install build/portable/{train_mlp,train_cnn,train_airbench,predict,data/prepare} LICENSE "$dir"
-    install build/portable/tools/runs "$dir/tools"
+    install build/portable/pages/runs "$dir/pages"
     install scripts/container.sh scripts/doctor.sh "$dir/scripts"
     [ -z "$cuda" ] || install build/portable/libnn_cuda.so "$cuda"/lib64/libcublasLt.so.?? "$dir"
 }

@@ -21,7 +21,7 @@ if [ -z "$run" ]; then
 fi
 page=$run/report.html
 [ ! -f "$run" ] || page=$run
-draw=${NN_RUNS:-${BASH_SOURCE[0]%/*}/../build/native/tools/runs} # NN_RUNS: for tests
+draw=${NN_RUNS:-${BASH_SOURCE[0]%/*}/../build/native/pages/runs} # NN_RUNS: for tests
 if [ "${page%/*}/report.safetensors" -nt "$page" ] && [ -x "$draw" ]; then
     "$draw" page "${page%/*}" >/dev/null || :
 fi

@@ -3,5 +3,5 @@
 # CSV (scripts/runs.sh csv A). --help says more.
 set -eu
 here=$(dirname "$0")/..
-make -s -C "$here" build/native/tools/runs >&2
-exec "$here/build/native/tools/runs" "$@"
+make -s -C "$here" build/native/pages/runs >&2
+exec "$here/build/native/pages/runs" "$@"

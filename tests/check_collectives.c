@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
-#include "runtime/comm.h"
+#include "base/comm.h"
 
 static Comm comm;
 static const Kernels *k;

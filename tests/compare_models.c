@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/safetensors.h"
+#include "base/safetensors.h"
 
 static double distance(const SafeTensor *a, const SafeTensor *b)
 {

@@ -8,7 +8,7 @@ only=${1-} caught=0 missed=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/build"
-cp -a Makefile train_*.c predict.c kernels data runtime timing tools tests "$work" || exit 1
+cp -a Makefile train_*.c predict.c base kernels data train pages tests "$work" || exit 1
 cp -a build/native "$work/build" || exit 1
 
 # Each: the file, sed's command for the first line that has the text, the text, and # the fault.
@@ -37,8 +37,8 @@ kernels/cpu/optimizer.c s/=.momentum.\*.v\[i\]/=0.5f*v[i]/ v[i] = momentum * v[i
 kernels/cpu/optimizer.c s/g\[i\].+.momentum.\*.v/v/ direction[i] = g[i] # no Nesterov in Muon
 kernels/cpu/optimizer.c s/c.b,.a,.c.c/c.c,a,c.b/ combine(aa, c.b # coefficients of Muon swapped
 kernels/cpu/optimizer.c s/renormalize.?/0?/ scale = renormalize # no renormalization by Muon
-runtime/options.c s/true/false/ .nesterov = true # no Nesterov in SGD
-runtime/recipe.h s/4.775/4.75/ .b = -4.775f # coefficient of Muon off by half a percent
+train/options.c s/true/false/ .nesterov = true # no Nesterov in SGD
+train/recipe.h s/4.775/4.75/ .b = -4.775f # coefficient of Muon off by half a percent
 train_airbench.c s/0.4f/0.5f/ NORM_MOMENTUM = 0.4f # momentum of the running statistics
 train_cnn.c s/= 0.1f/= 0.2f/ NORM_MOMENTUM = 0.1f # the same of the residual network
 train_airbench.c s/0.6f/0.5f/ .momentum = 0.6f # momentum of Muon'

@@ -32,7 +32,7 @@ def functions_of(file):
 
 def main():
     listed = subprocess.check_output(["git", "ls-files", "*.c", "*.h"], text=True).split()
-    files = [f for f in listed if not f.startswith(("tests/", "bench/", "kernels/cuda/", "tools/"))]
+    files = [f for f in listed if not f.startswith(("tests/", "bench/", "kernels/cuda/", "pages/"))]
     defined = collections.defaultdict(list)
     for file in files:
         for function in functions_of(file):

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "runtime/feed.h"
+#include "train/feed.h"
 
 void __real_feed_next(Feed *f);
 void __wrap_feed_next(Feed *f);

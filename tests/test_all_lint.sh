@@ -2,12 +2,12 @@
 # clang-tidy (.clang-tidy says what) and cppcheck over what reads files and the command line,
 # and what speaks with other processes.
 . "$(dirname "$0")/lib.sh"
-sources=(data/*.c runtime/*.c timing/*.c tools/*.c kernels/distributed.c)
+sources=(base/*.c data/*.c data/*/*.c train/*.c pages/*.c kernels/distributed.c kernels/launch_counts.c)
 # What of mpicc's command finds mpi.h.
 read -ra mpi < <(mpicc -show 2>/dev/null | grep -oE -- '-I[^ ]+' | tr '\n' ' ')
 if command -v clang-tidy >/dev/null; then
-    for source in "${sources[@]}" runtime/mpi/*.c; do
-        if [[ $source == runtime/mpi/* && ${#mpi[@]} -eq 0 ]]; then
+    for source in "${sources[@]}" base/mpi/*.c; do
+        if [[ $source == base/mpi/* && ${#mpi[@]} -eq 0 ]]; then
             skip "clang-tidy $source" "no MPI"
             continue
         fi
@@ -21,7 +21,7 @@ if command -v cppcheck >/dev/null; then
     # Suppressed: it takes what fail() returns for 0, and a loop from n - 1 down for one to -1.
     beside ok "cppcheck" cppcheck --enable=warning,performance,portability --error-exitcode=1 --quiet --inline-suppr \
         --std=c11 -I. --suppress=missingIncludeSystem --suppress=nullPointerArithmeticRedundantCheck \
-        --suppress=negativeIndex:runtime/init.c --suppress=ctunullpointer "${sources[@]}" runtime/mpi/*.c
+        --suppress=negativeIndex:train/init.c --suppress=ctunullpointer "${sources[@]}" base/mpi/*.c
 else
     skip "cppcheck" "not installed"
 fi

@@ -6,7 +6,6 @@
 portable=build/portable
 ok "portable build" make -s PORTABLE=1 NVCC= $portable/{check_kernels,train_mlp,train_cnn,train_airbench,predict,data/prepare} \
     $portable/tests/compare_models
-shopt -s extglob
 
 # check_kernels, to which the processor seems to lack one feature: the bit of $WITHOUT in what libgcc
 # found out. The layout is libgcc's ABI.
@@ -21,7 +20,7 @@ __attribute__((constructor(200))) static void without(void)
 }
 C
 ok "link without features" gcc -fopenmp -o "$work/without" "$work/without.c" \
-    $portable/{runtime,timing,kernels,kernels/reference}/*.o $portable/data/!(prepare).o \
+    $portable/{base,train,kernels,kernels/reference,data,data/decode}/*.o \
     $portable/tests/check_kernels.o -lz -lm -ldl -pthread
 best() { # best BIT NAME: without a feature the best set that is left is NAME
     WITHOUT=$1 "$work/without" cpu fp32 quick alloc | grep -qE "threads?, $2$"

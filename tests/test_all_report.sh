@@ -65,7 +65,7 @@ ok "off: no page" test ! -e none/report.html
 ok "off: no norms in the log" bash -c '! grep -q norm none/log.jsonl'
 
 # The end of a run waits half a minute for a page.
-mkdir -p hangs/tools && cp "$train_mlp" hangs && printf '#!/bin/sh\nexec sleep 90\n' >hangs/tools/runs && chmod +x hangs/tools/runs
+mkdir -p hangs/pages && cp "$train_mlp" hangs && printf '#!/bin/sh\nexec sleep 90\n' >hangs/pages/runs && chmod +x hangs/pages/runs
 ok "a page that is never finished" timeout 50 hangs/train_mlp --data grey --batch-size 8 --hidden 8 --steps 5 --quiet --out hung
 ok "one warning" test "$(grep -c 'the program that draws it does not end' err)$(wc -l <err)" = 11
 

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/browser.sh"
 need_browser "runs compared in a browser"
-tool=$PWD/$BUILD/tools/runs check=$PWD/tests/check_runs.py
+tool=$PWD/$BUILD/pages/runs check=$PWD/tests/check_runs.py
 cd "$work" || exit 1
 hostile='<script>alert("1") & co'
 ok "a run" "$train_mlp" --epochs 2 --hidden 64 --quiet --out runs/first

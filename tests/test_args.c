@@ -1,4 +1,4 @@
-// runtime/args: every way to give an option, and one line for every way to get one wrong.
+// base/args: every way to give an option, and one line for every way to get one wrong.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/args.h"
+#include "base/args.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

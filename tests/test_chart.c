@@ -1,4 +1,4 @@
-// runtime/html and runtime/chart: what is escaped, and that charts show the numbers given.
+// pages/html and pages/chart: what is escaped, and that charts show the numbers given.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/chart.h"
-#include "runtime/os.h"
+#include "pages/chart.h"
+#include "base/os.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -1,4 +1,4 @@
-// runtime/checkpoint: what is written comes back, the newest whole one is taken, old ones go.
+// train/checkpoint: what is written comes back, the newest whole one is taken, old ones go.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "runtime/checkpoint.h"
-#include "runtime/os.h"
+#include "train/checkpoint.h"
+#include "base/os.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

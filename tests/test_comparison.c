@@ -1,4 +1,4 @@
-// timing/comparison: verdicts of pooled reports, what makes a comparison void, and how a difference
+// pages/comparison: verdicts of pooled reports, what makes a comparison void, and how a difference
 // is explained. The reports are made here, with known distributions.
 #include <math.h>
 #include <setjmp.h>
@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/philox.h"
-#include "runtime/os.h"
-#include "timing/comparison.h"
+#include "base/philox.h"
+#include "base/os.h"
+#include "pages/comparison.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/device_data.h"
+#include "train/device_data.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

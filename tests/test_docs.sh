@@ -7,7 +7,7 @@ if [ -n "$SANITIZE" ]; then
 fi
 tree=$work/tree
 mkdir "$tree"
-cp -a Makefile train_*.c kernels data runtime timing tools "$tree" 2>/dev/null
+cp -a Makefile train_*.c base kernels data train pages "$tree" 2>/dev/null
 mkdir -p "$tree/build" && cp -a "$BUILD" "$tree/$BUILD"
 
 patch_of() { sed -n '/^```diff$/,/^```$/p' "$1" | sed '1d;$d'; }

@@ -14,7 +14,7 @@ gcc -std=gnu11 -D_GNU_SOURCE -O1 -fPIC -shared -o "$work/faults.so" tests/faults
 base=$work # a loop has a $work of its own, and works in it
 cd "$base" || exit 1
 # Beside this trainer nothing draws pages: that goes on for a moment where the trainer was killed.
-mkdir -p bin/tools && cp "$train_mlp" bin && ln -s "$(type -P true)" bin/tools/runs
+mkdir -p bin/pages && cp "$train_mlp" bin && ln -s "$(type -P true)" bin/pages/runs
 train_mlp=$base/bin/train_mlp
 options=(--data "$base/grey" --batch-size 16 --steps 6 --save-every 2 --hidden 8 --ema on --optimizer muon
     --augment translate=2 --quiet --threads 1)

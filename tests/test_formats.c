@@ -9,7 +9,7 @@
 
 #include <zlib.h>
 
-#include "data/image.h"
+#include "data/decode/image.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/image.h"
-#include "kernels/philox.h"
+#include "data/decode/image.h"
+#include "base/philox.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -1,4 +1,4 @@
-// runtime/json: what the writer writes, and what the reader takes and refuses.
+// base/json: what the writer writes, and what the reader takes and refuses.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/json.h"
+#include "base/json.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

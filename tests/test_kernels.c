@@ -10,7 +10,7 @@
 
 #include "kernels/check.h"
 #include "kernels/kernels.h"
-#include "kernels/philox.h"
+#include "base/philox.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "data/loader.h"
-#include "data/pack.h"
+#include "data/pack/pack.h"
 #include "data/synth.h"
 #include "tests/shard_file.h"
 

@@ -1,4 +1,4 @@
-// runtime/model_file: weights come back; what does not fit is listed, and nothing was changed then.
+// train/model_file: weights come back; what does not fit is listed, and nothing was changed then.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/model_file.h"
+#include "train/model_file.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

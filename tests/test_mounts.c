@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/mounts.h"
+#include "base/mounts.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

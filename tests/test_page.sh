@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# A training process has its page drawn by tools/runs beside it: in the background, one at a time, and
+# A training process has its page drawn by pages/runs beside it: in the background, one at a time, and
 # the last one before it ends. Without that program, or with one that fails, it trains all the same.
 . "$(dirname "$0")/lib.sh"
-runs=$PWD/$BUILD/tools/runs
+runs=$PWD/$BUILD/pages/runs
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
 ok "no trainer has what draws pages" bash -c "! nm '$train_mlp' '$train_cnn' '$train_airbench' |
     grep -E ' [tT] (html_|chart_|pictures?_|report_page|report_facts|profile_page|log_file_)'"
 cd "$work" || exit 1
 mlp=(--data grey --batch-size 8 --hidden 12 --quiet --threads 1)
 beside() { # beside DIR: a trainer there, and stdin as the program that draws
-    mkdir -p "$1/tools" && cp "$train_mlp" "$1" && cat >"$1/tools/runs" && chmod +x "$1/tools/runs"
+    mkdir -p "$1/pages" && cp "$train_mlp" "$1" && cat >"$1/pages/runs" && chmod +x "$1/pages/runs"
 }
 
 # ---- a program that is missing, or fails ----
 mkdir alone && cp "$train_mlp" alone
 ok "without the program" sh -c 'alone/train_mlp "$@" 2>said' - "${mlp[@]}" --epochs 30 --out missing
-ok "one warning" test "$(grep -c '^warning: no new report.html: cannot start .*/alone/tools/runs: No such file' said)$(wc -l <said)" = 11
+ok "one warning" test "$(grep -c '^warning: no new report.html: cannot start .*/alone/pages/runs: No such file' said)$(wc -l <said)" = 11
 ok "no page" test ! -e missing/report.html
 ok "drawn later" "$runs" page missing
 ok "a finished run's" grep -q '<strong>Finished</strong>' missing/report.html
 beside fails <<<'#!/bin/sh
 exit 3'
 ok "a program that fails" sh -c 'fails/train_mlp "$@" 2>said' - "${mlp[@]}" --epochs 30 --out failed
-ok "one warning" test "$(grep -c '^warning: no new report.html: .*/fails/tools/runs has ended with status 3' said)$(wc -l <said)" = 11
+ok "one warning" test "$(grep -c '^warning: no new report.html: .*/fails/pages/runs has ended with status 3' said)$(wc -l <said)" = 11
 
 # ---- it does not wait, and is not waited for ----
 # Notes how far the log was before and after, and what must not be.

@@ -1,12 +1,12 @@
-// kernels/philox.h: the known answers of the authors' Random123, and the ranges of what we make of
+// base/philox.h: the known answers of the authors' Random123, and the ranges of what we make of
 // the words.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/draws.h"
-#include "kernels/philox.h"
+#include "kernels/random.h"
+#include "base/philox.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

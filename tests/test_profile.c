@@ -8,11 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/json.h"
-#include "runtime/os.h"
-#include "runtime/profile.h"
-#include "tools/profile_page.h"
-#include "runtime/tensor.h"
+#include "base/json.h"
+#include "base/os.h"
+#include "train/profile.h"
+#include "pages/profile_page.h"
+#include "train/tensor.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/philox.h"
+#include "base/philox.h"
 #include "kernels/reference/reference.h"
 
 #include <cmocka.h> // last: it defines a macro fail()

@@ -9,11 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/log_file.h"
-#include "runtime/os.h"
-#include "tools/pictures.h"
-#include "tools/report_facts.h"
-#include "runtime/predictions.h"
+#include "pages/log_file.h"
+#include "base/os.h"
+#include "pages/pictures.h"
+#include "pages/report_facts.h"
+#include "train/predictions.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -1,4 +1,4 @@
-// runtime/run and runtime/os: directories, locks, logs, what the user sees, files that appear whole
+// train/run and base/os: directories, locks, logs, what the user sees, files that appear whole
 // or not at all.
 #include <dirent.h>
 #include <fcntl.h>
@@ -18,8 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/os.h"
-#include "runtime/run_dir.h"
+#include "base/os.h"
+#include "train/run_dir.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

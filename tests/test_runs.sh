@@ -2,7 +2,7 @@
 # scripts/runs.sh: what it lists, the page that compares, a run's own page, and logs as CSV;
 # docs/runs.md has every field of a log and every tensor of the facts.
 . "$(dirname "$0")/lib.sh"
-tool=$PWD/$BUILD/tools/runs
+tool=$PWD/$BUILD/pages/runs
 document=$PWD/docs/runs.md
 "$prepare" cifar tests/golden/colour --out "$work/colour" >/dev/null
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null

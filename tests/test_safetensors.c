@@ -1,4 +1,4 @@
-// runtime/safetensors: what is written is read; one malformed file for every rule of the format.
+// base/safetensors: what is written is read; one malformed file for every rule of the format.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/os.h"
-#include "runtime/safetensors.h"
+#include "base/os.h"
+#include "base/safetensors.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

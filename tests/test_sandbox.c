@@ -14,8 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "data/arena.h"
-#include "data/sandbox.h"
+#include "data/decode/arena.h"
+#include "data/decode/sandbox.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

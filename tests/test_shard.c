@@ -5,7 +5,7 @@
 
 #include <sys/stat.h>
 
-#include "data/sha256.h"
+#include "base/sha256.h"
 #include "data/shard.h"
 #include "tests/shard_file.h"
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "kernels/kernels.h"
-#include "runtime/comm.h"
-#include "runtime/os.h"
+#include "base/comm.h"
+#include "base/os.h"
 
 enum { ROUNDS = 15 };
 

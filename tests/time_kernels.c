@@ -14,8 +14,8 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
-#include "kernels/philox.h"
-#include "runtime/os.h"
+#include "base/philox.h"
+#include "base/os.h"
 
 enum { CLASSES = 10, PICTURES = 10000 }; // of the set that gather reads
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "runtime/os.h"
+#include "base/os.h"
 
 enum { ALIGNMENT = 256, HUGE_PAGE = 2 << 20, MOST_THREADS = 4096 };
 

@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/gemm.h"
-#include "kernels/draws.h"
+#include "kernels/random.h"
 
 // What a thread works with, each for one row of w*c values.
 typedef struct Work {

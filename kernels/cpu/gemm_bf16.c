@@ -20,7 +20,7 @@
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/transpose.h"
-#include "runtime/os.h"
+#include "base/os.h"
 
 enum {
     KC = 2304, // rows of B in one block: the whole sum of 256 channels, from the L2 cache

@@ -1,7 +1,7 @@
 // Vector operations, conversion and dropout. Floor: the bytes of the vectors.
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/reduce.h"
-#include "kernels/draws.h"
+#include "kernels/random.h"
 
 enum { RUN = 16384 }; // elements that a thread takes at a time
 

@@ -21,7 +21,7 @@
 extern "C" {
 #define _Noreturn [[noreturn]] // these headers are C
 #include "kernels/kernels.h"
-#include "runtime/error.h"
+#include "base/error.h"
 #undef _Noreturn
 }
 

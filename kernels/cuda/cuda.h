@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/common.cuh"
 
-struct Collectives; // runtime/comm.h
+struct Collectives; // base/comm.h
 struct Comm;
 
 // The device that is open.

@@ -24,7 +24,7 @@ CUDA_LIBRARY := $(if $(SANITIZE)$(CUDA_MISSING),,$(BUILD)/libnn_cuda.so)
 CUDA_FOUND := $(BUILD)/kernels/cuda/archs $(BUILD)/kernels/cuda/nccl
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.o)
 # Its own copy of what it needs of the programs' files.
-CUDA_C_SOURCES := runtime/error.c runtime/utf8.c
+CUDA_C_SOURCES := base/error.c base/utf8.c
 CUDA_C_OBJECTS := $(CUDA_C_SOURCES:%.c=$(BUILD)/kernels/cuda/%.o)
 
 NVCC_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wshadow \

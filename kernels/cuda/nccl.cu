@@ -1,4 +1,4 @@
-// Sums over several processes with a GPU each, by NCCL (runtime/comm.h: Collectives).
+// Sums over several processes with a GPU each, by NCCL (base/comm.h: Collectives).
 //
 // All calls go to one communicator on one stream of their own, so that every process makes them in
 // the same order. That stream waits for what the operations' stream has written by then; the
@@ -9,7 +9,7 @@
 #include "kernels/cuda/cuda.h"
 
 extern "C" {
-#include "runtime/comm.h"
+#include "base/comm.h"
 }
 
 #ifdef NN_NCCL

@@ -2,7 +2,7 @@
 // memory bandwidth. Not measured yet.
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/elements.cuh"
-#include "kernels/draws.h"
+#include "kernels/random.h"
 
 // ---- conversion --------------------------------------------------------------------------------
 

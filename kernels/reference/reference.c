@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/draws.h"
+#include "kernels/random.h"
 
 static double *new_doubles(int64_t n)
 {

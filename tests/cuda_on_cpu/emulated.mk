@@ -58,12 +58,12 @@ $(EMULATED)/$1/faults $(EMULATED)/$1/sound: $(EMULATED)/$1/%: $(EMULATED)/$1/tes
 
 # What its trainers start beside themselves.
 $(EMULATED)/$1/libnn_mpi.so: $(MPI_LIBRARY)
-$(EMULATED)/$1/tools/runs: $(BUILD)/tools/runs
-$(EMULATED)/$1/libnn_mpi.so $(EMULATED)/$1/tools/runs:
+$(EMULATED)/$1/pages/runs: $(BUILD)/pages/runs
+$(EMULATED)/$1/libnn_mpi.so $(EMULATED)/$1/pages/runs:
 	@mkdir -p $$(@D)
 	$(Q)ln -sfr $$< $$@
 
-emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so $(if $(MPI_FOUND),libnn_mpi.so) tools/runs faults sound $(EMULATED_PROGRAMS)) \
+emulated-$1: $(addprefix $(EMULATED)/$1/,libnn_cuda.so $(if $(MPI_FOUND),libnn_mpi.so) pages/runs faults sound $(EMULATED_PROGRAMS)) \
 	$(EMULATED)/nvtx.so
 
 -include $$(EMULATED_KERNELS_$1:.o=.d) $$(EMULATED_SHIM_$1:.o=.d) \

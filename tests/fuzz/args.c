@@ -2,7 +2,7 @@
 // --augment's list.
 #include <math.h>
 
-#include "runtime/options.h"
+#include "train/options.h"
 #include "tests/fuzz/fuzz.h"
 
 static const char *const words[] = {"constant", "linear", "triangle", NULL};

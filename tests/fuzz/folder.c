@@ -3,7 +3,7 @@
 #include <dirent.h>
 #include <ftw.h>
 
-#include "data/scan.h"
+#include "data/decode/scan.h"
 #include "tests/fuzz/fuzz.h"
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where)

@@ -4,7 +4,7 @@
 #include <arpa/inet.h>
 #include <zlib.h>
 
-#include "data/image.h"
+#include "data/decode/image.h"
 #include "tests/fuzz/fuzz.h"
 
 static void seal_png(uint8_t *b, size_t size)

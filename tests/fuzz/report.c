@@ -1,7 +1,7 @@
 // The facts that a run's page is drawn from, and the page of those that are right. The length of
 // the header, the first 8 bytes, is made to reach past its first end of line.
 #include "tests/fuzz/fuzz.h"
-#include "tools/report_page.h"
+#include "pages/report_page.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {

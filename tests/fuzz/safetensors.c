@@ -1,6 +1,6 @@
 // The reader of safetensors on the file as it is, and what that says of a model; byte 0 chooses
 // whether the length of the header, the first 8 bytes, is made right.
-#include "runtime/model_info.h"
+#include "train/model_info.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)

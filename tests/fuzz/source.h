@@ -2,7 +2,7 @@
 #ifndef TESTS_FUZZ_SOURCE_H
 #define TESTS_FUZZ_SOURCE_H
 
-#include "data/source.h"
+#include "data/pack/source.h"
 #include "tests/fuzz/fuzz.h"
 
 static inline void read_source(Source *s, int status, Error *e)

@@ -1,0 +1,31 @@
+// Small pictures in a page, as PNG inside it.
+#ifndef PAGES_PICTURES_H
+#define PAGES_PICTURES_H
+
+#include <stdint.h>
+
+#include "pages/html.h"
+
+typedef struct Pictures {
+    int count, h, w, c;               // c: 1 grey, 3 colours
+    int shrink;                       // so many rows and columns of the source become one
+    int source_h, source_w, source_c; // images (h,w,c)
+    uint8_t *pixels;                  // (count,h,w,c)
+} Pictures;
+
+// Black pictures for images (h,w,c), at most 64 pixels wide and high: larger ones are shrunk by a
+// whole number. Of two or more than three channels only the first, or the first three, are shown.
+// STATUS_IO if memory is short; there is nothing to free then.
+int pictures_allocate(Pictures *p, int count, int h, int w, int c, Error *e);
+void pictures_free(Pictures *p);
+
+// Sets picture i from an image (h,w,c).
+void pictures_set(Pictures *p, int i, const uint8_t *image);
+
+// The <img> of one picture; `text` says what it is to who cannot see it.
+void picture_write(Html *h, const Pictures *p, int i, const char *text);
+
+// All in one <img>, `columns` in a row with a gap between them.
+void pictures_write(Html *h, const Pictures *p, int columns, const char *text);
+
+#endif

@@ -1,0 +1,13 @@
+// Rows about the machine (host.c) and about the device, through its table (device.c).
+#ifndef TRAIN_BENCH_MICRO_H
+#define TRAIN_BENCH_MICRO_H
+
+#include "kernels/kernels.h"
+#include "base/timing_rows.h"
+
+// `file`: one that may be made, read and removed, where the run's directory is. `threads`: of the
+// rows "_nt".
+int timing_host(Rows *r, const char *file, int threads, Error *e);
+int timing_device(Rows *r, const Kernels *k, Error *e);
+
+#endif
