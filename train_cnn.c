@@ -53,7 +53,7 @@ typedef struct Config {
 } Config;
 static Config config;
 
-enum { FILTERS = 1, NORMS, HEAD }; // groups; slots of their rates
+enum { FILTERS = 1, NORMS, HEAD }; // groups of parameters, and their rates in StepValues.hyper
 static const Recipe RECIPE = {
     .group =
         {
@@ -202,7 +202,7 @@ static void declare(void)
     s.net.input = m.x;
     s.net.logits = m.logits;
     s.net.logit_scale = 1.0f;
-    s.net.grad_scale = 1.0f / (float)s.options->batch_size; // the sum over all ranks is the mean's
+    s.net.grad_scale = 1.0f / (float)s.options->batch_size; // sums over ranks are means
     snprintf(s.net.name, sizeof s.net.name, "cnn-%s width=%g", NET[config.net].name, config.width);
 }
 
@@ -358,9 +358,9 @@ static void infer(Views views)
 
 // ---- train --------------------------------------------------------------------------------------
 
-// One step on the loaded batch; returns its learning rate. step_begin() is false where a GPU has
-// recorded these operations in an earlier step with the same first argument: step_end() then
-// replays them with this step's `values`, and no code in the braces runs.
+// One step on the loaded batch; returns its learning rate. A GPU records the operations in braces
+// once: in later steps step_begin() returns false, and step_end() replays the recording with this
+// step's `values`. Its first argument numbers the recording, for trainers that have several.
 static double train_step(int64_t step)
 {
     const StepValues values = schedule(step);
@@ -372,22 +372,22 @@ static double train_step(int64_t step)
     return (double)values.hyper[FILTERS];
 }
 
-// Returns the steps that are done: fewer than s.steps after Ctrl-C, and after a loss or a weight
-// that is not finite, which run->diverged tells. Each rank runs this with its share of every batch:
-// they sum gradients before the update, and losses where they are logged, tested or saved.
+// Returns how many steps are done. The loop ends early after Ctrl-C, and where the loss or a weight
+// is not finite, which sets run->diverged. Each rank runs it with its share of every batch: the
+// update sums the gradients of all ranks; log, test and save sum their losses.
 static int64_t train(Run *run)
 {
-    int64_t step = run_begin(run); // 0, or the step of the checkpoint to go on from
-    // A test that Ctrl-C interrupted has no result: the run that is continued repeats it here.
+    int64_t step = run_begin(run); // 0, or that of the checkpoint to go on from
+    // If Ctrl-C interrupted the test after this step, the continued run does it now.
     if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, infer, PLAIN));
-    while (step < s.steps && !comm_stop_agreed(&s.comm)) { // Ctrl-C on any rank: all stop here
+    while (step < s.steps && !comm_stop_agreed(&s.comm)) { // Ctrl-C on any rank stops all ranks
         feed_next(&s.feed);
         const double lr = train_step(step);
         step++;
-        if (!run_step_done(run, step, lr)) break; // the loss, read every few steps, is not finite
-        // Tested each epoch; saved then or every --save-every steps, and at the end, if finite.
+        if (!run_step_done(run, step, lr)) break; // logs the loss every few steps; it is not finite
+        // Tests each epoch. Saves then, or every --save-every steps instead, and after the last.
         if (run_test_due(run, step)) run_log_test(run, step, evaluate(&s, infer, PLAIN));
-        if (run_save_due(run, step) && !run_save(run, step)) break;
+        if (run_save_due(run, step) && !run_save(run, step)) break; // a value is not finite
     }
     return step;
 }
@@ -395,7 +395,7 @@ static int64_t train(Run *run)
 // ---- main ---------------------------------------------------------------------------------------
 
 // For the modes in place of training (train/modes.h) and for setup_plan(), which calls gradient,
-// step and infer with operations that only count.
+// step and infer with operations that only add up the memory that they need.
 static const Trainer trainer = {
     .name = "train_cnn",
     .usage = "Trains a convolutional network on pictures of 16x16 to 256x256.\n"
@@ -432,16 +432,16 @@ int main(int argc, char **argv)
         run_open(&run, &s, RUN_TRAINING);
         const int64_t done = train(&run);
         if (run.diverged.step > 0) {
-            // Find where that began: the steps from the last checkpoint, or the start, once more,
-            // with the same bits. After each every tensor is looked at; nothing is tested or saved.
+            // Find where it began: go back to the last checkpoint, or the start, and repeat the
+            // steps bit for bit, checking every tensor after each, without a test or a save.
             run_begin_search(&run);
             train(&run);
-            run_end_diverged(&run); // names step and tensor, with status 6
+            run_end_diverged(&run); // names step and tensor; exits with status 6
         }
         if (done < s.steps)
-            status = run_stopped(&run, done); // Ctrl-C: saves a checkpoint for --resume
+            status = run_stopped(&run, done); // saves a checkpoint for --resume; 128 + the signal
         else
-            status = run_finish(&run, evaluate(&s, infer, VIEWS));
+            status = run_finish(&run, evaluate(&s, infer, VIEWS)); // writes the model
         run_close(&run);
     }
     setup_close(&s);
