@@ -53,7 +53,7 @@ ARCH_v3 := -march=x86-64-v3
 ARCH_v1 := -march=x86-64
 
 # docs/architecture.md: a program takes from its own folder and from those below it.
-TRAINERS := train_mlp train_cnn train_airbench
+TRAINERS := $(basename $(wildcard train_*.c))
 PROGRAMS := $(TRAINERS) predict data/prepare
 BASE := $(wildcard base/*.c)
 PAGES := $(filter-out pages/runs.c,$(wildcard pages/*.c))

@@ -79,8 +79,8 @@ static int open_cuda(const Kernels **k, const KernelsConfig *c, char note[256], 
     strcpy(slash ? slash + 1 : path, "libnn_cuda.so");
     if (access(path, F_OK) != 0)
         return fail(e, STATUS_DEVICE,
-                    "this build has no CUDA backend: install the CUDA toolkit (scripts/doctor.sh "
-                    "says how) and run make again, or use --device cpu");
+                    "this build has no CUDA backend: install the CUDA toolkit and a driver "
+                    "(scripts/doctor.sh says how) and run make again, or use --device cpu");
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     __typeof__(&cuda_open) open = NULL;
     if (library) *(void **)&open = dlsym(library, "cuda_open");

@@ -1,5 +1,7 @@
-# The CUDA backend, libnn_cuda.so beside the programs, where nvcc is present. Included by Makefile.
+# The CUDA backend, libnn_cuda.so beside the programs, where nvcc and an NVIDIA driver are present.
+# Included by Makefile.
 #
+#   CUDA=1       builds it without a driver too, for another machine; CUDA_ARCHS does the same
 #   CUDA_ARCHS   unset: the GPUs of this machine, without one sm_80; "all": for a release; or a list
 #                such as "80 90". The choice is kept until it is made again, or make clean.
 #   NVCC=        builds without CUDA
@@ -13,7 +15,9 @@ endif
 CUDA_ARCHS ?=
 # nvcc needs it too.
 CXX_FOUND := $(shell command -v $(CXX))
-CUDA_MISSING := $(if $(NVCC),$(if $(CXX_FOUND),,no $(CXX)),no nvcc)
+CUDA_DRIVER := $(wildcard /proc/driver/nvidia/version /usr/lib/wsl/lib/libcuda.so.1)
+CUDA_MISSING := $(strip $(if $(NVCC),$(if $(CXX_FOUND),$(if $(CUDA)$(CUDA_ARCHS)$(CUDA_DRIVER),, \
+	no NVIDIA driver; make CUDA=1 builds it for another machine),no $(CXX)),no nvcc))
 CUDA_HOME := $(if $(NVCC),$(patsubst %/bin/nvcc,%,$(realpath $(NVCC))))
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 
