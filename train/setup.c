@@ -9,7 +9,6 @@
 #include "train/model_file.h"
 #include "base/mounts.h"
 #include "base/os.h"
-#include "train/predictor.h"
 #include "train/profile.h"
 #include "train/resume.h"
 #include "kernels/launch_counts.h"
@@ -76,12 +75,28 @@ static void open_data(Setup *s)
     if (o->eval_only || o->predict) check(model_info_same_input(&s->line.model, &s->data, &e), &e);
 }
 
+// Before the device is: the decoder forks. The batch size is set so that the last batch, which is
+// as large as the others, has few rows to spare.
+static void open_pictures(Setup *s)
+{
+    enum { BATCH_MAX = 128 };
+    Error e;
+    Options *o = s->options;
+    NamedPictures *p = &s->pictures;
+    const int workers = o->threads ? (int)o->threads : os_cpu_count();
+    check(named_open(p, o->pictures.item, o->pictures.count, &s->data, workers, &e), &e);
+    if (p->decoder.notice) warn("%s", p->decoder.notice);
+    const int64_t batches = (p->list.n + BATCH_MAX - 1) / BATCH_MAX;
+    if (!options_given(&s->line, &o->batch_size))
+        o->batch_size = (p->list.n + batches - 1) / batches;
+}
+
 static void set_batch(Setup *s)
 {
     Error e;
     const Options *o = s->options;
     if (o->predict)
-        predict_open(s);
+        open_pictures(s);
     else
         fit_batch_size(s);
     share_batch(s);
@@ -300,7 +315,7 @@ void setup_check_size(const Setup *s, int least, int most)
 
 void setup_close(Setup *s)
 {
-    predict_close(s);
+    named_close(&s->pictures);
     checkpoint_close(&s->line.checkpoint);
     if (s->net.ema) s->kernels->release(s->net.ema);
     if (s->net.ema_backup) s->kernels->release(s->net.ema_backup);

@@ -12,6 +12,7 @@
 #define TRAIN_SETUP_H
 
 #include "data/dataset.h"
+#include "data/decode/picture_list.h"
 #include "base/comm.h"
 #include "train/feed.h"
 #include "train/network.h"
@@ -51,8 +52,6 @@ typedef struct Trainer {
     int64_t (*train)(Run *run);   // the loop; returns the steps that are done
 } Trainer;
 
-typedef struct Predictor Predictor; // train/predictor.h
-
 typedef struct Setup {
     const Trainer *trainer;
     CommandLine line;
@@ -70,7 +69,7 @@ typedef struct Setup {
     Network net;
     Feed feed;
     Predictions *predictions; // of the last evaluation; NULL: nobody asks for them
-    Predictor *predictor;     // of --predict
+    NamedPictures pictures;   // of --predict
 } Setup;
 
 void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, int argc,
