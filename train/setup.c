@@ -12,7 +12,6 @@
 #include "train/profile.h"
 #include "train/resume.h"
 #include "kernels/launch_counts.h"
-#include "train/bench.h"
 
 // A default batch leaves at least 25 steps an epoch; one that was asked for is not changed.
 static void fit_batch_size(Setup *s)
@@ -227,12 +226,14 @@ void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, in
     if (o->resume) resume_check(s);
     open_kernels(s);
     if (o->profile) s->kernels = kernels_profile(s->kernels, tensors_layer, &s->net.tensors);
-    if (o->bench) s->kernels = timing_count(s->kernels);
+    if (o->bench) s->kernels = launch_counter(s->kernels);
     if (s->comm.ranks > 1) join_ranks(s);
     declare(s);
 }
 
 // ---- planning -----------------------------------------------------------------------------------
+
+const int64_t bench_batches[BENCH_BATCHES] = {32, 128, 512};
 
 typedef enum { GRADIENT, STEP, INFERENCE } Planned;
 
@@ -285,8 +286,8 @@ void setup_plan(Setup *s, const Kernels **k)
     if (s->options->init) check(model_check(&n->tensors, s->options->init, &e), &e);
     if (trains) n->plan = plan_call(s, k, GRADIENT, batch);
     if (trains) n->operations = plan_call(s, k, STEP, batch).calls;
-    for (int i = 0; s->options->bench && i < TIMING_BATCHES; i++)
-        if (timing_batches[i] < batch) plan_call(s, k, STEP, timing_batches[i]);
+    for (int i = 0; s->options->bench && i < BENCH_BATCHES; i++)
+        if (bench_batches[i] < batch) plan_call(s, k, STEP, bench_batches[i]);
     plan_call(s, k, INFERENCE, batch);
     if (last >= ranks) plan_call(s, k, INFERENCE, last / ranks);
     if (last % ranks > 0) plan_call(s, k, INFERENCE, last / ranks + 1);

@@ -80,6 +80,10 @@ void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, in
 // sets *k to the device's table.
 void setup_plan(Setup *s, const Kernels **k);
 
+// Smaller batches than --batch-size whose steps it plans, too, for --bench.
+enum { BENCH_BATCHES = 3 };
+extern const int64_t bench_batches[BENCH_BATCHES];
+
 // Loads the weights of --init, if given, and starts the average of --ema at the weights.
 void setup_weights(Setup *s);
 
