@@ -10,7 +10,6 @@
 #include "base/mounts.h"
 #include "base/os.h"
 #include "train/profile.h"
-#include "train/resume.h"
 #include "kernels/launch_counts.h"
 
 // A default batch leaves at least 25 steps an epoch; one that was asked for is not changed.
@@ -223,7 +222,6 @@ void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, in
     if (s->line.help) options_help(&s->line, t->usage);
     set_batch(s);
     set_length(s);
-    if (o->resume) resume_check(s);
     open_kernels(s);
     if (o->profile) s->kernels = kernels_profile(s->kernels, tensors_layer, &s->net.tensors);
     if (o->bench) s->kernels = launch_counter(s->kernels);

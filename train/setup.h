@@ -19,7 +19,7 @@
 #include "train/options.h"
 #include "train/predictions.h"
 
-typedef struct Run Run; // train/run.h
+typedef struct Run Run; // train/run_state.h
 
 // How an evaluation looks at an image: as it is, or in the views that the trainer averages for its
 // final result.
