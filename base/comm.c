@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mpi/mpi_open.h"
 #include "base/os.h"
 
 static const Comm *joined; // between comm_open() and comm_close(), if there are several processes

@@ -71,6 +71,13 @@ typedef struct Comm {
 int comm_open(Comm *c, Error *e);
 void comm_close(Comm *c);
 
+// Called once a rank is lost, from another thread than the trainer's; every process ends after it.
+typedef void CommLost(int rank, int ranks, const char *how);
+
+// The one function of libnn_mpi.so (base/mpi/), which comm_open() loads: the same for one of
+// `ranks` processes, the number that the launcher says it started.
+__attribute__((visibility("default"))) int mpi_open(Comm *c, int ranks, CommLost *lost, Error *e);
+
 // Whether a signal to stop (os_stop_signal()) has come to any rank: the same answer on all, which
 // stays. With several ranks it comes one call later, by vote().
 bool comm_stop_agreed(Comm *c);

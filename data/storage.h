@@ -5,7 +5,10 @@
 
 #include <pthread.h>
 
-#include "data/dataset.h"
+#include "data/shard.h"
+
+typedef struct Dataset Dataset; // data/dataset.h
+typedef struct DatasetStorage DatasetStorage;
 
 // One split.
 struct DatasetStorage {

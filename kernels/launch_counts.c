@@ -25,7 +25,7 @@ static bool step_begin(int variant, const StepValues *values)
     return device->step_begin(captured ? variant + VARIANTS_A_SET * graph_set : -1, values);
 }
 
-const Kernels *timing_count(const Kernels *k)
+const Kernels *launch_counter(const Kernels *k)
 {
     static Kernels table;
     device = k;
@@ -36,13 +36,13 @@ const Kernels *timing_count(const Kernels *k)
     return &table;
 }
 
-Counts timing_counts(void)
+Counts launch_counts(void)
 {
     if (device->launches) counts.launches = *device->launches;
     return counts;
 }
 
-void timing_graphs(int set)
+void launch_graphs(int set)
 {
     graph_set = set;
 }

@@ -10,11 +10,11 @@ typedef struct Counts {
     int64_t uploaded; // bytes
 } Counts;
 
-const Kernels *timing_count(const Kernels *k);
-Counts timing_counts(void); // so far
+const Kernels *launch_counter(const Kernels *k);
+Counts launch_counts(void); // so far
 
 // From the next step on: steps are captured and replayed under variants of their own, or never
 // captured. -1: never; 0 .. 7: another set of graphs each.
-void timing_graphs(int set);
+void launch_graphs(int set);
 
 #endif

@@ -11,8 +11,6 @@
 #include "train/bench_micro.h"
 #include "base/timing_rows.h"
 
-const int64_t timing_batches[TIMING_BATCHES] = {32, 128, 512};
-
 enum { STEPS_MIN = 30, STEPS_MAX = 2000, LEARNING_STEPS = 10, CHUNK = 8, SLICES = 4 };
 
 // Steps that follow each other without a wait, in slices between the other rows, so that a moment
@@ -25,7 +23,7 @@ typedef struct Pipelined {
     double seconds, loader_wait, processor; // of all steps
 } Pipelined;
 
-typedef struct Timing {
+typedef struct Bench {
     Setup *s;
     Run run;
     Rows rows;
@@ -40,11 +38,11 @@ typedef struct Timing {
     // Of one of those steps; `uploaded` in bytes. idle: of a thread, on average.
     double mean_ms, launches, uploaded, loader_wait_ms, processor_ms, idle_ms;
     double others; // processors that others used meanwhile
-} Timing;
+} Bench;
 
 // One training step of `images` images, 0: of the whole batch. While it measures, that is step 0
 // again and again with a learning rate of 0: the weights stay, and so does the work.
-static void one_step(Timing *r, int64_t images)
+static void one_step(Bench *r, int64_t images)
 {
     Setup *s = r->s;
     if (os_stop_signal()) exit(128 + os_stop_signal());
@@ -67,7 +65,7 @@ static Row macro(const char *name, int64_t number, const char *unit)
 }
 
 // Each step with a wait after it.
-static void time_steps(Timing *r, Row row, int64_t images)
+static void time_steps(Bench *r, Row row, int64_t images)
 {
     static double values[STEPS_MAX];
     const double start = os_seconds(), warm = start + 0.1 * r->step_seconds;
@@ -86,7 +84,7 @@ static void time_steps(Timing *r, Row row, int64_t images)
 }
 
 // The first steps of training, whose loss tells whether two programs compute the same.
-static void learn(Timing *r)
+static void learn(Bench *r)
 {
     Setup *s = r->s;
     float metrics[METRICS];
@@ -102,7 +100,7 @@ static void learn(Timing *r)
 }
 
 // Training goes on, tested after each epoch, until --target-accuracy is reached or the run ends.
-static void time_to_accuracy(Timing *r)
+static void time_to_accuracy(Bench *r)
 {
     Setup *s = r->s;
     const double target = s->options->target_accuracy, began = os_seconds();
@@ -118,13 +116,13 @@ static void time_to_accuracy(Timing *r)
     if (target > 0 && !r->missed) rows_add(&r->rows, macro("time_to_accuracy", 0, "s"), seconds, 1);
 }
 
-static void time_slice(Timing *r)
+static void time_slice(Bench *r)
 {
     Setup *s = r->s;
     Pipelined *p = &r->pipelined;
     for (int i = 0; i < 2; i++) one_step(r, 0); // of which a graph may be captured
     s->kernels->synchronize();
-    const Counts before = timing_counts();
+    const Counts before = launch_counts();
     const int64_t steps = r->steps;
     const double wait = s->feed.wait_seconds, own = os_cpu_seconds();
     const double start = os_seconds();
@@ -136,7 +134,7 @@ static void time_slice(Timing *r)
         s->kernels->synchronize();
         p->values[p->count++] = 1e3 * (os_seconds() - began) / CHUNK;
     }
-    const Counts after = timing_counts();
+    const Counts after = launch_counts();
     p->steps += r->steps - steps;
     p->counts.launches += after.launches - before.launches;
     p->counts.uploaded += after.uploaded - before.uploaded;
@@ -145,7 +143,7 @@ static void time_slice(Timing *r)
     p->seconds += os_seconds() - start;
 }
 
-static void add_pipelined(Timing *r)
+static void add_pipelined(Bench *r)
 {
     Pipelined *p = &r->pipelined;
     rows_add(&r->rows, macro("step_pipelined", 0, "ms"), p->values, p->count); // sorts them
@@ -161,7 +159,7 @@ static void add_pipelined(Timing *r)
 }
 
 // The device's own clock around a chunk against the host's. Not within steps that are captured.
-static void compare_clocks(Timing *r)
+static void compare_clocks(Bench *r)
 {
     enum { CHUNKS = 20 };
     const Kernels *k = r->s->kernels;
@@ -180,7 +178,7 @@ static void compare_clocks(Timing *r)
     rows_add(&r->rows, row, shares, CHUNKS);
 }
 
-static void time_epoch(Timing *r)
+static void time_epoch(Bench *r)
 {
     double seconds[1];
     const int64_t steps = r->s->steps_per_epoch;
@@ -192,7 +190,7 @@ static void time_epoch(Timing *r)
     rows_add(&r->rows, macro("epoch", 0, "s"), seconds, 1);
 }
 
-static void time_training(Timing *r)
+static void time_training(Bench *r)
 {
     Setup *s = r->s;
     const Kernels *k = s->kernels;
@@ -204,20 +202,20 @@ static void time_training(Timing *r)
     time_slice(r);
     compare_clocks(r);
     if (k->launches && s->options->graph) {
-        timing_graphs(-1);
+        launch_graphs(-1);
         time_steps(r, macro("step_no_graph", 0, "ms"), 0);
     }
-    for (int i = 0; i < TIMING_BATCHES; i++) {
-        timing_graphs(i + 1);
-        if (timing_batches[i] < s->options->batch_size)
-            time_steps(r, macro("step_batch", timing_batches[i], "ms"), timing_batches[i]);
+    for (int i = 0; i < BENCH_BATCHES; i++) {
+        launch_graphs(i + 1);
+        if (bench_batches[i] < s->options->batch_size)
+            time_steps(r, macro("step_batch", bench_batches[i], "ms"), bench_batches[i]);
     }
-    timing_graphs(0);
+    launch_graphs(0);
     time_epoch(r);
     time_slice(r);
 }
 
-static void step_json(const Timing *r, Json *j)
+static void step_json(const Bench *r, Json *j)
 {
     json_object(j, "step");
     json_rounded(j, "mean_ms", r->mean_ms, 6);
@@ -230,17 +228,17 @@ static void step_json(const Timing *r, Json *j)
     json_end(j);
 }
 
-static int write_report(const Timing *r, const char *path, Error *e)
+static int write_report(const Bench *r, const char *path, Error *e)
 {
     const Setup *s = r->s;
     Json j = {0};
     char id[65] = "embedded";
-    if (!s->data.embedded) timing_hex(s->data.id, id);
+    if (!s->data.embedded) bench_hex(s->data.id, id);
     json_object(&j, NULL);
     json_string(&j, "format", "nn.c timing 2");
     json_string(&j, "trainer", s->trainer->name);
     json_bool(&j, "quick", s->options->quick);
-    if (timing_environment(&j, s->kernels, r->threads, e)) return e->status;
+    if (bench_environment(&j, s->kernels, r->threads, e)) return e->status;
     json_object(&j, "work");
     json_string(&j, "network", s->net.name);
     json_string(&j, "data", id);
@@ -258,7 +256,7 @@ static int write_report(const Timing *r, const char *path, Error *e)
     return status;
 }
 
-static void print_report(const Timing *r, const char *path)
+static void print_report(const Bench *r, const char *path)
 {
     printf("\n");
     rows_print(&r->rows);
@@ -269,13 +267,13 @@ static void print_report(const Timing *r, const char *path)
     printf("report    %s (docs/timing.md explains each row)\n", path);
 }
 
-int timing_report(Setup *s)
+int bench(Setup *s)
 {
     Error e;
     char path[PATH_MAX];
-    static Timing r;
+    static Bench r;
     const bool quick = s->options->quick;
-    r = (Timing){
+    r = (Bench){
         .s = s,
         .threads = s->options->threads > 0 ? (int)s->options->threads : os_cpu_count(),
         .step_seconds = quick ? 5 : 15,
@@ -286,15 +284,15 @@ int timing_report(Setup *s)
                  .warmup_seconds = quick ? 0.05 : 0.5},
     };
     run_open(&r.run, s, RUN_TIMED);
-    const Busy busy = timing_busy();
+    const Busy busy = bench_busy();
     time_training(&r);
     rundir_path(r.run.dir, "file.tmp", path);
-    check(timing_host(&r.rows, path, r.threads, &e), &e);
+    check(bench_host(&r.rows, path, r.threads, &e), &e);
     time_slice(&r);
-    check(timing_device(&r.rows, s->kernels, &e), &e);
+    check(bench_device(&r.rows, s->kernels, &e), &e);
     time_slice(&r);
     add_pipelined(&r);
-    r.others = timing_others(&busy);
+    r.others = bench_others(&busy);
     rundir_path(r.run.dir, "bench.json", path);
     check(write_report(&r, path, &e), &e);
     print_report(&r, path);

@@ -5,11 +5,7 @@
 
 #include "train/setup.h"
 
-// Batch sizes whose steps are timed, besides --batch-size, where they are smaller.
-enum { TIMING_BATCHES = 3 };
-extern const int64_t timing_batches[TIMING_BATCHES];
-
 // Measures and writes. Returns the exit status.
-int timing_report(Setup *s);
+int bench(Setup *s);
 
 #endif

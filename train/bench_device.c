@@ -115,7 +115,7 @@ static void backend_row(void *context, const char *name, const char *unit, bool 
     rows_add(context, row, values, count);
 }
 
-int timing_device(Rows *r, const Kernels *k, Error *e)
+int bench_device(Rows *r, const Kernels *k, Error *e)
 {
     const size_t bytes = 64 << 20;
     Device d = {.k = k, .host = calloc(1, bytes)};

@@ -28,7 +28,7 @@ static int add_hash(Sha256 *s, const char *path, Error *e)
     return STATUS_OK;
 }
 
-void timing_hex(const uint8_t bytes[static 32], char text[static 65])
+void bench_hex(const uint8_t bytes[static 32], char text[static 65])
 {
     for (size_t i = 0; i < 32; i++) snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 }
@@ -46,11 +46,11 @@ static int hash_programs(const Kernels *k, char hash[static 65], Error *e)
     if (add_hash(&s, program, e)) return e->status;
     if (strncmp(k->device, "cuda", 4) == 0 && add_hash(&s, library, e)) return e->status;
     sha256_finish(&s, digest);
-    timing_hex(digest, hash);
+    bench_hex(digest, hash);
     return STATUS_OK;
 }
 
-int timing_environment(Json *j, const Kernels *k, int threads, Error *e)
+int bench_environment(Json *j, const Kernels *k, int threads, Error *e)
 {
     char hash[65], text[TEXT];
     if (hash_programs(k, hash, e)) return e->status;
@@ -77,7 +77,7 @@ int timing_environment(Json *j, const Kernels *k, int threads, Error *e)
     return STATUS_OK;
 }
 
-Busy timing_busy(void)
+Busy bench_busy(void)
 {
     char text[TEXT];
     double t[8] = {0}; // user nice system idle iowait irq softirq steal, in ticks
@@ -93,9 +93,9 @@ Busy timing_busy(void)
     };
 }
 
-double timing_others(const Busy *from)
+double bench_others(const Busy *from)
 {
-    const Busy to = timing_busy();
+    const Busy to = bench_busy();
     const double used =
         to.machine - from->machine - (to.own - from->own) + to.stolen - from->stolen;
     return used > 0 ? used / (to.seconds - from->seconds) : 0;

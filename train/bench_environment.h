@@ -8,10 +8,10 @@
 
 // Adds an object "environment" to the open one. The programs' hashes are of the files as they are
 // now; STATUS_IO if they cannot be read.
-int timing_environment(Json *j, const Kernels *k, int threads, Error *e);
+int bench_environment(Json *j, const Kernels *k, int threads, Error *e);
 
 // 32 bytes as hexadecimal digits.
-void timing_hex(const uint8_t bytes[static 32], char text[static 65]);
+void bench_hex(const uint8_t bytes[static 32], char text[static 65]);
 
 // How busy the machine was between two points.
 typedef struct Busy {
@@ -19,9 +19,9 @@ typedef struct Busy {
     double own, machine; // processor seconds used by this process, and by all
     double stolen;       // processor seconds taken by a hypervisor's other guests
 } Busy;
-Busy timing_busy(void);
+Busy bench_busy(void);
 
 // Processors used by others since `from`: programs beside this one and other guests; >= 0.
-double timing_others(const Busy *from);
+double bench_others(const Busy *from);
 
 #endif

@@ -133,7 +133,7 @@ static int measure_file(Rows *r, const char *file, Error *e)
     return status;
 }
 
-int timing_host(Rows *r, const char *file, int threads, Error *e)
+int bench_host(Rows *r, const char *file, int threads, Error *e)
 {
     double now;
     rows_measure(r, (Row){.name = "clock_read", .unit = "ns", .kind = ROW_MICRO}, 0, read_clock,

@@ -116,10 +116,8 @@ static Place best_place(const Comm *c, const Place *own)
     return *best;
 }
 
-bool diverged_look(Run *r, int64_t step)
+bool diverged_look(Divergence *d, const Setup *s, int64_t step)
 {
-    const Setup *s = r->s;
-    Divergence *d = &r->diverged;
     double m[METRICS];
     Place place = {0};
     network_metrics(&s->net, s->kernels, &s->comm, m);
@@ -132,15 +130,13 @@ bool diverged_look(Run *r, int64_t step)
     return false;
 }
 
-void diverged_evaluation(Run *r)
+void diverged_evaluation(Divergence *d, const Setup *s, double loss)
 {
     char place[PLACE_TEXT] = "no weight";
-    const int64_t step = r->s->steps;
-    network_use_average(&r->s->net, r->s->kernels); // which is what was evaluated
-    const Tensor *t = first_weight(r->s);
+    network_use_average(&s->net, s->kernels); // which is what was evaluated
+    const Tensor *t = first_weight(s);
     if (t) describe(t, "the weights", place);
-    r->diverged = (Divergence){.step = step};
-    snprintf(r->diverged.what, sizeof r->diverged.what,
-             "the test loss is %g after step %lld; not finite: %s", r->last.loss, (long long)step,
-             place);
+    *d = (Divergence){.step = s->steps};
+    snprintf(d->what, sizeof d->what, "the test loss is %g after step %lld; not finite: %s", loss,
+             (long long)s->steps, place);
 }

@@ -2,17 +2,23 @@
 #ifndef TRAIN_DIVERGED_H
 #define TRAIN_DIVERGED_H
 
-#include "train/run.h"
+#include "train/setup.h"
+
+// Where the loss or a weight was not finite.
+typedef struct Divergence {
+    int64_t step;   // steps done when it was seen; 0: it was not
+    char what[384]; // what was not finite, as the message says it: the same on all ranks
+} Divergence;
 
 // Whether a weight or running statistic of any rank is NaN or infinite: such a state is not worth
 // saving. Ranks may differ: in the statistics of --bn local, or where memory is short.
 bool diverged_weights(const Setup *s);
 
-// Looks at the tensors after a step of RUN_SEARCH. Returns false where a value is not finite, which
-// r->diverged then names, and at the last step of the search.
-bool diverged_look(Run *r, int64_t step);
+// Looks at the tensors after `step` steps, in a search for what was seen after d->step of them.
+// Returns false where a value is not finite, which *d then names, and at the search's last step.
+bool diverged_look(Divergence *d, const Setup *s, int64_t step);
 
-// Sets r->diverged after a final evaluation whose loss is not finite.
-void diverged_evaluation(Run *r);
+// Sets *d after a final evaluation whose loss is not finite.
+void diverged_evaluation(Divergence *d, const Setup *s, double loss);
 
 #endif

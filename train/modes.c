@@ -43,7 +43,7 @@ bool other_mode(Setup *s, int *status)
         *status = predict(s);
     } else if (o->bench) {
         need(s, t->step && t->infer, "bench", "step and infer");
-        *status = timing_report(s);
+        *status = bench(s);
     } else if (o->speedrun) {
         need(s, t->init && t->train && t->infer, "speedrun", "init, train and infer");
         *status = speedrun(s);

@@ -6,21 +6,17 @@
 #include <string.h>
 
 #include "data/decode/decoder.h"
-#include "data/decode/picture_list.h"
 #include "base/os.h"
 #include "base/utf8.h"
 
-enum { STDOUT = 1, TOP = 5, BATCH_MAX = 128, PATH_COLUMNS = 48, BAR = 40 };
+enum { STDOUT = 1, TOP = 5, PATH_COLUMNS = 48, BAR = 40 };
 
 typedef struct Tally {
     int64_t pictures, right;
 } Tally;
 
-struct Predictor {
-    ScanList list;
-    Decoder decoder;
-    DecoderQueue queue;
-    bool table;            // a line a picture: a folder was named
+typedef struct Predictor {
+    Setup *s;
     bool terminal, colors; // of stdout
     uint8_t *images;       // (batch,h,w,c)
     int32_t *labels;       // (batch) 0: nobody looks at the loss
@@ -30,10 +26,10 @@ struct Predictor {
     Tally *tally;          // (classes) of the pictures that have a class
     Tally all;
     int64_t bad;                     // pictures that could not be read
-    int path_columns, class_columns; // of the table
-};
+    int path_columns, class_columns; // of the table, which has a line a picture of folders
+} Predictor;
 
-// ---- opening ------------------------------------------------------------------------------------
+// ---- beginning ----------------------------------------------------------------------------------
 
 // Columns on a terminal, but for characters that are wide or have none.
 static int columns_of(const char *text)
@@ -48,11 +44,13 @@ static void escape(char text[static PATH_MAX], const char *path)
     utf8_escape(text, PATH_MAX, path, 0);
 }
 
-static void measure(Predictor *p, const Dataset *d)
+static void measure(Predictor *p)
 {
     char path[PATH_MAX];
-    for (int64_t i = 0; i < p->list.n; i++) {
-        escape(path, p->list.list[i].path);
+    const Dataset *d = &p->s->data;
+    const ScanList *l = &p->s->pictures.list;
+    for (int64_t i = 0; i < l->n; i++) {
+        escape(path, l->list[i].path);
         const int n = columns_of(path);
         if (n > p->path_columns && n <= PATH_COLUMNS) p->path_columns = n;
     }
@@ -61,68 +59,37 @@ static void measure(Predictor *p, const Dataset *d)
             p->class_columns = columns_of(d->class_names[k]);
 }
 
-static void allocate(Predictor *p, const Dataset *d, int64_t batch)
+static void allocate(Predictor *p)
 {
-    const size_t n = (size_t)batch, classes = (size_t)d->classes;
-    p->images = calloc(n, (size_t)d->image_bytes);
+    const Setup *s = p->s;
+    const size_t n = (size_t)s->batch, classes = (size_t)s->data.classes;
+    p->images = calloc(n, (size_t)s->data.image_bytes);
     p->labels = calloc(n, sizeof *p->labels);
     p->ids = calloc(n, sizeof *p->ids);
     p->logits = calloc(n * classes, sizeof *p->logits);
     p->share = calloc(classes, sizeof *p->share);
     p->tally = calloc(classes, sizeof *p->tally);
     if (!p->images || !p->labels || !p->ids || !p->logits || !p->share || !p->tally)
-        die(STATUS_IO, "not enough memory for %lld pictures at once", (long long)batch);
+        die(STATUS_IO, "not enough memory for %zu pictures at once", n);
 }
 
-void predict_open(Setup *s)
+static void release(Predictor *p)
 {
-    Error e;
-    Options *o = s->options;
-    const Dataset *d = &s->data;
-    Predictor *p = s->predictor = calloc(1, sizeof *p);
-    if (!p) die(STATUS_IO, "out of memory");
-    const Wanted wanted = {.h = d->h, .w = d->w, .c = d->c, .crop = d->crop};
-    check(named_open(&p->list, o->pictures.item, o->pictures.count, d->class_names, d->classes,
-                     &p->table, &e),
-          &e);
-    // Of one size, as the last one is filled up, too.
-    // cppcheck-suppress nullPointerRedundantCheck; die() does not return
-    const int64_t batches = (p->list.n + BATCH_MAX - 1) / BATCH_MAX;
-    if (!options_given(&s->line, &o->batch_size))
-        o->batch_size = (p->list.n + batches - 1) / batches;
-    allocate(p, d, o->batch_size);
-    measure(p, d);
-    p->terminal = os_is_terminal(STDOUT);
-    p->colors = p->terminal && os_wants_colors();
-    p->queue.list = &p->list;
-    const int processes = o->threads ? (int)o->threads : os_cpu_count();
-    check(decoder_open(&p->decoder, &wanted, p->list.n, processes, &e), &e);
-    if (p->decoder.notice) warn("%s", p->decoder.notice);
-}
-
-void predict_close(Setup *s)
-{
-    Predictor *p = s->predictor;
-    if (!p) return;
-    decoder_close(&p->decoder);
-    scan_list_free(&p->list);
     free(p->images);
     free(p->labels);
     free(p->ids);
     free(p->logits);
     free(p->share);
     free(p->tally);
-    free(p);
-    s->predictor = NULL;
 }
 
 // ---- a picture ----------------------------------------------------------------------------------
 
 // Sets p->share to the softmax of the logits, and `top` to the classes with the largest; returns
 // how many.
-static int rank_classes(const Setup *s, const float *logits, int top[static TOP])
+static int rank_classes(const Predictor *p, const float *logits, int top[static TOP])
 {
-    Predictor *p = s->predictor;
+    const Setup *s = p->s;
     const int classes = s->data.classes;
     double sum = 0;
     int count = 0;
@@ -142,18 +109,18 @@ static int rank_classes(const Setup *s, const float *logits, int top[static TOP]
     return count;
 }
 
-static void print_json(const Setup *s, const ScanImage *picture, const int *top, int count)
+static void print_json(const Predictor *p, const ScanImage *picture, const int *top, int count)
 {
     Error e;
     Json j = {0};
-    char *const *names = s->data.class_names;
+    char *const *names = p->s->data.class_names;
     json_object(&j, NULL);
     json_string(&j, "picture", picture->path);
     if (picture->bad) {
         json_string(&j, "error", picture->bad);
     } else {
         json_string(&j, "class", names[top[0]]);
-        json_rounded(&j, "probability", s->predictor->share[top[0]], 6);
+        json_rounded(&j, "probability", p->share[top[0]], 6);
         if (picture->label >= 0) {
             json_string(&j, "label", names[picture->label]);
             json_bool(&j, "right", picture->label == top[0]);
@@ -162,7 +129,7 @@ static void print_json(const Setup *s, const ScanImage *picture, const int *top,
         for (int i = 0; i < count; i++) {
             json_object(&j, NULL);
             json_string(&j, "class", names[top[i]]);
-            json_rounded(&j, "probability", s->predictor->share[top[i]], 6);
+            json_rounded(&j, "probability", p->share[top[i]], 6);
             json_end(&j);
         }
         json_end(&j);
@@ -180,23 +147,22 @@ static void print_padded(const char *text, int columns)
 }
 
 // "photos/cat/1.jpg  dog  51.2%  is cat"
-static void print_row(const Setup *s, const ScanImage *picture, const char *path, int class)
+static void print_row(const Predictor *p, const ScanImage *picture, const char *path, int class)
 {
-    const Predictor *p = s->predictor;
+    char *const *names = p->s->data.class_names;
     print_padded(path, p->path_columns);
     fputs("  ", stdout);
-    print_padded(s->data.class_names[class], p->class_columns);
+    print_padded(names[class], p->class_columns);
     printf("  %5.1f%%", 100 * p->share[class]);
     if (picture->label >= 0 && picture->label != class)
-        printf(p->colors ? "  \033[31mis %s\033[0m" : "  is %s",
-               s->data.class_names[picture->label]);
+        printf(p->colors ? "  \033[31mis %s\033[0m" : "  is %s", names[picture->label]);
     putchar('\n');
 }
 
 // The picture's name, then a line a class, with a bar on a terminal.
-static void print_classes(const Setup *s, const char *path, const int *top, int count)
+static void print_classes(const Predictor *p, const char *path, const int *top, int count)
 {
-    const Predictor *p = s->predictor;
+    char *const *names = p->s->data.class_names;
     const int room = os_terminal_width(STDOUT) - p->class_columns - 14;
     puts(path);
     for (int i = 0; i < count; i++) {
@@ -204,12 +170,12 @@ static void print_classes(const Setup *s, const char *path, const int *top, int 
         const int bar = (int)(share * (room < BAR ? room : BAR) + 0.5);
         printf("  %5.1f%%  ", 100 * share);
         if (p->terminal && bar > 0) {
-            print_padded(s->data.class_names[top[i]], p->class_columns);
+            print_padded(names[top[i]], p->class_columns);
             fputs(p->colors ? "  \033[32m" : "  ", stdout);
             for (int j = 0; j < bar; j++) putchar('=');
             puts(p->colors ? "\033[0m" : "");
         } else
-            puts(s->data.class_names[top[i]]);
+            puts(names[top[i]]);
     }
 }
 
@@ -224,44 +190,44 @@ static void count_picture(Predictor *p, int label, int class)
 }
 
 // `logits` (classes), NULL for one that could not be read.
-static void print_picture(const Setup *s, const ScanImage *picture, const float *logits)
+static void print_picture(Predictor *p, const ScanImage *picture, const float *logits)
 {
-    Predictor *p = s->predictor;
+    const Setup *s = p->s;
     char path[PATH_MAX];
     int top[TOP] = {0}, count = 0;
     escape(path, picture->path);
     if (logits) {
-        count = rank_classes(s, logits, top);
+        count = rank_classes(p, logits, top);
         count_picture(p, picture->label, top[0]);
     } else {
         p->bad++;
     }
     if (s->options->json) {
-        print_json(s, picture, top, count);
+        print_json(p, picture, top, count);
     } else if (!logits) {
         fflush(stdout);
         report_error("%s: %s", path, picture->bad);
-    } else if (p->table) {
-        print_row(s, picture, path, top[0]);
+    } else if (s->pictures.folders) {
+        print_row(p, picture, path, top[0]);
     } else {
-        print_classes(s, path, top, count);
+        print_classes(p, path, top, count);
     }
 }
 
 // ---- all pictures -------------------------------------------------------------------------------
 
 // Decodes the next pictures, at most a batch that can be read; returns how many.
-static int64_t decode_batch(const Setup *s)
+static int64_t decode_batch(Predictor *p)
 {
     Error e;
-    Predictor *p = s->predictor;
-    const size_t each = (size_t)s->data.image_bytes;
+    NamedPictures *all = &p->s->pictures;
+    const size_t each = (size_t)p->s->data.image_bytes;
     int64_t n = 0;
-    while (n < s->batch) {
+    while (n < p->s->batch) {
         ScanImage *picture;
         const uint8_t *pixels;
         SandboxResult r;
-        check(decoder_next(&p->decoder, &p->queue, &picture, &pixels, &r, &e), &e);
+        check(decoder_next(&all->decoder, &all->queue, &picture, &pixels, &r, &e), &e);
         if (!picture) break;
         if (r.status == STATUS_OK) {
             memcpy(p->images + (size_t)n++ * each, pixels, each);
@@ -272,9 +238,9 @@ static int64_t decode_batch(const Setup *s)
     return n;
 }
 
-static void infer_batch(Setup *s)
+static void infer_batch(Predictor *p)
 {
-    Predictor *p = s->predictor;
+    Setup *s = p->s;
     // Always whole, as planned: what stands in the last one's other rows does not matter.
     const Batch batch = {.images = p->images, .labels = p->labels, .ids = p->ids, .n = s->batch};
     feed_load(&s->feed, SPLIT_TEST, &batch);
@@ -291,10 +257,10 @@ static void print_tally(const Predictor *p, const char *name, Tally t)
            100 * (double)t.right / (double)t.pictures);
 }
 
-static void print_accuracy(const Setup *s, double seconds)
+static void print_accuracy(const Predictor *p, double seconds)
 {
-    const Predictor *p = s->predictor;
-    const int64_t read = p->list.n - p->bad;
+    const Setup *s = p->s;
+    const int64_t read = s->pictures.list.n - p->bad;
     putchar('\n');
     if (p->all.pictures > 0) {
         print_padded("class", p->class_columns);
@@ -313,20 +279,25 @@ static void print_accuracy(const Setup *s, double seconds)
 
 int predict(Setup *s)
 {
-    Predictor *p = s->predictor;
+    Predictor p = {.s = s, .terminal = os_is_terminal(STDOUT)};
+    NamedPictures *all = &s->pictures;
+    p.colors = p.terminal && os_wants_colors();
+    allocate(&p);
+    measure(&p);
     const double began = os_seconds();
-    for (int64_t shown = 0; shown < p->list.n;) {
+    for (int64_t shown = 0; shown < all->list.n;) {
         int64_t row = 0;
-        const int64_t n = decode_batch(s);
-        if (n > 0) infer_batch(s);
-        for (; shown < p->queue.taken; shown++) {
-            const ScanImage *picture = &p->list.list[shown];
-            const float *logits = p->logits + row * s->data.classes;
-            print_picture(s, picture, picture->bad ? NULL : logits);
+        const int64_t n = decode_batch(&p);
+        if (n > 0) infer_batch(&p);
+        for (; shown < all->queue.taken; shown++) {
+            const ScanImage *picture = &all->list.list[shown];
+            const float *logits = p.logits + row * s->data.classes;
+            print_picture(&p, picture, picture->bad ? NULL : logits);
             row += !picture->bad;
         }
     }
-    if (p->table && !s->options->json) print_accuracy(s, os_seconds() - began);
+    if (all->folders && !s->options->json) print_accuracy(&p, os_seconds() - began);
+    release(&p);
     if (fflush(stdout) || ferror(stdout)) die(STATUS_IO, "cannot write the answers");
-    return p->bad > 0 ? STATUS_DATA : STATUS_OK;
+    return p.bad > 0 ? STATUS_DATA : STATUS_OK;
 }

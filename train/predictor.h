@@ -5,14 +5,8 @@
 
 #include "train/setup.h"
 
-// Lists the pictures, starts the decoding processes and sets the batch size. s->data says what the
-// network takes.
-void predict_open(Setup *s);
-
-// Prints what the trainer's network makes of each picture, and of folders a table with their
+// Prints what the trainer's network makes of each of s->pictures, and of folders a table with their
 // accuracy. Returns the exit status: STATUS_DATA if a picture could not be read.
 int predict(Setup *s);
-
-void predict_close(Setup *s); // also without predict_open()
 
 #endif

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/os.h"
-#include "train/run.h"
 #include "base/safetensors.h"
 #include "train/summary.h"
 
@@ -197,7 +196,7 @@ static int write_facts(Run *run, int64_t step, const char *state, bool live, Err
     Json summary = {0}, facts = {0};
     Report *r = run->report;
     const double began = os_seconds();
-    int status = run_summary(run, step, &summary, e);
+    int status = run_summary(run, step, report_seconds(run), &summary, e);
     if (status == STATUS_OK) status = run_json(run, state, live, &facts, e);
     if (status == STATUS_OK) status = write_tensors(run->s, r, &summary, &facts, e);
     json_free(&summary);

@@ -1,14 +1,11 @@
-// What the page of a run is drawn from, report.safetensors, and when: docs/runs.md. pages/runs
-// draws it in the background. What goes wrong is a warning, after which the run goes on without; it
-// takes less than 1% of the run's time, for it is left alone when the last page was too dear.
+// Writes the facts of a run for its page, report.safetensors, and starts pages/runs, which draws it
+// in the background: docs/runs.md. What goes wrong is a warning, after which the run goes on
+// without; it takes less than 1% of the run's time, for it is left alone when the last page was too
+// dear.
 #ifndef TRAIN_REPORT_H
 #define TRAIN_REPORT_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-typedef struct Run Run;
-typedef struct Report Report; // Run.report
+#include "train/run_state.h"
 
 // Begins the first page; call it when the run's directory is there. Without --report the functions
 // below do nothing.

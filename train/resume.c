@@ -117,7 +117,7 @@ static const JsonNode *member(const Setup *s, const JsonNode *object, const char
     return v;
 }
 
-void resume_check(const Setup *s)
+static void check_data(const Setup *s)
 {
     const JsonNode *record = s->line.checkpoint.record.root;
     const char *dir = s->options->resume;
@@ -169,6 +169,7 @@ void resume_load(Run *r)
     Setup *s = r->s;
     const Network *n = &s->net;
     Checkpoint *c = &s->line.checkpoint;
+    check_data(s);
     if (c->step > s->steps)
         die(STATUS_DATA, "%s is past the run's last step %lld", c->path, (long long)s->steps);
     check(snapshot_allocate(&r->snapshot, &n->tensors, n->ema != NULL, &e), &e);

@@ -3,16 +3,13 @@
 #ifndef TRAIN_RESUME_H
 #define TRAIN_RESUME_H
 
-#include "train/run.h"
-
-// Once options and data are open: ends the program with STATUS_DATA and the difference if the run
-// of --resume was on other data.
-void resume_check(const Setup *s);
+#include "train/run_state.h"
 
 // Writes what a record says of the data set: a finished object with the member `data`.
 int resume_data_json(const Dataset *d, Json *j, Error *e);
 
-// Weights, optimizer state, moving average and counters from the checkpoint of --resume.
+// Weights, optimizer state, moving average and counters from the checkpoint of --resume. Ends the
+// program with STATUS_DATA and the difference if the run was on other data.
 void resume_load(Run *r);
 
 // Writes a checkpoint after `step` steps. A failure is tried once more, then ends the program with

@@ -4,9 +4,9 @@
 #include <stdio.h>
 
 #include "kernels/distributed.h"
-#include "train/diverged.h"
 #include "base/os.h"
 #include "train/profile.h"
+#include "train/report.h"
 #include "train/resume.h"
 #include "train/summary.h"
 
@@ -200,7 +200,7 @@ bool run_step_done(Run *r, int64_t step, double lr)
 {
     const Setup *s = r->s;
     if (r->kind == RUN_TIMED) return true;
-    if (r->kind == RUN_SEARCH) return diverged_look(r, step);
+    if (r->kind == RUN_SEARCH) return diverged_look(&r->diverged, s, step);
     r->images_since_log += s->options->batch_size;
     r->evaluated = false;
     if (r->times.first_step == 0) {
@@ -220,17 +220,18 @@ bool run_step_done(Run *r, int64_t step, double lr)
     return true;
 }
 
-int run_save_model(const Run *r, const char *path, Error *e)
-{
-    return model_save(&r->s->net.tensors, r->s->kernels, path, r->texts.model.metadata,
-                      MODEL_METADATA, e);
-}
-
 // ---- tests --------------------------------------------------------------------------------------
 
 bool run_test_due(const Run *r, int64_t step)
 {
     return r->kind == RUN_TRAINING && epoch_ends(r->s, step) && !r->evaluated;
+}
+
+// With what a reader needs to know of the weights, as docs/runs.md describes.
+static int save_model(const Run *r, const char *path, Error *e)
+{
+    return model_save(&r->s->net.tensors, r->s->kernels, path, r->texts.model.metadata,
+                      MODEL_METADATA, e);
 }
 
 static void keep_best(Run *r, int64_t step, Evaluation test)
@@ -242,7 +243,7 @@ static void keep_best(Run *r, int64_t step, Evaluation test)
     if (r->dir) {
         rundir_path(r->dir, "best.safetensors", path);
         network_use_average(&s->net, s->kernels);
-        check(run_save_model(r, path, &e), &e);
+        check(save_model(r, path, &e), &e);
         network_use_weights(&s->net, s->kernels);
     }
     r->best_accuracy = test.accuracy;
@@ -338,11 +339,11 @@ static void write_results(Run *r, int64_t step)
     char path[PATH_MAX], state[64] = "Finished";
     rundir_path(r->dir, "model.safetensors", path);
     network_use_average(&r->s->net, r->s->kernels); // from here on
-    check(run_save_model(r, path, &e), &e);
+    check(save_model(r, path, &e), &e);
     rundir_clear(r->dir);
     run_print_result(r, step, path);
     if (r->s->options->profile) finish_profile(r);
-    check(run_summary(r, step, &summary, &e), &e);
+    check(run_summary(r, step, report_seconds(r), &summary, &e), &e);
     if (r->s->comm.stop) snprintf(state, sizeof state, "Stopped by signal %d", r->s->comm.stop);
     report_finish(r, step, state);
     check(rundir_finish(r->dir, &summary, &e), &e);
@@ -373,7 +374,7 @@ int run_finish(Run *r, Evaluation test)
     r->last = test;
     r->times.evaluate += test.seconds - (report_seconds(r) - r->times.reported);
     if (test.complete && !isfinite(test.loss)) {
-        diverged_evaluation(r);
+        diverged_evaluation(&r->diverged, s, test.loss);
         run_end_diverged(r);
     }
     end(r, s->steps);

@@ -16,61 +16,7 @@
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
 
-#include "train/report.h"
-#include "train/run_dir.h"
-#include "train/setup.h"
-
-typedef enum RunKind {
-    RUN_TRAINING,
-    RUN_TIMED,  // of --speedrun and --bench: nothing is logged, tested or saved
-    RUN_SEARCH, // steps that are made again to find where the network diverged
-} RunKind;
-
-// Seconds; log_at is a time of os_seconds().
-typedef struct RunTimes {
-    double log_at;         // of the last line of the log, moved by what is not training
-    double log_wait;       // Feed.wait_seconds then
-    double start;          // until the first step began
-    double first_step;     // until it was done; 0: not yet
-    double train, resumed; // of training in all; the part of it before this process
-    double evaluate, save; // of this process
-    double reported;       // report_seconds() before the last evaluation began
-} RunTimes;
-
-// Texts that the run writes again and again. They are made once.
-typedef struct RunTexts {
-    ModelText model;  // metadata of the files with weights
-    Json about, data; // finished objects: the program, its network and options; the data set
-} RunTexts;
-
-// Where the loss or a weight was not finite.
-typedef struct Divergence {
-    int64_t step;   // steps done when it was seen; 0: it was not
-    char what[384]; // what was not finite, as the message says it: the same on all ranks
-} Divergence;
-
-struct Run {
-    Setup *s;
-    RunDir *dir; // of rank 0; NULL on the others
-    RunKind kind;
-    Report *report; // NULL: none
-
-    int64_t first_step;       // done when this process began
-    int64_t images_since_log; // whose loss is in the metrics
-    bool evaluated;           // after the last step
-    Evaluation last;
-    double best_accuracy; // of best.safetensors; -1: none yet
-    int64_t best_step;
-
-    Snapshot snapshot;  // what the last checkpoint holds, or the start
-    int64_t saved_step; // of the snapshot; -1: the start
-    Divergence diverged;
-
-    double device_bytes; // of all arenas
-    RunTexts texts;
-    RunTimes times;
-    Progress progress;
-};
+#include "train/run_state.h"
 
 // Begins a run, or takes up that of --resume: reads the first batch, creates or opens the run's
 // directory and prints the banner. RUN_TIMED has no report.
@@ -120,8 +66,5 @@ int run_finish(Run *r, Evaluation test);
 int meets_target(const Setup *s, double accuracy);
 
 void run_close(Run *r);
-
-// The weights with what a reader needs to know of them, as docs/runs.md describes.
-int run_save_model(const Run *r, const char *path, Error *e);
 
 #endif

@@ -9,11 +9,8 @@
 #include "train/model_file.h"
 #include "base/mounts.h"
 #include "base/os.h"
-#include "train/predictor.h"
 #include "train/profile.h"
-#include "train/resume.h"
 #include "kernels/launch_counts.h"
-#include "train/bench.h"
 
 // A default batch leaves at least 25 steps an epoch; one that was asked for is not changed.
 static void fit_batch_size(Setup *s)
@@ -76,12 +73,28 @@ static void open_data(Setup *s)
     if (o->eval_only || o->predict) check(model_info_same_input(&s->line.model, &s->data, &e), &e);
 }
 
+// Before the device is: the decoder forks. The batch size is set so that the last batch, which is
+// as large as the others, has few rows to spare.
+static void open_pictures(Setup *s)
+{
+    enum { BATCH_MAX = 128 };
+    Error e;
+    Options *o = s->options;
+    NamedPictures *p = &s->pictures;
+    const int workers = o->threads ? (int)o->threads : os_cpu_count();
+    check(named_open(p, o->pictures.item, o->pictures.count, &s->data, workers, &e), &e);
+    if (p->decoder.notice) warn("%s", p->decoder.notice);
+    const int64_t batches = (p->list.n + BATCH_MAX - 1) / BATCH_MAX;
+    if (!options_given(&s->line, &o->batch_size))
+        o->batch_size = (p->list.n + batches - 1) / batches;
+}
+
 static void set_batch(Setup *s)
 {
     Error e;
     const Options *o = s->options;
     if (o->predict)
-        predict_open(s);
+        open_pictures(s);
     else
         fit_batch_size(s);
     share_batch(s);
@@ -209,15 +222,16 @@ void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, in
     if (s->line.help) options_help(&s->line, t->usage);
     set_batch(s);
     set_length(s);
-    if (o->resume) resume_check(s);
     open_kernels(s);
     if (o->profile) s->kernels = kernels_profile(s->kernels, tensors_layer, &s->net.tensors);
-    if (o->bench) s->kernels = timing_count(s->kernels);
+    if (o->bench) s->kernels = launch_counter(s->kernels);
     if (s->comm.ranks > 1) join_ranks(s);
     declare(s);
 }
 
 // ---- planning -----------------------------------------------------------------------------------
+
+const int64_t bench_batches[BENCH_BATCHES] = {32, 128, 512};
 
 typedef enum { GRADIENT, STEP, INFERENCE } Planned;
 
@@ -270,8 +284,8 @@ void setup_plan(Setup *s, const Kernels **k)
     if (s->options->init) check(model_check(&n->tensors, s->options->init, &e), &e);
     if (trains) n->plan = plan_call(s, k, GRADIENT, batch);
     if (trains) n->operations = plan_call(s, k, STEP, batch).calls;
-    for (int i = 0; s->options->bench && i < TIMING_BATCHES; i++)
-        if (timing_batches[i] < batch) plan_call(s, k, STEP, timing_batches[i]);
+    for (int i = 0; s->options->bench && i < BENCH_BATCHES; i++)
+        if (bench_batches[i] < batch) plan_call(s, k, STEP, bench_batches[i]);
     plan_call(s, k, INFERENCE, batch);
     if (last >= ranks) plan_call(s, k, INFERENCE, last / ranks);
     if (last % ranks > 0) plan_call(s, k, INFERENCE, last / ranks + 1);
@@ -300,7 +314,7 @@ void setup_check_size(const Setup *s, int least, int most)
 
 void setup_close(Setup *s)
 {
-    predict_close(s);
+    named_close(&s->pictures);
     checkpoint_close(&s->line.checkpoint);
     if (s->net.ema) s->kernels->release(s->net.ema);
     if (s->net.ema_backup) s->kernels->release(s->net.ema_backup);

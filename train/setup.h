@@ -12,13 +12,14 @@
 #define TRAIN_SETUP_H
 
 #include "data/dataset.h"
+#include "data/decode/picture_list.h"
 #include "base/comm.h"
 #include "train/feed.h"
 #include "train/network.h"
 #include "train/options.h"
 #include "train/predictions.h"
 
-typedef struct Run Run; // train/run.h
+typedef struct Run Run; // train/run_state.h
 
 // How an evaluation looks at an image: as it is, or in the views that the trainer averages for its
 // final result.
@@ -51,8 +52,6 @@ typedef struct Trainer {
     int64_t (*train)(Run *run);   // the loop; returns the steps that are done
 } Trainer;
 
-typedef struct Predictor Predictor; // train/predictor.h
-
 typedef struct Setup {
     const Trainer *trainer;
     CommandLine line;
@@ -70,7 +69,7 @@ typedef struct Setup {
     Network net;
     Feed feed;
     Predictions *predictions; // of the last evaluation; NULL: nobody asks for them
-    Predictor *predictor;     // of --predict
+    NamedPictures pictures;   // of --predict
 } Setup;
 
 void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, int argc,
@@ -80,6 +79,10 @@ void setup_open(Setup *s, const Trainer *t, const Arg *own, size_t own_count, in
 // that they must be callable with tensors whose pointers are NULL. Then allocates the arenas and
 // sets *k to the device's table.
 void setup_plan(Setup *s, const Kernels **k);
+
+// Smaller batches than --batch-size whose steps it plans, too, for --bench.
+enum { BENCH_BATCHES = 3 };
+extern const int64_t bench_batches[BENCH_BATCHES];
 
 // Loads the weights of --init, if given, and starts the average of --ema at the weights.
 void setup_weights(Setup *s);

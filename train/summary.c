@@ -106,7 +106,7 @@ static double images_a_second(const Run *r, int64_t step)
     return (double)(step * r->s->options->batch_size) / r->times.train;
 }
 
-int run_summary(const Run *r, int64_t step, Json *j, Error *e)
+int run_summary(const Run *r, int64_t step, double report_seconds, Json *j, Error *e)
 {
     const Setup *s = r->s;
     const RunTimes *t = &r->times;
@@ -132,7 +132,7 @@ int run_summary(const Run *r, int64_t step, Json *j, Error *e)
     json_rounded(j, "data_wait", wait, 6);
     json_rounded(j, "evaluate", t->evaluate, 6);
     json_rounded(j, "save", t->save, 6);
-    json_rounded(j, "report", report_seconds(r), 6);
+    json_rounded(j, "report", report_seconds, 6);
     json_end(j);
     json_int(j, "peak_memory_bytes", os_memory_peak());
     if (s->comm.stop) json_int(j, "stopped_by_signal", s->comm.stop);

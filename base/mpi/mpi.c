@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/mpi/mpi_open.h"
+#include "base/comm.h"
 #include "base/mpi/reduce.h"
 #include "base/os.h"
 

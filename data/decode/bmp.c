@@ -5,6 +5,7 @@
 
 #include "data/decode/arena.h"
 #include "data/decode/formats.h"
+#include "data/decode/image.h"
 
 enum { FILE_HEADER = 14, HEADER = 40, OS2_1 = 12, OS2_2 = 64, MASKS_AT = FILE_HEADER + HEADER };
 enum { RGB, RLE8, RLE4, BITFIELDS, JPEG, PNG, ALPHA_BITFIELDS };

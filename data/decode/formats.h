@@ -4,7 +4,12 @@
 #ifndef DATA_DECODE_FORMATS_H
 #define DATA_DECODE_FORMATS_H
 
-#include "data/decode/image.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+typedef struct ImageInfo ImageInfo; // data/decode/image.h
 
 // Each function sets `i` (h, w as stored, and the orientation) or fails with STATUS_DATA, the
 // message being the reason alone.

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "data/decode/formats.h"
+#include "data/decode/image.h"
 
 enum {
     SOF0 = 0xc0,

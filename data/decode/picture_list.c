@@ -69,20 +69,27 @@ static int add_folder(ScanList *l, char *path, char *const *class_names, int cla
     return status;
 }
 
-int named_open(ScanList *l, char *const *paths, int count, char *const *class_names, int classes,
-               bool *folders, Error *e)
+int named_open(NamedPictures *p, char *const *paths, int count, const Dataset *d, int workers,
+               Error *e)
 {
+    const Wanted wanted = {.h = d->h, .w = d->w, .c = d->c, .crop = d->crop};
     int status = 0;
-    *l = (ScanList){0};
-    *folders = false;
+    *p = (NamedPictures){.queue.list = &p->list};
     for (int i = 0; i < count && !status; i++) {
         struct stat st;
         const bool folder =
             strcmp(paths[i], "-") != 0 && stat(paths[i], &st) == 0 && S_ISDIR(st.st_mode);
-        *folders |= folder;
-        status = folder ? add_folder(l, paths[i], class_names, classes, e)
-                        : scan_list_add(l, paths[i], 0, -1, e);
+        p->folders |= folder;
+        status = folder ? add_folder(&p->list, paths[i], d->class_names, d->classes, e)
+                        : scan_list_add(&p->list, paths[i], 0, -1, e);
     }
-    if (status) scan_list_free(l);
+    if (!status) status = decoder_open(&p->decoder, &wanted, p->list.n, workers, e);
+    if (status) scan_list_free(&p->list);
     return status;
+}
+
+void named_close(NamedPictures *p)
+{
+    decoder_close(&p->decoder);
+    scan_list_free(&p->list);
 }

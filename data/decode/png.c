@@ -5,6 +5,7 @@
 
 #include "data/decode/arena.h"
 #include "data/decode/formats.h"
+#include "data/decode/image.h"
 
 enum { SIGNATURE = 8, AROUND = 12, PALETTE = 3, MAX_PALETTE = 3 * 256 };
 
