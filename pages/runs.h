@@ -55,7 +55,7 @@ double *saved_run_seconds(const SavedRun *r, const char *kind, size_t *count);
 
 // Prints a line for each run in the directories, the oldest first; names are cut to `columns`.
 // STATUS_DATA if there is none.
-int runs_list(const char *const *dirs, size_t count, int columns, Error *e);
+int runs_list(char *const *dirs, size_t count, int columns, Error *e);
 
 // Writes the run's own page, report.html in its directory; sets where. STATUS_DATA where its
 // process left no facts for that.

@@ -193,9 +193,9 @@ static void release(List *l)
     free(l->lines);
 }
 
-int runs_list(const char *const *dirs, size_t count, int most, Error *e)
+int runs_list(char *const *dirs, size_t count, int most, Error *e)
 {
-    static const char *const standard[] = {"runs"};
+    static char *const standard[] = {"runs"};
     List l = {.short_names = count == 0};
     int status = STATUS_OK;
     if (count == 0) dirs = standard, count = 1;
