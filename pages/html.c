@@ -1,7 +1,7 @@
 #include "pages/html.h"
 
+#include <math.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +51,6 @@ static const char STYLE[] =
     ".results{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:12px 32px;margin:16px 0}\n"
     ".results dt{color:var(--soft);font-size:.875rem}\n"
     ".results dd{margin:0;font-size:1.35rem;font-weight:600}\n"
-    ".matrix{min-width:0}\n"
     ".options{grid-column:1/-1;columns:3 240px;margin:0;font-size:.875rem}\n"
     ".options div{display:flex;gap:8px;break-inside:avoid;border-bottom:1px solid var(--line)}\n"
     ".options dt{color:var(--soft)}\n"
@@ -89,8 +88,15 @@ int html_open(Html *h, const char *title, int refresh_seconds, Error *e)
     return STATUS_OK;
 }
 
+static void end_section(Html *h)
+{
+    if (h->in_section) html_raw(h, "</section>\n");
+    h->in_section = false;
+}
+
 int html_save(Html *h, const char *path, Error *e)
 {
+    end_section(h);
     html_raw(h, "</main>\n</body>\n</html>\n");
     const bool failed = ferror(h->out);
     int status = STATUS_OK;
@@ -166,16 +172,20 @@ void html_value(Html *h, const JsonNode *value)
         html_raw(h, "%.6g", json_number(value));
 }
 
+void html_data(Html *h, double value, const char *format, double shown)
+{
+    html_raw(h, "<data value=\"%.9g\">", value);
+    html_raw(h, isfinite(value) ? format : "–", shown);
+    html_raw(h, "</data>");
+}
+
 void html_section(Html *h, const char *title)
 {
+    end_section(h);
+    h->in_section = true;
     html_raw(h, "<section>\n<h2>");
     html_text(h, "%s", title);
     html_raw(h, "</h2>\n");
-}
-
-void html_end_section(Html *h)
-{
-    html_raw(h, "</section>\n");
 }
 
 void html_note(Html *h, const char *format, ...)
@@ -201,9 +211,9 @@ void html_end_figure(Html *h)
     html_raw(h, "</figure>\n");
 }
 
-void html_table(Html *h, const char *caption, const char *const *columns)
+void html_table(Html *h, const char *caption, const char *class, const char *const *columns)
 {
-    html_figure(h, caption, "");
+    html_figure(h, caption, class);
     html_raw(h, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
     html_text(h, "%s", caption);
     html_raw(h, "\">\n<table>\n<thead><tr>");
@@ -215,9 +225,23 @@ void html_table(Html *h, const char *caption, const char *const *columns)
     html_raw(h, "</tr></thead>\n<tbody>\n");
 }
 
+static void end_row(Html *h)
+{
+    if (h->in_row) html_raw(h, "</tr>\n");
+    h->in_row = false;
+}
+
+void html_begin_row(Html *h)
+{
+    end_row(h);
+    h->in_row = true;
+    html_raw(h, "<tr>");
+}
+
 void html_row(Html *h, const char *name)
 {
-    html_raw(h, "<tr><th scope=\"row\">");
+    html_begin_row(h);
+    html_raw(h, "<th scope=\"row\">");
     html_text(h, "%s", name);
     html_raw(h, "</th>");
 }
@@ -245,13 +269,16 @@ void html_number(Html *h, const char *format, ...)
     va_end(args);
 }
 
-void html_end_row(Html *h)
+void html_data_cell(Html *h, double value, const char *format, double shown)
 {
-    html_raw(h, "</tr>\n");
+    html_raw(h, "<td class=\"number\">");
+    html_data(h, value, format, shown);
+    html_raw(h, "</td>");
 }
 
 void html_end_table(Html *h)
 {
+    end_row(h);
     html_raw(h, "</tbody>\n</table>\n</div>\n");
     html_end_figure(h);
 }

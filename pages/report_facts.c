@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "data/shard.h"
+#include "pages/members.h"
 
 // Training processes leave fewer; what a page can show.
 enum { PICTURES_MAX = 1000, CHANNELS_MAX = 4 };
@@ -59,12 +60,6 @@ static int whole(const Reader *r, const JsonNode *from, const char *key, int64_t
     return STATUS_OK;
 }
 
-static bool is_true(const JsonNode *from, const char *key)
-{
-    const JsonNode *value = json_get(from, key);
-    return value && value->type == JSON_BOOL && value->boolean;
-}
-
 static int read_classes(const Reader *r, const JsonNode *classes)
 {
     ReportFacts *f = r->f;
@@ -92,11 +87,11 @@ static int read_run(const Reader *r)
         whole(r, data, "width", SHARD_MAX_SIDE, &w) || whole(r, data, "channels", CHANNELS_MAX, &c))
         return r->e->status;
     f->h = (int)h, f->w = (int)w, f->c = (int)c;
-    f->state = json_text(json_get(run, "state"));
-    f->live = is_true(run, "live");
-    f->first_layer = json_text(json_get(run, "first_layer"));
-    f->source = json_text(json_get(data, "source"));
-    f->embedded = is_true(data, "embedded");
+    f->state = member_text(run, "state");
+    f->live = member_is_true(run, "live");
+    f->first_layer = member_text(run, "first_layer");
+    f->source = member_text(data, "source");
+    f->embedded = member_is_true(data, "embedded");
     return read_classes(r, json_get(data, "classes"));
 }
 

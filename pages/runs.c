@@ -8,6 +8,7 @@
 #include "base/args.h"
 #include "base/os.h"
 #include "pages/comparison.h"
+#include "pages/report_page.h"
 #include "pages/runs.h"
 
 static const char *const USAGE =
@@ -130,7 +131,7 @@ static void open_runs(SavedRun *runs, const ArgList *names)
     }
 }
 
-static void write_file(const SavedRun *runs, const CommandLine *c)
+static void write_file(SavedRun *runs, const CommandLine *c)
 {
     Error e;
     char path[PATH_MAX];
@@ -139,7 +140,7 @@ static void write_file(const SavedRun *runs, const CommandLine *c)
         return;
     }
     if (is(c->command, "page"))
-        check(runs_report(&runs[0], path, &e), &e);
+        check(report_page_draw(&runs[0], path, &e), &e);
     else
         check(runs_page(runs, (size_t)c->names.count, c->page, &e), &e);
     printf("page     %s\n", is(c->command, "page") ? path : c->page);
