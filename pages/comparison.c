@@ -290,10 +290,10 @@ static Verdict judge_all(const Comparison *c)
 
 // ---- the difference in step time ----------------------------------------------------------------
 
-static double mean_of(const Side *s, const char *key)
+static double mean_of(const Side *s, const char *object, const char *key)
 {
     double sum = 0;
-    for (int i = 0; i < s->count; i++) sum += json_number(member(&s->reports[i], "step", key));
+    for (int i = 0; i < s->count; i++) sum += json_number(member(&s->reports[i], object, key));
     return sum / s->count;
 }
 
@@ -311,12 +311,12 @@ static void model_step(const Comparison *c, const Side *s, int side, double ms[s
     const bool device =
         strncmp(json_text(member(&s->reports[0], "environment", "device_kind")), "cuda", 4) == 0;
     const double rate = value_of(c, side, "h2d_pinned_262144", "upload_256kb"); // GB/s
-    ms[0] = 1e-3 * mean_of(s, "launches") * value_of(c, side, "launch_async", "fork_join");
-    ms[1] = 1e-3 * mean_of(s, "waits") * value_of(c, side, "stream_sync_idle", "wait_idle");
-    ms[2] = rate > 0 ? 1e-6 * mean_of(s, "uploaded_bytes") / rate : 0;
-    ms[3] = mean_of(s, "loader_wait_ms");
+    ms[0] = 1e-3 * mean_of(s, "step", "launches") * value_of(c, side, "launch_async", "fork_join");
+    ms[1] = 1e-3 * mean_of(s, "step", "waits") * value_of(c, side, "stream_sync_idle", "wait_idle");
+    ms[2] = rate > 0 ? 1e-6 * mean_of(s, "step", "uploaded_bytes") / rate : 0;
+    ms[3] = mean_of(s, "step", "loader_wait_ms");
     // On a GPU the host idles while the device computes, which says nothing.
-    ms[4] = device ? 0 : fmax(0, mean_of(s, "idle_ms") - ms[3]);
+    ms[4] = device ? 0 : fmax(0, mean_of(s, "step", "idle_ms") - ms[3]);
 }
 
 static void explain(Comparison *c, const Side *sides)
@@ -329,7 +329,7 @@ static void explain(Comparison *c, const Side *sides)
                                              "computing and the rest"};
     double ms[SIDES][PARTS] = {{0}};
     for (int side = A; side < SIDES; side++) {
-        c->step[side] = mean_of(&sides[side], "mean_ms");
+        c->step[side] = mean_of(&sides[side], "step", "mean_ms");
         model_step(c, &sides[side], side, ms[side]);
     }
     const double whole = c->step[B] - c->step[A];
@@ -342,20 +342,13 @@ static void explain(Comparison *c, const Side *sides)
     }
 }
 
-static double mean_others(const Side *s)
-{
-    double sum = 0;
-    for (int i = 0; i < s->count; i++) sum += member_number(s->reports[i].root, "others");
-    return sum / s->count;
-}
-
 int comparison_make(Comparison *c, const Side sides[static SIDES], bool commits, Error *e)
 {
     static Logs logs[SIDES];
     *c = (Comparison){.processes = {sides[A].count, sides[B].count}};
     collect_rows(c, sides, logs);
     if (c->count == 0) return fail(e, STATUS_DATA, "the reports have no row in common");
-    for (int side = A; side < SIDES; side++) c->others[side] = mean_others(&sides[side]);
+    for (int side = A; side < SIDES; side++) c->others[side] = mean_of(&sides[side], "", "others");
     check_comparable(c, sides, commits);
     check_quiet(c, sides);
     explain(c, sides);

@@ -108,9 +108,9 @@ int comparison_page(const Comparison *c, const Side sides[static SIDES], const c
     if (html_open(&h, "nn.c: two sides compared", 0, e)) return e->status;
     html_section(&h, "Conclusion");
     comparison_conclusion(c, text);
-    html_raw(&h, "<p><strong>");
-    html_text(&h, "%s", text);
-    html_raw(&h, "</strong></p>\n");
+    html_raw(&h, "<p>");
+    html_element(&h, "strong", "%s", text);
+    html_raw(&h, "</p>\n");
     if (c->invalid[0]) html_note(&h, "Void: %s.", c->invalid);
     comparison_explanation(c, text);
     html_note(&h, "%s.", text);

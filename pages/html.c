@@ -158,6 +158,16 @@ void html_text(Html *h, const char *format, ...)
     va_end(args);
 }
 
+void html_element(Html *h, const char *tag, const char *format, ...)
+{
+    va_list args;
+    html_raw(h, "<%s>", tag);
+    va_start(args, format);
+    escaped(h, format, args);
+    va_end(args);
+    html_raw(h, "</%.*s>", (int)strcspn(tag, " "), tag);
+}
+
 void html_value(Html *h, const JsonNode *value)
 {
     if (!value || value->type == JSON_NULL)
@@ -183,19 +193,9 @@ void html_section(Html *h, const char *title)
 {
     end_section(h);
     h->in_section = true;
-    html_raw(h, "<section>\n<h2>");
-    html_text(h, "%s", title);
-    html_raw(h, "</h2>\n");
-}
-
-void html_note(Html *h, const char *format, ...)
-{
-    va_list args;
-    html_raw(h, "<p class=\"note\">");
-    va_start(args, format);
-    escaped(h, format, args);
-    va_end(args);
-    html_raw(h, "</p>\n");
+    html_raw(h, "<section>\n");
+    html_element(h, "h2", "%s", title);
+    html_raw(h, "\n");
 }
 
 void html_figure(Html *h, const char *caption, const char *class)
@@ -218,9 +218,7 @@ void html_table(Html *h, const char *caption, const char *class, const char *con
     html_text(h, "%s", caption);
     html_raw(h, "\">\n<table>\n<thead><tr>");
     for (; *columns; columns++) {
-        html_raw(h, "<th scope=\"col\">");
-        html_text(h, "%s", *columns);
-        html_raw(h, "</th>");
+        html_element(h, "th scope=\"col\"", "%s", *columns);
     }
     html_raw(h, "</tr></thead>\n<tbody>\n");
 }
@@ -241,32 +239,7 @@ void html_begin_row(Html *h)
 void html_row(Html *h, const char *name)
 {
     html_begin_row(h);
-    html_raw(h, "<th scope=\"row\">");
-    html_text(h, "%s", name);
-    html_raw(h, "</th>");
-}
-
-static void cell(Html *h, const char *start, const char *format, va_list args)
-{
-    html_raw(h, "%s", start);
-    escaped(h, format, args);
-    html_raw(h, "</td>");
-}
-
-void html_cell(Html *h, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    cell(h, "<td>", format, args);
-    va_end(args);
-}
-
-void html_number(Html *h, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    cell(h, "<td class=\"number\">", format, args);
-    va_end(args);
+    html_element(h, "th scope=\"row\"", "%s", name);
 }
 
 void html_data_cell(Html *h, double value, const char *format, double shown)

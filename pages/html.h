@@ -33,6 +33,10 @@ int html_save(Html *h, const char *path, Error *e);
 void html_raw(Html *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void html_text(Html *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// <tag>text</tag> with such text. The tag may have attributes.
+void html_element(Html *h, const char *tag, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 // A value of an option: on or off, "–" for none.
 void html_value(Html *h, const JsonNode *value);
 
@@ -45,7 +49,7 @@ void html_data(Html *h, double value, const char *format, double shown);
 void html_section(Html *h, const char *title);
 
 // A paragraph of explanation, escaped.
-void html_note(Html *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#define html_note(h, ...) (html_element(h, "p class=\"note\"", __VA_ARGS__), html_raw(h, "\n"))
 
 // A figure with its caption; what it shows goes in between.
 void html_figure(Html *h, const char *caption, const char *class);
@@ -61,8 +65,8 @@ void html_end_figure(Html *h);
 void html_table(Html *h, const char *caption, const char *class, const char *const *columns);
 void html_row(Html *h, const char *name);
 void html_begin_row(Html *h); // <tr> alone; its name is still to come
-void html_cell(Html *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void html_number(Html *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#define html_cell(h, ...) html_element(h, "td", __VA_ARGS__)
+#define html_number(h, ...) html_element(h, "td class=\"number\"", __VA_ARGS__)
 void html_data_cell(Html *h, double value, const char *format, double shown);
 void html_end_table(Html *h);
 

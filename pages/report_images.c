@@ -120,9 +120,8 @@ static void mistake(Html *h, const ReportFacts *f, const Pictures *pictures, int
     picture_write(h, pictures, i, alt);
     html_raw(h, "<figcaption>");
     html_text(h, "%s", is);
-    html_raw(h, "<small>");
-    html_text(h, "taken for %s, %.0f%%", taken_for, 100 * (double)f->probability[id]);
-    html_raw(h, "</small></figcaption></figure>\n");
+    html_element(h, "small", "taken for %s, %.0f%%", taken_for, 100 * (double)f->probability[id]);
+    html_raw(h, "</figcaption></figure>\n");
 }
 
 static void mistakes(Html *h, const ReportFacts *f)

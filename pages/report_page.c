@@ -17,9 +17,9 @@ enum { REFRESH_SECONDS = 5, CURVES_MAX = 12, ROWS_SHOWN = 100 };
 // A result with its name, and as people read it: `format` of `shown`.
 static void result(Html *h, const char *name, double value, const char *format, double shown)
 {
-    html_raw(h, "<div><dt>");
-    html_text(h, "%s", name);
-    html_raw(h, "</dt><dd>");
+    html_raw(h, "<div>");
+    html_element(h, "dt", "%s", name);
+    html_raw(h, "<dd>");
     html_data(h, value, format, shown);
     html_raw(h, "</dd></div>\n");
 }
@@ -176,7 +176,7 @@ static void norm_chart(Html *h, const ReportPage *p, const char *title, const ch
 static void norms(Html *h, const ReportPage *p)
 {
     const JsonNode *record = saved_log_last(p->log, "weight_norm");
-    const JsonNode *weights = record ? json_get(record, "weight_norm") : NULL;
+    const JsonNode *weights = json_get(record, "weight_norm");
     const char *const columns[] = {"tensor", "weights", "gradient", NULL};
     if (!weights || weights->type != JSON_OBJECT) return;
     html_section(h, "Weights and gradients");
@@ -210,20 +210,17 @@ static const char *platform_name(const char *platform)
 static void machine(Html *h, const ReportPage *p)
 {
     const JsonNode *s = p->facts->summary;
-    const struct {
-        const char *name, *value;
-    } rows[] = {
-        {"Device", member_text(s, "device")},
-        {"Type of numbers", member_text(s, "dtype")},
-        {"Platform", platform_name(member_text(s, "platform"))},
-        {"Compiler", member_text(s, "compiler")},
-        {"Data", member_text(s, "data")},
-    };
     html_table(h, "Environment", "", (const char *[]){"what", "value", NULL});
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        html_row(h, rows[i].name);
-        html_cell(h, "%s", rows[i].value);
-    }
+    html_row(h, "Device");
+    html_cell(h, "%s", member_text(s, "device"));
+    html_row(h, "Type of numbers");
+    html_cell(h, "%s", member_text(s, "dtype"));
+    html_row(h, "Platform");
+    html_cell(h, "%s", platform_name(member_text(s, "platform")));
+    html_row(h, "Compiler");
+    html_cell(h, "%s", member_text(s, "compiler"));
+    html_row(h, "Data");
+    html_cell(h, "%s", member_text(s, "data"));
     html_row(h, "Memory, at most");
     html_cell(h, "%.0f MB", member_number(s, "peak_memory_bytes") / 1e6);
     html_row(h, "First step done after");
