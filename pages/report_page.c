@@ -63,13 +63,12 @@ static void head(Html *h, const ReportPage *p)
 // ---- curves -------------------------------------------------------------------------------------
 
 // A member of the log's records of a kind over the epochs.
-static Series curve(const ReportPage *p, const char *name, const char *kind, bool inside,
-                    const char *key)
+static Series curve(const ReportPage *p, const char *name, const char *kind, const char *key)
 {
     size_t n;
     Series s = {.name = name};
-    s.x = saved_log_column(p->log, kind, false, "epoch", &n);
-    s.y = saved_log_column(p->log, kind, inside, key, &n);
+    s.x = saved_log_column(p->log, kind, "epoch", &n);
+    s.y = saved_log_column(p->log, kind, key, &n);
     s.count = s.x && s.y ? n : 0;
     return s;
 }
@@ -77,9 +76,9 @@ static Series curve(const ReportPage *p, const char *name, const char *kind, boo
 static void evaluations(Html *h, const ReportPage *p)
 {
     const char *const columns[] = {"epoch", "step", "test loss", "test accuracy", NULL};
-    const Series loss = curve(p, "", "test_loss", false, "test_loss");
-    const Series accuracy = curve(p, "", "test_loss", false, "test_accuracy");
-    const Series step = curve(p, "", "test_loss", false, "step");
+    const Series loss = curve(p, "", "test_loss", "test_loss");
+    const Series accuracy = curve(p, "", "test_loss", "test_accuracy");
+    const Series step = curve(p, "", "test_loss", "step");
     const size_t n = loss.count && accuracy.count && step.count ? loss.count : 0;
     html_raw(h, "<details><summary>Evaluations as numbers</summary>\n");
     html_table(h, "Evaluations", "", columns);
@@ -99,11 +98,11 @@ static void evaluations(Html *h, const ReportPage *p)
 static void step_times(Html *h, const ReportPage *p)
 {
     size_t n, left_out = 0;
-    double *ms = saved_log_column(p->log, "loss", false, "step_ms", &n);
-    double *sorted = saved_log_column(p->log, "loss", false, "step_ms", &n);
+    double *ms = saved_log_column(p->log, "loss", "step_ms", &n);
+    double *sorted = saved_log_column(p->log, "loss", "step_ms", &n);
     Series time[] = {
-        curve(p, "step", "loss", false, "step_ms"),
-        curve(p, "of it waiting for data", "loss", false, "data_wait_ms"),
+        curve(p, "step", "loss", "step_ms"),
+        curve(p, "of it waiting for data", "loss", "data_wait_ms"),
     };
     if (ms && sorted && n > 0) {
         qsort(sorted, n, sizeof *sorted, ascending_doubles);
@@ -120,14 +119,14 @@ static void step_times(Html *h, const ReportPage *p)
 static void curves(Html *h, const ReportPage *p)
 {
     const Series loss[] = {
-        curve(p, "train", "loss", false, "loss"),
-        curve(p, "test", "test_loss", false, "test_loss"),
+        curve(p, "train", "loss", "loss"),
+        curve(p, "test", "test_loss", "test_loss"),
     };
     const Series accuracy[] = {
-        curve(p, "train", "loss", false, "train_accuracy"),
-        curve(p, "test", "test_accuracy", false, "test_accuracy"),
+        curve(p, "train", "loss", "train_accuracy"),
+        curve(p, "test", "test_accuracy", "test_accuracy"),
     };
-    const Series rate = curve(p, "learning rate", "loss", false, "lr");
+    const Series rate = curve(p, "learning rate", "loss", "lr");
     const double smoothing =
         member_number(json_get(p->facts->summary, "options"), "label_smoothing");
     html_section(h, "Learning");
@@ -169,7 +168,7 @@ static void norm_chart(Html *h, const ReportPage *p, const char *title, const ch
     if (!norms || norms->type != JSON_OBJECT) return;
     const JsonNode *v = json_first(norms);
     for (size_t i = 0; i < norms->count && n < CURVES_MAX; i++, v = json_next(v))
-        if (strstr(v->key, ".weight")) series[n++] = curve(p, v->key, kind, true, v->key);
+        if (strstr(v->key, ".weight")) series[n++] = curve(p, v->key, kind, v->key);
     chart_lines(h, &(LineChart){title, "epoch", series, n, NAN, NAN, true});
 }
 

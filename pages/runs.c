@@ -7,7 +7,7 @@
 
 #include "base/args.h"
 #include "base/os.h"
-#include "pages/comparison.h"
+#include "pages/timing_comparison.h"
 #include "pages/report_page.h"
 #include "pages/runs.h"
 
@@ -142,7 +142,7 @@ static void write_file(SavedRun *runs, const CommandLine *c)
     if (is(c->command, "page"))
         check(report_page_draw(&runs[0], path, &e), &e);
     else
-        check(runs_page(runs, (size_t)c->names.count, c->page, &e), &e);
+        check(runs_compare(runs, (size_t)c->names.count, c->page, &e), &e);
     printf("page     %s\n", is(c->command, "page") ? path : c->page);
 }
 

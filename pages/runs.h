@@ -10,7 +10,7 @@ int runs_list(char *const *dirs, size_t count, int columns, Error *e);
 
 // Writes the page that compares them.
 enum { RUNS_COMPARED_MAX = 8 };
-int runs_page(SavedRun *runs, size_t count, const char *path, Error *e);
+int runs_compare(SavedRun *runs, size_t count, const char *path, Error *e);
 
 // Prints the log as CSV (RFC 4180): a row for each record, a column for each name that occurs.
 int runs_csv(const SavedRun *r, Error *e);

@@ -77,13 +77,15 @@ static double *new_column(SavedLog *l)
     return c->values;
 }
 
-double *saved_log_column(SavedLog *l, const char *kind, bool inside, const char *key, size_t *count)
+double *saved_log_column(SavedLog *l, const char *kind, const char *key, size_t *count)
 {
     double *values = new_column(l);
     *count = 0;
     for (size_t i = 0; values && i < l->count; i++) {
         const JsonNode *record = l->records[i].root, *member = json_get(record, kind);
-        if (member) values[(*count)++] = member_number(inside ? member : record, key);
+        if (!member) continue;
+        const JsonNode *value = json_get(member, key);
+        values[(*count)++] = json_number(value ? value : json_get(record, key));
     }
     return values;
 }

@@ -24,11 +24,10 @@ int saved_log_read(SavedLog *l, const char *path, Error *e);
 void saved_log_free(SavedLog *l);
 
 // The records that have a member `kind` ("loss": steps; "test_loss": evaluations; "weight_norm":
-// norms): of each the number `key`, or `key` inside the object `kind` if `inside`; NAN where there
-// is none. Sets *count. The caller may change the values; they are freed with the log. NULL and a
+// norms): of each the number `key` in the object `kind`, or else in the record; NAN where there is
+// none. Sets *count. The caller may change the values; they are freed with the log. NULL and a
 // count of 0 if memory is short.
-double *saved_log_column(SavedLog *l, const char *kind, bool inside, const char *key,
-                         size_t *count);
+double *saved_log_column(SavedLog *l, const char *kind, const char *key, size_t *count);
 
 // Of the same records the seconds of training until then.
 double *saved_log_seconds(SavedLog *l, const char *kind, size_t *count);

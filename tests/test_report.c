@@ -181,11 +181,11 @@ static void reads_a_log_that_grows(void **state)
               "{\"step\":3,\"lo"); // not yet written whole
     assert_int_equal(saved_log_read(&l, path, &e), 0);
     assert_int_equal(l.count, 4);
-    double *loss = saved_log_column(&l, "loss", false, "loss", &n);
+    double *loss = saved_log_column(&l, "loss", "loss", &n);
     assert_true(n == 2 && near(loss[0], 2.5) && isnan(loss[1]));
-    double *norm = saved_log_column(&l, "weight_norm", true, "b.weight", &n);
+    double *norm = saved_log_column(&l, "weight_norm", "b.weight", &n);
     assert_true(n == 1 && near(norm[0], 0.5));
-    double *none = saved_log_column(&l, "weight_norm", true, "c.weight", &n);
+    double *none = saved_log_column(&l, "weight_norm", "c.weight", &n);
     assert_true(n == 1 && isnan(none[0]));
     assert_int_equal(json_get(saved_log_last(&l, "loss"), "step")->integer, 2);
     assert_null(saved_log_last(&l, "grad_norm"));

@@ -1,6 +1,6 @@
 // Two sides of timing reports (bench.json) against each other: docs/timing.md.
-#ifndef PAGES_COMPARISON_H
-#define PAGES_COMPARISON_H
+#ifndef PAGES_TIMING_COMPARISON_H
+#define PAGES_TIMING_COMPARISON_H
 
 #include <stdbool.h>
 

@@ -1,4 +1,4 @@
-#include "pages/comparison.h"
+#include "pages/timing_comparison.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "pages/chart.h"
-#include "pages/comparison.h"
+#include "pages/timing_comparison.h"
 #include "pages/members.h"
 
 static const char *const SIDE_NAMES[SIDES] = {"A", "B"};

@@ -187,9 +187,9 @@ static void curves(Html *h, SavedRun *runs, size_t count, const char *name, cons
     char title[128];
     for (size_t i = 0; i < count; i++) {
         size_t n;
-        double *steps = saved_log_column(&runs[i].log, key, false, "step", &n);
+        double *steps = saved_log_column(&runs[i].log, key, "step", &n);
         double *seconds = saved_log_seconds(&runs[i].log, key, &n);
-        double *values = saved_log_column(&runs[i].log, key, false, key, &n);
+        double *values = saved_log_column(&runs[i].log, key, key, &n);
         n = steps && seconds && values ? take_means(steps, seconds, values, n) : 0;
         over_steps[i] = (Series){.name = runs[i].name, .x = steps, .y = values, .count = n};
         over_seconds[i] = (Series){.name = runs[i].name, .x = seconds, .y = values, .count = n};
@@ -202,7 +202,7 @@ static void curves(Html *h, SavedRun *runs, size_t count, const char *name, cons
                 &(LineChart){title, "seconds of training", over_seconds, count, NAN, NAN, log_y});
 }
 
-int runs_page(SavedRun *runs, size_t count, const char *path, Error *e)
+int runs_compare(SavedRun *runs, size_t count, const char *path, Error *e)
 {
     Html h;
     if (html_open(&h, "Runs compared", 0, e)) return e->status;
