@@ -65,7 +65,7 @@ PACK_OBJECTS := $(PACK:%.c=$(BUILD)/%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/main.c,$(wildcard tests/fuzz/*.c)))
 DEVICE_TOOLS := $(patsubst %,$(BUILD)/%,check_kernels check_collectives time_kernels time_collectives)
-TOOLS := $(BUILD)/pages/runs $(BUILD)/bench/compare_runs $(BUILD)/tests/slow_train_mlp $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
+TOOLS := $(BUILD)/pages/runs $(BUILD)/tests/slow_train_mlp $(BUILD)/tests/compare_models $(DEVICE_TOOLS) $(FUZZERS:%=$(BUILD)/tests/fuzz/%)
 # oneDNN is compared where its header is installed.
 BENCHES := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(if $(wildcard /usr/include/dnnl.h \
 	/usr/include/oneapi/dnnl/dnnl.h),,bench/dnnl.c),$(wildcard bench/*.c)))
@@ -138,7 +138,7 @@ fuzz: $(FUZZERS:%=$(BUILD)/fuzz_%)
 	  $(BUILD)/fuzz_$$f -max_total_time=$(TIME) -timeout=20 -rss_limit_mb=3000 -verbosity=0 -print_final_stats=1 \
 	  -artifact_prefix=$(BUILD)/found/$$f- $(BUILD)/corpus/$$f tests/fuzz/corpus/$$f || exit 1; done
 
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(OBJECTS) $(PAGE_OBJECTS) $(PACK_OBJECTS)
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(OBJECTS) $(PACK_OBJECTS)
 	@echo "LD $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
 # Of Debian's OpenBLAS the one with OpenMP, whose threads do not compete with ours.
@@ -192,7 +192,7 @@ test-sets:
 	$(Q)MAKE='$(MAKE)' tests/sets.sh $(ONLY)
 
 bench: $(BENCHES) $(filter train_%,$(PROGRAMS))
-	$(Q)for b in $(filter-out %/roofline %/compare_runs,$(BENCHES)); do $$b; done
+	$(Q)for b in $(filter-out %/roofline,$(BENCHES)); do $$b; done
 	$(Q)for p in $(filter train_%,$(PROGRAMS)); do $(BUILD)/$$p --bench; done
 
 format:

@@ -109,9 +109,8 @@ static double place_y(const Axis *a, double value)
 
 static void title_and_description(Html *h, const LineChart *c)
 {
-    html_raw(h, "<title>");
-    html_text(h, "%s", c->title);
-    html_raw(h, "</title><desc>");
+    html_element(h, "title", "%s", c->title);
+    html_raw(h, "<desc>");
     for (size_t s = 0; s < c->count; s++) {
         const Series *v = &c->series[s];
         double first = NAN, last = NAN, low = INFINITY, high = -INFINITY;
@@ -151,12 +150,25 @@ static void draw_axes(Html *h, const Axis *x, const Axis *y, const char *x_label
     html_raw(h, "</text>\n");
 }
 
+// The start of a path, up to where it goes.
+static void begin_curve(Html *h, size_t number)
+{
+    html_raw(h, "<path class=\"curve\" stroke=\"var(--c%zu)\" stroke-dasharray=\"%s\" d=\"",
+             number % COLORS, DASHES[(number + number / COLORS) % COLORS]);
+}
+
+void chart_key(Html *h, size_t number)
+{
+    html_raw(h, "<svg class=\"key\" viewBox=\"0 0 28 10\" aria-hidden=\"true\">");
+    begin_curve(h, number);
+    html_raw(h, "M0 5H28\"/></svg>");
+}
+
 static void draw_curve(Html *h, const Series *s, size_t number, const Axis *x, const Axis *y)
 {
     const size_t stride = series_stride(s);
     bool pen = false;
-    html_raw(h, "<path class=\"curve\" stroke=\"var(--c%zu)\" stroke-dasharray=\"%s\" d=\"",
-             number % COLORS, DASHES[(number + number / COLORS) % COLORS]);
+    begin_curve(h, number);
     for (size_t i = 0; i < s->count; i++) {
         if (i % stride != 0 && i + 1 != s->count) continue;
         const bool point = shown(s, i, y->log);
@@ -173,14 +185,6 @@ static void draw_curve(Html *h, const Series *s, size_t number, const Axis *x, c
         html_text(h, "%s: %.5g at %.4g", s->name, s->y[i], s->x[i]);
         html_raw(h, "</title></circle>\n");
     }
-}
-
-void chart_key(Html *h, size_t number)
-{
-    html_raw(h,
-             "<svg class=\"key\" viewBox=\"0 0 28 10\" aria-hidden=\"true\"><path class=\"curve\" "
-             "stroke=\"var(--c%zu)\" stroke-dasharray=\"%s\" d=\"M0 5H28\"/></svg>",
-             number % COLORS, DASHES[(number + number / COLORS) % COLORS]);
 }
 
 static void draw_legend(Html *h, const LineChart *c)

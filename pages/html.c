@@ -1,7 +1,7 @@
 #include "pages/html.h"
 
+#include <math.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +51,6 @@ static const char STYLE[] =
     ".results{grid-column:1/-1;display:flex;flex-wrap:wrap;gap:12px 32px;margin:16px 0}\n"
     ".results dt{color:var(--soft);font-size:.875rem}\n"
     ".results dd{margin:0;font-size:1.35rem;font-weight:600}\n"
-    ".matrix{min-width:0}\n"
     ".options{grid-column:1/-1;columns:3 240px;margin:0;font-size:.875rem}\n"
     ".options div{display:flex;gap:8px;break-inside:avoid;border-bottom:1px solid var(--line)}\n"
     ".options dt{color:var(--soft)}\n"
@@ -89,8 +88,15 @@ int html_open(Html *h, const char *title, int refresh_seconds, Error *e)
     return STATUS_OK;
 }
 
+static void end_section(Html *h)
+{
+    if (h->in_section) html_raw(h, "</section>\n");
+    h->in_section = false;
+}
+
 int html_save(Html *h, const char *path, Error *e)
 {
+    end_section(h);
     html_raw(h, "</main>\n</body>\n</html>\n");
     const bool failed = ferror(h->out);
     int status = STATUS_OK;
@@ -152,6 +158,16 @@ void html_text(Html *h, const char *format, ...)
     va_end(args);
 }
 
+void html_element(Html *h, const char *tag, const char *format, ...)
+{
+    va_list args;
+    html_raw(h, "<%s>", tag);
+    va_start(args, format);
+    escaped(h, format, args);
+    va_end(args);
+    html_raw(h, "</%.*s>", (int)strcspn(tag, " "), tag);
+}
+
 void html_value(Html *h, const JsonNode *value)
 {
     if (!value || value->type == JSON_NULL)
@@ -166,26 +182,20 @@ void html_value(Html *h, const JsonNode *value)
         html_raw(h, "%.6g", json_number(value));
 }
 
+void html_data(Html *h, double value, const char *format, double shown)
+{
+    html_raw(h, "<data value=\"%.9g\">", value);
+    html_raw(h, isfinite(value) ? format : "–", shown);
+    html_raw(h, "</data>");
+}
+
 void html_section(Html *h, const char *title)
 {
-    html_raw(h, "<section>\n<h2>");
-    html_text(h, "%s", title);
-    html_raw(h, "</h2>\n");
-}
-
-void html_end_section(Html *h)
-{
-    html_raw(h, "</section>\n");
-}
-
-void html_note(Html *h, const char *format, ...)
-{
-    va_list args;
-    html_raw(h, "<p class=\"note\">");
-    va_start(args, format);
-    escaped(h, format, args);
-    va_end(args);
-    html_raw(h, "</p>\n");
+    end_section(h);
+    h->in_section = true;
+    html_raw(h, "<section>\n");
+    html_element(h, "h2", "%s", title);
+    html_raw(h, "\n");
 }
 
 void html_figure(Html *h, const char *caption, const char *class)
@@ -201,57 +211,47 @@ void html_end_figure(Html *h)
     html_raw(h, "</figure>\n");
 }
 
-void html_table(Html *h, const char *caption, const char *const *columns)
+void html_table(Html *h, const char *caption, const char *class, const char *const *columns)
 {
-    html_figure(h, caption, "");
+    html_figure(h, caption, class);
     html_raw(h, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
     html_text(h, "%s", caption);
     html_raw(h, "\">\n<table>\n<thead><tr>");
     for (; *columns; columns++) {
-        html_raw(h, "<th scope=\"col\">");
-        html_text(h, "%s", *columns);
-        html_raw(h, "</th>");
+        html_element(h, "th scope=\"col\"", "%s", *columns);
     }
     html_raw(h, "</tr></thead>\n<tbody>\n");
 }
 
+static void end_row(Html *h)
+{
+    if (h->in_row) html_raw(h, "</tr>\n");
+    h->in_row = false;
+}
+
+void html_begin_row(Html *h)
+{
+    end_row(h);
+    h->in_row = true;
+    html_raw(h, "<tr>");
+}
+
 void html_row(Html *h, const char *name)
 {
-    html_raw(h, "<tr><th scope=\"row\">");
-    html_text(h, "%s", name);
-    html_raw(h, "</th>");
+    html_begin_row(h);
+    html_element(h, "th scope=\"row\"", "%s", name);
 }
 
-static void cell(Html *h, const char *start, const char *format, va_list args)
+void html_data_cell(Html *h, double value, const char *format, double shown)
 {
-    html_raw(h, "%s", start);
-    escaped(h, format, args);
+    html_raw(h, "<td class=\"number\">");
+    html_data(h, value, format, shown);
     html_raw(h, "</td>");
-}
-
-void html_cell(Html *h, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    cell(h, "<td>", format, args);
-    va_end(args);
-}
-
-void html_number(Html *h, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    cell(h, "<td class=\"number\">", format, args);
-    va_end(args);
-}
-
-void html_end_row(Html *h)
-{
-    html_raw(h, "</tr>\n");
 }
 
 void html_end_table(Html *h)
 {
+    end_row(h);
     html_raw(h, "</tbody>\n</table>\n</div>\n");
     html_end_figure(h);
 }

@@ -38,51 +38,50 @@ static unsigned char *compress_png(unsigned char *data, int size, int *compresse
 
 enum { MAX_SIDE = 64, GAP = 2, MIN_SIDE = 16 }; // MIN_SIDE: in a sheet
 
-int pictures_allocate(Pictures *p, int count, int h, int w, int c, Error *e)
-{
-    const int side = h > w ? h : w, shrink = (side + MAX_SIDE - 1) / MAX_SIDE;
-    *p = (Pictures){
-        .count = count,
-        .h = h / shrink > 0 ? h / shrink : 1,
-        .w = w / shrink > 0 ? w / shrink : 1,
-        .c = c >= 3 ? 3 : 1,
-        .shrink = shrink,
-        .source_h = h,
-        .source_w = w,
-        .source_c = c,
-    };
-    p->pixels = calloc((size_t)(count * p->h * p->w * p->c) + 1, 1);
-    return p->pixels ? STATUS_OK : fail(e, STATUS_IO, "not enough memory for %d pictures", count);
-}
-
-void pictures_free(Pictures *p)
-{
-    free(p->pixels);
-    *p = (Pictures){0};
-}
-
 static uint8_t *pixel(const Pictures *p, int i, int y, int x)
 {
     return p->pixels +
            (((size_t)i * (size_t)p->h + (size_t)y) * (size_t)p->w + (size_t)x) * (size_t)p->c;
 }
 
-void pictures_set(Pictures *p, int i, const uint8_t *image)
+// Sets picture i from an image (h,w,c), of which `shrink` rows and columns become one.
+static void set_picture(Pictures *p, int i, const uint8_t *image, int h, int w, int c, int shrink)
 {
-    // pixels of the source that become one: a side shorter than `shrink` has fewer
-    const int rows = p->shrink < p->source_h ? p->shrink : p->source_h;
-    const int columns = p->shrink < p->source_w ? p->shrink : p->source_w, n = rows * columns;
+    // a side shorter than `shrink` has fewer
+    const int rows = shrink < h ? shrink : h, columns = shrink < w ? shrink : w, n = rows * columns;
     for (int y = 0; y < p->h; y++)
         for (int x = 0; x < p->w; x++)
-            for (int c = 0; c < p->c; c++) {
+            for (int channel = 0; channel < p->c; channel++) {
                 int sum = 0;
                 for (int dy = 0; dy < rows; dy++) {
-                    const int row = (y * p->shrink + dy) * p->source_w + x * p->shrink;
+                    const int row = (y * shrink + dy) * w + x * shrink;
                     for (int dx = 0; dx < columns; dx++)
-                        sum += image[(int64_t)(row + dx) * p->source_c + c];
+                        sum += image[(int64_t)(row + dx) * c + channel];
                 }
-                pixel(p, i, y, x)[c] = (uint8_t)((sum + n / 2) / n);
+                pixel(p, i, y, x)[channel] = (uint8_t)((sum + n / 2) / n);
             }
+}
+
+Pictures pictures_of(const uint8_t *images, int count, int h, int w, int c)
+{
+    const int side = h > w ? h : w, shrink = (side + MAX_SIDE - 1) / MAX_SIDE;
+    Pictures p = {
+        .count = count,
+        .h = h / shrink > 0 ? h / shrink : 1,
+        .w = w / shrink > 0 ? w / shrink : 1,
+        .c = c >= 3 ? 3 : 1,
+    };
+    p.pixels = malloc((size_t)(count * p.h * p.w * p.c) + 1);
+    if (!p.pixels) return (Pictures){0};
+    for (int i = 0; i < count; i++)
+        set_picture(&p, i, images + (int64_t)i * h * w * c, h, w, c, shrink);
+    return p;
+}
+
+void pictures_free(Pictures *p)
+{
+    free(p->pixels);
+    *p = (Pictures){0};
 }
 
 static void write_base64(FILE *out, const uint8_t *data, size_t size)

@@ -7,20 +7,15 @@
 #include "pages/html.h"
 
 typedef struct Pictures {
-    int count, h, w, c;               // c: 1 grey, 3 colours
-    int shrink;                       // so many rows and columns of the source become one
-    int source_h, source_w, source_c; // images (h,w,c)
-    uint8_t *pixels;                  // (count,h,w,c)
+    int count, h, w, c; // c: 1 grey, 3 colours
+    uint8_t *pixels;    // (count,h,w,c)
 } Pictures;
 
-// Black pictures for images (h,w,c), at most 64 pixels wide and high: larger ones are shrunk by a
+// Pictures of images (count,h,w,c), at most 64 pixels wide and high: larger ones are shrunk by a
 // whole number. Of two or more than three channels only the first, or the first three, are shown.
-// STATUS_IO if memory is short; there is nothing to free then.
-int pictures_allocate(Pictures *p, int count, int h, int w, int c, Error *e);
+// None if memory is short.
+Pictures pictures_of(const uint8_t *images, int count, int h, int w, int c);
 void pictures_free(Pictures *p);
-
-// Sets picture i from an image (h,w,c).
-void pictures_set(Pictures *p, int i, const uint8_t *image);
 
 // The <img> of one picture; `text` says what it is to who cannot see it.
 void picture_write(Html *h, const Pictures *p, int i, const char *text);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "data/shard.h"
+#include "pages/members.h"
 
 // Training processes leave fewer; what a page can show.
 enum { PICTURES_MAX = 1000, CHANNELS_MAX = 4 };
@@ -14,6 +15,9 @@ typedef struct Reader {
     const char *path;
     Error *e;
 } Reader;
+
+// Sets the error: what is wrong in the file.
+#define wrong(r, format, ...) fail((r)->e, STATUS_DATA, "%s: " format, (r)->path, __VA_ARGS__)
 
 // The data of a tensor that must have that type and so many dimensions; NULL sets the error.
 // *shape: where they are.
@@ -28,7 +32,7 @@ static const void *tensor(const Reader *r, const char *name, const char *dtype, 
     }
     const size_t element = strcmp(dtype, "U8") == 0 ? 1 : strcmp(dtype, "U16") == 0 ? 2 : 4;
     if ((uintptr_t)t->data % element != 0) {
-        fail(r->e, STATUS_DATA, "%s: %s is not aligned to its elements", r->path, name);
+        wrong(r, "%s is not aligned to its elements", name);
         return NULL;
     }
     *shape = t->shape;
@@ -43,8 +47,7 @@ static int object(const Reader *r, const char *name, JsonDocument *d)
     if (!text) return r->e->status;
     if (json_parse(d, text, (size_t)*size, &why))
         return fail(r->e, why.status, "%s: %s: %s", r->path, name, why.message);
-    if (d->root->type != JSON_OBJECT)
-        return fail(r->e, STATUS_DATA, "%s: %s is not a JSON object", r->path, name);
+    if (d->root->type != JSON_OBJECT) return wrong(r, "%s is not a JSON object", name);
     return STATUS_OK;
 }
 
@@ -53,16 +56,9 @@ static int whole(const Reader *r, const JsonNode *from, const char *key, int64_t
 {
     const JsonNode *value = json_get(from, key);
     if (!value || value->type != JSON_INT || value->integer < 1 || value->integer > most)
-        return fail(r->e, STATUS_DATA, "%s: run: %s is not a whole number from 1 to %lld", r->path,
-                    key, (long long)most);
+        return wrong(r, "run: %s is not a whole number from 1 to %lld", key, (long long)most);
     *n = value->integer;
     return STATUS_OK;
-}
-
-static bool is_true(const JsonNode *from, const char *key)
-{
-    const JsonNode *value = json_get(from, key);
-    return value && value->type == JSON_BOOL && value->boolean;
 }
 
 static int read_classes(const Reader *r, const JsonNode *classes)
@@ -70,8 +66,7 @@ static int read_classes(const Reader *r, const JsonNode *classes)
     ReportFacts *f = r->f;
     if (!classes || classes->type != JSON_ARRAY || classes->count < 1 ||
         classes->count > SHARD_MAX_CLASSES)
-        return fail(r->e, STATUS_DATA, "%s: run: classes are not 1 to %d names", r->path,
-                    SHARD_MAX_CLASSES);
+        return wrong(r, "run: classes are not 1 to %d names", SHARD_MAX_CLASSES);
     f->classes = (int)classes->count;
     f->class_names = calloc(classes->count, sizeof *f->class_names);
     if (!f->class_names) return fail(r->e, STATUS_IO, "not enough memory for %s", r->path);
@@ -92,11 +87,11 @@ static int read_run(const Reader *r)
         whole(r, data, "width", SHARD_MAX_SIDE, &w) || whole(r, data, "channels", CHANNELS_MAX, &c))
         return r->e->status;
     f->h = (int)h, f->w = (int)w, f->c = (int)c;
-    f->state = json_text(json_get(run, "state"));
-    f->live = is_true(run, "live");
-    f->first_layer = json_text(json_get(run, "first_layer"));
-    f->source = json_text(json_get(data, "source"));
-    f->embedded = is_true(data, "embedded");
+    f->state = member_text(run, "state");
+    f->live = member_is_true(run, "live");
+    f->first_layer = member_text(run, "first_layer");
+    f->source = member_text(data, "source");
+    f->embedded = member_is_true(data, "embedded");
     return read_classes(r, json_get(data, "classes"));
 }
 
@@ -110,14 +105,11 @@ static int read_predictions(const Reader *r)
     if (!f->probability) return r->e->status;
     f->tested = *labels;
     if (*predicted != f->tested || *probabilities != f->tested || f->tested > f->test)
-        return fail(r->e, STATUS_DATA,
-                    "%s: not a label, prediction and probability each for at "
-                    "most %lld test images",
-                    r->path, (long long)f->test);
+        return wrong(r, "not a label, prediction and probability each for at most %lld test images",
+                     (long long)f->test);
     for (int64_t i = 0; i < f->tested; i++)
         if (f->label[i] >= f->classes || f->predicted[i] >= f->classes)
-            return fail(r->e, STATUS_DATA, "%s: test image %lld has a class above %d", r->path,
-                        (long long)i, f->classes - 1);
+            return wrong(r, "test image %lld has a class above %d", (long long)i, f->classes - 1);
     return STATUS_OK;
 }
 
@@ -129,8 +121,8 @@ static const uint8_t *pixels(const Reader *r, const char *name, int *count)
     const uint8_t *data = tensor(r, name, "U8", 4, &shape);
     if (!data) return NULL;
     if (shape[0] > PICTURES_MAX || shape[1] != f->h || shape[2] != f->w || shape[3] != f->c) {
-        fail(r->e, STATUS_DATA, "%s: %s are not at most %d pictures of %dx%dx%d", r->path, name,
-             PICTURES_MAX, f->h, f->w, f->c);
+        wrong(r, "%s are not at most %d pictures of %dx%dx%d", name, PICTURES_MAX, f->h, f->w,
+              f->c);
         return NULL;
     }
     *count = (int)shape[0];
@@ -148,10 +140,8 @@ static int read_pictures(const Reader *r)
     bool tested = *ids == f->mistakes;
     for (int i = 0; tested && i < f->mistakes; i++) tested = f->mistake[i] < f->tested;
     return tested ? STATUS_OK
-                  : fail(r->e, STATUS_DATA,
-                         "%s: mistakes.image are not a tested image for each of "
-                         "the %d pictures",
-                         r->path, f->mistakes);
+                  : wrong(r, "mistakes.image are not a tested image for each of the %d pictures",
+                          f->mistakes);
 }
 
 static int read_filters(const Reader *r)
@@ -163,8 +153,8 @@ static int read_filters(const Reader *r)
     const bool sides = shape[1] >= 1 && shape[1] <= SHARD_MAX_SIDE && shape[2] >= 1 &&
                        shape[2] <= SHARD_MAX_SIDE && shape[3] >= 1 && shape[3] <= CHANNELS_MAX;
     if (shape[0] > PICTURES_MAX || (shape[0] > 0 && !sides))
-        return fail(r->e, STATUS_DATA, "%s: filters are not at most %d of up to %dx%dx%d", r->path,
-                    PICTURES_MAX, SHARD_MAX_SIDE, SHARD_MAX_SIDE, CHANNELS_MAX);
+        return wrong(r, "filters are not at most %d of up to %dx%dx%d", PICTURES_MAX,
+                     SHARD_MAX_SIDE, SHARD_MAX_SIDE, CHANNELS_MAX);
     f->filters = (int)shape[0];
     if (f->filters > 0)
         f->filter_h = (int)shape[1], f->filter_w = (int)shape[2], f->filter_c = (int)shape[3];

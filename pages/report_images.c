@@ -1,5 +1,3 @@
-#include "pages/report_images.h"
-
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -7,6 +5,7 @@
 
 #include "pages/chart.h"
 #include "pages/pictures.h"
+#include "pages/report_page.h"
 
 enum { MATRIX_CLASSES = 20, WIDE_MATRIX = 13, CONFUSIONS = 20, BARS_MAX = 40 };
 enum { INPUT_COLUMNS = 8, FILTER_COLUMNS = 8 };
@@ -25,7 +24,6 @@ static void matrix_row(Html *h, const ReportFacts *f, const int64_t *row, int cl
         else
             html_raw(h, "<td></td>");
     }
-    html_end_row(h);
 }
 
 static void matrix(Html *h, const ReportFacts *f)
@@ -34,11 +32,10 @@ static void matrix(Html *h, const ReportFacts *f)
     const char *columns[MATRIX_CLASSES + 2] = {"is / taken for"};
     for (int i = 0; i < f->classes; i++) columns[i + 1] = f->class_names[i];
     for (int64_t i = 0; i < f->tested; i++) confusion[f->label[i]][f->predicted[i]]++;
-    html_raw(h, "<div class=\"matrix%s\">\n", f->classes >= WIDE_MATRIX ? " wide" : "");
-    html_table(h, "Confusion: images of a row's class taken for a column's", columns);
+    html_table(h, "Confusion: images of a row's class taken for a column's",
+               f->classes >= WIDE_MATRIX ? "matrix wide" : "matrix", columns);
     for (int i = 0; i < f->classes; i++) matrix_row(h, f, confusion[i], i);
     html_end_table(h);
-    html_raw(h, "</div>\n");
 }
 
 typedef struct Confusion {
@@ -72,12 +69,11 @@ static void confusions(Html *h, const ReportFacts *f)
         top[place] = all[i];
         if (n < CONFUSIONS) n++;
     }
-    html_table(h, "Most frequent confusions", columns);
+    html_table(h, "Most frequent confusions", "", columns);
     for (int i = 0; i < n; i++) {
         html_row(h, f->class_names[top[i].is]);
         html_cell(h, "%s", f->class_names[top[i].taken_for]);
         html_number(h, "%lld", (long long)top[i].count);
-        html_end_row(h);
     }
     html_end_table(h);
     free(all);
@@ -124,25 +120,13 @@ static void mistake(Html *h, const ReportFacts *f, const Pictures *pictures, int
     picture_write(h, pictures, i, alt);
     html_raw(h, "<figcaption>");
     html_text(h, "%s", is);
-    html_raw(h, "<small>");
-    html_text(h, "taken for %s, %.0f%%", taken_for, 100 * (double)f->probability[id]);
-    html_raw(h, "</small></figcaption></figure>\n");
-}
-
-// Without memory there are none.
-static Pictures pictures_of(const ReportFacts *f, const uint8_t *pixels, int count)
-{
-    Error e;
-    Pictures p;
-    const size_t image = (size_t)f->h * (size_t)f->w * (size_t)f->c;
-    if (pictures_allocate(&p, count, f->h, f->w, f->c, &e)) return (Pictures){0};
-    for (int i = 0; i < count; i++) pictures_set(&p, i, pixels + (size_t)i * image);
-    return p;
+    html_element(h, "small", "taken for %s, %.0f%%", taken_for, 100 * (double)f->probability[id]);
+    html_raw(h, "</figcaption></figure>\n");
 }
 
 static void mistakes(Html *h, const ReportFacts *f)
 {
-    Pictures pictures = pictures_of(f, f->mistake_pixels, f->mistakes);
+    Pictures pictures = pictures_of(f->mistake_pixels, f->mistakes, f->h, f->w, f->c);
     html_section(h, "Worst mistakes");
     if (f->mistakes == 0)
         html_note(h, "None: every test image was recognised.");
@@ -152,7 +136,6 @@ static void mistakes(Html *h, const ReportFacts *f)
     html_raw(h, "<div class=\"pictures wide\">\n");
     for (int i = 0; i < pictures.count; i++) mistake(h, f, &pictures, i);
     html_raw(h, "</div>\n");
-    html_end_section(h);
     pictures_free(&pictures);
 }
 
@@ -168,7 +151,6 @@ void report_test_images(Html *h, const ReportFacts *f)
     else
         confusions(h, f);
     class_accuracies(h, f);
-    html_end_section(h);
     mistakes(h, f);
 }
 
@@ -177,21 +159,20 @@ void report_test_images(Html *h, const ReportFacts *f)
 // Each filter around grey, up to its largest weight.
 static Pictures filters_of(const ReportFacts *f)
 {
-    Error e;
     Pictures p = {0};
     const size_t each = (size_t)f->filter_h * (size_t)f->filter_w * (size_t)f->filter_c;
-    uint8_t *bytes = malloc(each + 1);
-    if (bytes && pictures_allocate(&p, f->filters, f->filter_h, f->filter_w, f->filter_c, &e) == 0)
-        for (int i = 0; i < f->filters; i++) {
-            const float *w = f->filter_weights + (size_t)i * each;
-            float largest = 1e-30f;
-            for (size_t j = 0; j < each; j++) largest = fmaxf(largest, fabsf(w[j]));
-            for (size_t j = 0; j < each; j++) {
-                const float grey = 127.5f + 127.4f * w[j] / largest;
-                bytes[j] = (uint8_t)(isfinite(grey) ? grey : 127.5f); // of a run that diverged
-            }
-            pictures_set(&p, i, bytes);
+    uint8_t *const bytes = malloc((size_t)f->filters * each);
+    for (int i = 0; bytes && i < f->filters; i++) {
+        const float *w = f->filter_weights + (size_t)i * each;
+        float largest = 1e-30f;
+        for (size_t j = 0; j < each; j++) largest = fmaxf(largest, fabsf(w[j]));
+        for (size_t j = 0; j < each; j++) {
+            const float grey = 127.5f + 127.4f * w[j] / largest;
+            // of a run that diverged
+            bytes[(size_t)i * each + j] = (uint8_t)(isfinite(grey) ? grey : 127.5f);
         }
+    }
+    if (bytes) p = pictures_of(bytes, f->filters, f->filter_h, f->filter_w, f->filter_c);
     free(bytes);
     return p;
 }
@@ -216,7 +197,6 @@ void report_inputs(Html *h, const ReportFacts *f)
     html_section(h, "What the network sees");
     sheet(h, "Training images as they go in",
           "Of the last batch: moved, mirrored, cut as --augment says, normalised and back.",
-          pictures_of(f, f->input_pixels, f->inputs), INPUT_COLUMNS);
+          pictures_of(f->input_pixels, f->inputs, f->h, f->w, f->c), INPUT_COLUMNS);
     if (f->filters > 0) sheet(h, "First layer's filters", note, filters_of(f), FILTER_COLUMNS);
-    html_end_section(h);
 }

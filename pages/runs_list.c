@@ -23,7 +23,7 @@ static const struct {
 
 typedef struct Line {
     char date[RUN_DATE_SIZE]; // what the list is sorted by
-    char *cells[COLUMNS];
+    char cells[COLUMNS][CELL_SIZE];
 } Line;
 
 typedef struct List {
@@ -36,12 +36,9 @@ typedef struct List {
 
 // ---- a run's line -------------------------------------------------------------------------------
 
-static void set(List *l, Line *line, int column, const char *text)
+static void set(Line *line, int column, const char *text)
 {
-    char shown[CELL_SIZE];
-    utf8_escape(shown, sizeof shown, text, 0);
-    line->cells[column] = strdup(shown);
-    if (!line->cells[column]) l->out_of_memory = true;
+    utf8_escape(line->cells[column], CELL_SIZE, text, 0);
 }
 
 static const char *last_part(const char *path)
@@ -71,27 +68,24 @@ static void network_name(const SavedRun *r, char name[static CELL_SIZE])
     }
 }
 
-static void describe(List *l, Line *line, const SavedRun *r)
+static void describe(Line *line, const SavedRun *r, bool short_name)
 {
     char text[CELL_SIZE];
     saved_run_date(r, line->date);
-    // 2026-11-20-235901 as 11-20 23:59
-    snprintf(text, sizeof text, "%.5s %.2s:%.2s", line->date + 5, line->date + 11, line->date + 13);
-    set(l, line, DATE, text);
-    set(l, line, NAME, l->short_names ? r->name : r->path);
+    const char *date = line->date; // 2026-11-20-235901 as 11-20 23:59
+    snprintf(line->cells[DATE], CELL_SIZE, "%.5s %.2s:%.2s", date + 5, date + 11, date + 13);
+    set(line, NAME, short_name ? r->name : r->path);
     network_name(r, text);
-    set(l, line, NETWORK, text);
-    set(l, line, DATA, last_part(json_text(saved_run_get(r, "data"))));
+    set(line, NETWORK, text);
+    set(line, DATA, last_part(json_text(saved_run_get(r, "data"))));
     device_name(r, text);
-    set(l, line, DEVICE, text);
+    set(line, DEVICE, text);
     const double accuracy = saved_run_result(r, "test_accuracy");
-    snprintf(text, sizeof text, isnan(accuracy) ? "-" : "%.2f%%", 100 * accuracy);
-    set(l, line, ACCURACY, text);
+    snprintf(line->cells[ACCURACY], CELL_SIZE, isnan(accuracy) ? "-" : "%.2f%%", 100 * accuracy);
     if (r->state == RUN_FINISHED)
-        format_seconds(json_number(saved_run_get(r, "train_seconds")), text);
+        format_seconds(json_number(saved_run_get(r, "train_seconds")), line->cells[TIME]);
     else
-        snprintf(text, sizeof text, "%s", run_state_names[r->state]);
-    set(l, line, TIME, text);
+        set(line, TIME, run_state_names[r->state]);
 }
 
 static void add_run(List *l, const char *dir)
@@ -106,8 +100,7 @@ static void add_run(List *l, const char *dir)
     Line *more = realloc(l->lines, (l->count + 1) * sizeof *more);
     if (more) {
         l->lines = more;
-        l->lines[l->count] = (Line){0};
-        describe(l, &l->lines[l->count++], &r);
+        describe(&l->lines[l->count++], &r, l->short_names);
     } else {
         l->out_of_memory = true;
     }
@@ -186,16 +179,9 @@ static void print(const List *l, int most)
     }
 }
 
-static void release(List *l)
+int runs_list(char *const *dirs, size_t count, int most, Error *e)
 {
-    for (size_t i = 0; i < l->count; i++)
-        for (int c = 0; c < COLUMNS; c++) free(l->lines[i].cells[c]);
-    free(l->lines);
-}
-
-int runs_list(const char *const *dirs, size_t count, int most, Error *e)
-{
-    static const char *const standard[] = {"runs"};
+    static char *const standard[] = {"runs"};
     List l = {.short_names = count == 0};
     int status = STATUS_OK;
     if (count == 0) dirs = standard, count = 1;
@@ -215,6 +201,6 @@ int runs_list(const char *const *dirs, size_t count, int most, Error *e)
         qsort(l.lines, l.count, sizeof *l.lines, by_date);
         print(&l, most);
     }
-    release(&l);
+    free(l.lines);
     return status;
 }

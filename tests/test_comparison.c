@@ -1,4 +1,4 @@
-// pages/comparison: verdicts of pooled reports, what makes a comparison void, and how a difference
+// pages/timing_comparison: verdicts of pooled reports, what makes a comparison void, and how a difference
 // is explained. The reports are made here, with known distributions.
 #include <math.h>
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 
 #include "base/philox.h"
 #include "base/os.h"
-#include "pages/comparison.h"
+#include "pages/timing_comparison.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "base/os.h"
 #include "train/profile.h"
-#include "pages/profile_page.h"
+#include "pages/report_page.h"
 #include "train/tensor.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
@@ -210,10 +210,10 @@ static void page(void **state)
     assert_int_equal(json_parse(&profile, data, size, &e), 0);
     assert_int_equal(json_parse(&none, "{\"operations\":{\"a\":1}}", 22, &e), 0);
     assert_int_equal(html_open(&h, "a run", 0, &e), 0);
-    profile_page(&h, none.root);
+    report_profile(&h, none.root);
     fflush(h.out);
     assert_null(strstr(h.text, "<section>"));
-    profile_page(&h, profile.root);
+    report_profile(&h, profile.root);
     fflush(h.out);
     const char *section = strstr(h.text, "Where a step goes");
     assert_non_null(section);

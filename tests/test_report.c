@@ -9,10 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "pages/log_file.h"
 #include "base/os.h"
 #include "pages/pictures.h"
 #include "pages/report_facts.h"
+#include "pages/saved_run.h"
 #include "train/predictions.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
@@ -171,7 +171,7 @@ static void write_log(const char *text)
 static void reads_a_log_that_grows(void **state)
 {
     (void)state;
-    LogFile l;
+    SavedLog l;
     Error e;
     size_t n;
     write_log("{\"step\":1,\"loss\":2.5}\n"
@@ -179,40 +179,34 @@ static void reads_a_log_that_grows(void **state)
               "{\"step\":2,\"weight_norm\":{\"a.weight\":3,\"b.weight\":0.5}}\n"
               "{\"step\":2,\"test_loss\":1}\n"
               "{\"step\":3,\"lo"); // not yet written whole
-    assert_int_equal(log_file_read(&l, path, &e), 0);
+    assert_int_equal(saved_log_read(&l, path, &e), 0);
     assert_int_equal(l.count, 4);
-    double *loss = log_file_column(&l, "loss", false, "loss", &n);
+    double *loss = saved_log_column(&l, "loss", "loss", &n);
     assert_true(n == 2 && near(loss[0], 2.5) && isnan(loss[1]));
-    double *norm = log_file_column(&l, "weight_norm", true, "b.weight", &n);
+    double *norm = saved_log_column(&l, "weight_norm", "b.weight", &n);
     assert_true(n == 1 && near(norm[0], 0.5));
-    double *none = log_file_column(&l, "weight_norm", true, "c.weight", &n);
+    double *none = saved_log_column(&l, "weight_norm", "c.weight", &n);
     assert_true(n == 1 && isnan(none[0]));
-    assert_int_equal(json_get(log_file_last(&l, "loss"), "step")->integer, 2);
-    assert_null(log_file_last(&l, "grad_norm"));
-    free(loss);
-    free(norm);
-    free(none);
-    log_file_free(&l);
+    assert_int_equal(json_get(saved_log_last(&l, "loss"), "step")->integer, 2);
+    assert_null(saved_log_last(&l, "grad_norm"));
+    saved_log_free(&l);
 
     write_log("");
-    assert_int_equal(log_file_read(&l, path, &e), 0);
+    assert_int_equal(saved_log_read(&l, path, &e), 0);
     assert_int_equal(l.count, 0);
-    log_file_free(&l);
-    assert_int_equal(log_file_read(&l, "/tmp/absent/log.jsonl", &e), STATUS_DATA);
+    saved_log_free(&l);
+    assert_int_equal(saved_log_read(&l, "/tmp/absent/log.jsonl", &e), STATUS_DATA);
 }
 
 static void shrinks_large_pictures(void **state)
 {
     (void)state;
-    enum { H = 130, W = 70 }; // a third of each side
-    Pictures p;
-    Error e;
-    static uint8_t image[H * W * 2];
-    for (int i = 0; i < H * W; i++) image[2 * i] = i / W < 3 && i % W < 3 ? 90 : 10;
-    image[2 * (W + 1)] = 99; // its mean with eight of 90 is 91
-    assert_int_equal(pictures_allocate(&p, 2, H, W, 2, &e), 0);
+    enum { H = 130, W = 70 };            // a third of each side
+    static uint8_t images[2][H * W * 2]; // the first one is black
+    for (int i = 0; i < H * W; i++) images[1][2 * i] = i / W < 3 && i % W < 3 ? 90 : 10;
+    images[1][2 * (W + 1)] = 99; // its mean with eight of 90 is 91
+    Pictures p = pictures_of(images[0], 2, H, W, 2);
     assert_true(p.h == 43 && p.w == 23 && p.c == 1);
-    pictures_set(&p, 1, image);
     assert_int_equal(p.pixels[43 * 23], 91);
     assert_int_equal(p.pixels[43 * 23 + 1], 10);
     assert_int_equal(p.pixels[0], 0); // of the picture before
@@ -223,9 +217,8 @@ static void shrinks_large_pictures(void **state)
     static uint8_t line[5 * 300 * 3];
     memset(line, 90, 300 * 3);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(pictures_allocate(&p, 1, sides[i][0], sides[i][1], 3, &e), 0);
+        p = pictures_of(line, 1, sides[i][0], sides[i][1], 3);
         assert_int_equal(p.h * p.w, 60);
-        pictures_set(&p, 0, line);
         assert_memory_equal(p.pixels, line, 60 * 3);
         pictures_free(&p);
     }
@@ -261,12 +254,10 @@ static void writes_png_into_the_page(void **state)
     (void)state;
     Html h;
     Error e;
-    Pictures p;
     void *page;
     size_t size;
-    const uint8_t image[2 * 2 * 3] = {255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9};
-    assert_int_equal(pictures_allocate(&p, 3, 2, 2, 3, &e), 0);
-    for (int i = 0; i < 3; i++) pictures_set(&p, i, image);
+    static const uint8_t images[3][2 * 2 * 3] = {{255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9}};
+    Pictures p = pictures_of(images[0], 3, 2, 2, 3);
     assert_int_equal(html_open(&h, "Pictures", 0, &e), 0);
     picture_write(&h, &p, 0, "a \"cat\"");
     pictures_write(&h, &p, 2, "three");

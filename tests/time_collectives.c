@@ -1,4 +1,4 @@
-// How long sums and gathers over processes take, by size: what bench/scale.py models a step with.
+// How long sums and gathers over processes take, by size.
 //     mpirun -np 2 build/native/time_collectives cpu
 // A line for each size: floats, microseconds of an all-reduce and of an all-gather, and the sum's
 // rate: bytes of the tensor over the time. The fastest of ROUNDS, as seen by rank 0.

@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     check_failure(status, &e);
     if (!status) {
         char path[300];
-        const LogFile none = {0};
+        SavedLog none = {0};
         const ReportPage page = {&f, &none, f.run_text.root}; // a profile from anywhere
         snprintf(path, sizeof path, "%s/report.html", directory_in_memory());
         if (report_page_write(&page, path, &e)) abort();

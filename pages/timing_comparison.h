@@ -1,6 +1,6 @@
 // Two sides of timing reports (bench.json) against each other: docs/timing.md.
-#ifndef PAGES_COMPARISON_H
-#define PAGES_COMPARISON_H
+#ifndef PAGES_TIMING_COMPARISON_H
+#define PAGES_TIMING_COMPARISON_H
 
 #include <stdbool.h>
 
@@ -12,9 +12,6 @@ enum {
     PROCESSES_MAX = 64, // a side
     PROCESSES_MIN = 5,  // of a verdict
 };
-extern const double EQUIVALENCE_MARGIN; // of a ratio, 0.05
-extern const double CONTROL_TOLERANCE;  // of the controls' ratios, 0.1
-extern const double OTHERS_MAX;         // processors that others may use meanwhile, 0.2
 
 typedef struct Side {
     const char *names[PROCESSES_MAX];

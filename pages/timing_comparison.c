@@ -1,4 +1,4 @@
-#include "pages/comparison.h"
+#include "pages/timing_comparison.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -9,8 +9,11 @@
 #include "base/philox.h"
 #include "base/os.h"
 #include "base/utf8.h"
+#include "pages/members.h"
 
-const double EQUIVALENCE_MARGIN = 0.05, CONTROL_TOLERANCE = 0.10, OTHERS_MAX = 0.2;
+static const double EQUIVALENCE_MARGIN = 0.05; // of a ratio
+static const double CONTROL_TOLERANCE = 0.10;  // of the controls' ratios
+static const double OTHERS_MAX = 0.2;          // processors that others may use meanwhile
 const char *const verdict_names[] = {"-",      "equivalent",     "slower",
                                      "faster", "too noisy here", "undecided"};
 
@@ -21,18 +24,12 @@ static const double CONFIDENCE = 0.95;
 
 int side_read(Side *s, const char *path, Error *e)
 {
-    void *text;
-    size_t size;
-    Error why;
+    JsonDocument *d = &s->reports[s->count];
     if (s->count == PROCESSES_MAX)
         return fail(e, STATUS_USAGE, "more than %d reports on one side", PROCESSES_MAX);
-    if (os_read_file(path, &text, &size, e)) return e->status;
-    JsonDocument *d = &s->reports[s->count];
-    const int status = json_parse(d, text, size, &why);
-    free(text);
-    if (status) return fail(e, status, "%s: %s", path, why.message);
+    if (json_file_read(d, path, e)) return e->status;
     const JsonNode *rows = json_get(d->root, "rows");
-    if (strcmp(json_text(json_get(d->root, "format")), "nn.c timing 2") != 0 || !rows ||
+    if (strcmp(member_text(d->root, "format"), "nn.c timing 2") != 0 || !rows ||
         rows->type != JSON_ARRAY) {
         json_document_free(d);
         return fail(e, STATUS_DATA, "%s is no bench.json of this version: make one with --bench",
@@ -52,21 +49,14 @@ static const JsonNode *find_row(const JsonDocument *d, const char *name)
 {
     const JsonNode *rows = json_get(d->root, "rows"), *row = json_first(rows);
     for (size_t i = 0; i < rows->count; i++, row = json_next(row))
-        if (strcmp(json_text(json_get(row, "name")), name) == 0) return row;
+        if (strcmp(member_text(row, "name"), name) == 0) return row;
     return NULL;
-}
-
-static double row_median(const JsonDocument *d, const char *name)
-{
-    const JsonNode *row = find_row(d, name);
-    return row ? json_number(json_get(row, "median")) : NAN;
 }
 
 // A member of an object in the report, or of the report itself for "". NULL: there is none.
 static const JsonNode *member(const JsonDocument *d, const char *object, const char *key)
 {
-    const JsonNode *in = *object ? json_get(d->root, object) : d->root;
-    return in ? json_get(in, key) : NULL;
+    return json_get(*object ? json_get(d->root, object) : d->root, key);
 }
 
 // ---- what makes a comparison void ---------------------------------------------------------------
@@ -131,7 +121,7 @@ static void check_quiet(Comparison *c, const Side *sides)
 {
     for (int side = A; side < SIDES; side++)
         for (int i = 0; i < sides[side].count; i++) {
-            const double others = json_number(member(&sides[side].reports[i], "", "others"));
+            const double others = member_number(sides[side].reports[i].root, "others");
             if (others > OTHERS_MAX)
                 invalid(c, "other programs used %.2f processors during %.80s of %c", others,
                         sides[side].names[i], "AB"[side]);
@@ -159,7 +149,7 @@ typedef double Logs[ROWS_MAX][PROCESSES_MAX];
 static bool read_logs(const Side *s, const char *name, double *logs)
 {
     for (int i = 0; i < s->count; i++) {
-        const double median = row_median(&s->reports[i], name);
+        const double median = member_number(find_row(&s->reports[i], name), "median");
         if (!(median > 0)) return false;
         logs[i] = log(median);
     }
@@ -185,18 +175,18 @@ static void collect_rows(Comparison *c, const Side *sides, Logs logs[static SIDE
 {
     const JsonNode *rows = json_get(sides[A].reports[0].root, "rows"), *row = json_first(rows);
     for (size_t i = 0; i < rows->count && c->count < ROWS_MAX; i++, row = json_next(row)) {
-        const char *name = json_text(json_get(row, "name"));
+        const char *name = member_text(row, "name");
         ComparedRow *r = &c->rows[c->count];
         if (!read_logs(&sides[A], name, logs[A][c->count]) ||
             !read_logs(&sides[B], name, logs[B][c->count]))
             continue;
-        *r = (ComparedRow){.row.kind = kind_of(json_text(json_get(row, "kind"))),
-                           .row.higher_is_better =
-                               strcmp(json_text(json_get(row, "better")), "higher") == 0,
-                           .low = NAN,
-                           .high = NAN};
+        *r =
+            (ComparedRow){.row.kind = kind_of(member_text(row, "kind")),
+                          .row.higher_is_better = strcmp(member_text(row, "better"), "higher") == 0,
+                          .low = NAN,
+                          .high = NAN};
         snprintf(r->row.name, sizeof r->row.name, "%s", name);
-        snprintf(r->row.unit, sizeof r->row.unit, "%s", json_text(json_get(row, "unit")));
+        snprintf(r->row.unit, sizeof r->row.unit, "%s", member_text(row, "unit"));
         for (int side = A; side < SIDES; side++)
             r->value[side] = exp(mean(logs[side][c->count], sides[side].count));
         r->ratio = r->value[B] / r->value[A];
@@ -300,10 +290,10 @@ static Verdict judge_all(const Comparison *c)
 
 // ---- the difference in step time ----------------------------------------------------------------
 
-static double mean_of(const Side *s, const char *key)
+static double mean_of(const Side *s, const char *object, const char *key)
 {
     double sum = 0;
-    for (int i = 0; i < s->count; i++) sum += json_number(member(&s->reports[i], "step", key));
+    for (int i = 0; i < s->count; i++) sum += json_number(member(&s->reports[i], object, key));
     return sum / s->count;
 }
 
@@ -319,15 +309,14 @@ static double value_of(const Comparison *c, int side, const char *name, const ch
 static void model_step(const Comparison *c, const Side *s, int side, double ms[static PARTS])
 {
     const bool device =
-        strncmp(json_text(json_get(json_get(s->reports[0].root, "environment"), "device_kind")),
-                "cuda", 4) == 0;
+        strncmp(json_text(member(&s->reports[0], "environment", "device_kind")), "cuda", 4) == 0;
     const double rate = value_of(c, side, "h2d_pinned_262144", "upload_256kb"); // GB/s
-    ms[0] = 1e-3 * mean_of(s, "launches") * value_of(c, side, "launch_async", "fork_join");
-    ms[1] = 1e-3 * mean_of(s, "waits") * value_of(c, side, "stream_sync_idle", "wait_idle");
-    ms[2] = rate > 0 ? 1e-6 * mean_of(s, "uploaded_bytes") / rate : 0;
-    ms[3] = mean_of(s, "loader_wait_ms");
+    ms[0] = 1e-3 * mean_of(s, "step", "launches") * value_of(c, side, "launch_async", "fork_join");
+    ms[1] = 1e-3 * mean_of(s, "step", "waits") * value_of(c, side, "stream_sync_idle", "wait_idle");
+    ms[2] = rate > 0 ? 1e-6 * mean_of(s, "step", "uploaded_bytes") / rate : 0;
+    ms[3] = mean_of(s, "step", "loader_wait_ms");
     // On a GPU the host idles while the device computes, which says nothing.
-    ms[4] = device ? 0 : fmax(0, mean_of(s, "idle_ms") - ms[3]);
+    ms[4] = device ? 0 : fmax(0, mean_of(s, "step", "idle_ms") - ms[3]);
 }
 
 static void explain(Comparison *c, const Side *sides)
@@ -340,7 +329,7 @@ static void explain(Comparison *c, const Side *sides)
                                              "computing and the rest"};
     double ms[SIDES][PARTS] = {{0}};
     for (int side = A; side < SIDES; side++) {
-        c->step[side] = mean_of(&sides[side], "mean_ms");
+        c->step[side] = mean_of(&sides[side], "step", "mean_ms");
         model_step(c, &sides[side], side, ms[side]);
     }
     const double whole = c->step[B] - c->step[A];
@@ -353,20 +342,13 @@ static void explain(Comparison *c, const Side *sides)
     }
 }
 
-static double mean_others(const Side *s)
-{
-    double sum = 0;
-    for (int i = 0; i < s->count; i++) sum += json_number(json_get(s->reports[i].root, "others"));
-    return sum / s->count;
-}
-
 int comparison_make(Comparison *c, const Side sides[static SIDES], bool commits, Error *e)
 {
     static Logs logs[SIDES];
     *c = (Comparison){.processes = {sides[A].count, sides[B].count}};
     collect_rows(c, sides, logs);
     if (c->count == 0) return fail(e, STATUS_DATA, "the reports have no row in common");
-    for (int side = A; side < SIDES; side++) c->others[side] = mean_others(&sides[side]);
+    for (int side = A; side < SIDES; side++) c->others[side] = mean_of(&sides[side], "", "others");
     check_comparable(c, sides, commits);
     check_quiet(c, sides);
     explain(c, sides);

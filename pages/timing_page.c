@@ -3,7 +3,8 @@
 #include <string.h>
 
 #include "pages/chart.h"
-#include "pages/comparison.h"
+#include "pages/timing_comparison.h"
+#include "pages/members.h"
 
 static const char *const SIDE_NAMES[SIDES] = {"A", "B"};
 
@@ -56,12 +57,11 @@ static void step_chart(Html *h, const Comparison *c)
 
 static void parts_table(Html *h, const Comparison *c)
 {
-    html_table(h, "Where the difference of a step comes from",
+    html_table(h, "Where the difference of a step comes from", "",
                (const char *[]){"part", "B - A, ms", NULL});
     for (int i = 0; i < PARTS; i++) {
         html_row(h, c->parts[i].name);
         html_number(h, "%+.4f", c->parts[i].ms);
-        html_end_row(h);
     }
     html_end_table(h);
 }
@@ -69,7 +69,7 @@ static void parts_table(Html *h, const Comparison *c)
 static void rows_table(Html *h, const Comparison *c)
 {
     html_table(
-        h, "Every row",
+        h, "Every row", "wide",
         (const char *[]){"row", "kind", "unit", "A", "B", "B / A", "from", "to", "B is", NULL});
     for (int i = 0; i < c->count; i++) {
         const ComparedRow *r = &c->rows[i];
@@ -82,7 +82,6 @@ static void rows_table(Html *h, const Comparison *c)
         html_number(h, isnan(r->low) ? "-" : "%.3f", r->low);
         html_number(h, isnan(r->low) ? "-" : "%.3f", r->high);
         html_cell(h, "%s", verdict_names[r->verdict]);
-        html_end_row(h);
     }
     html_end_table(h);
 }
@@ -91,15 +90,13 @@ static void environment_table(Html *h, const Side *sides)
 {
     static const char *const keys[] = {"platform", "device",       "cpu",      "kernel",
                                        "driver",   "clock_source", "governor", "load"};
-    html_table(h, "The machines", (const char *[]){"", "A", "B", NULL});
+    html_table(h, "The machines", "wide", (const char *[]){"", "A", "B", NULL});
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         html_row(h, keys[i]);
         for (int side = A; side < SIDES; side++) {
             const JsonNode *all = json_get(sides[side].reports[0].root, "environment");
-            const JsonNode *value = all ? json_get(all, keys[i]) : NULL;
-            html_cell(h, "%s", value && value->type == JSON_STRING ? value->string : "");
+            html_cell(h, "%s", member_text(all, keys[i]));
         }
-        html_end_row(h);
     }
     html_end_table(h);
 }
@@ -111,9 +108,9 @@ int comparison_page(const Comparison *c, const Side sides[static SIDES], const c
     if (html_open(&h, "nn.c: two sides compared", 0, e)) return e->status;
     html_section(&h, "Conclusion");
     comparison_conclusion(c, text);
-    html_raw(&h, "<p><strong>");
-    html_text(&h, "%s", text);
-    html_raw(&h, "</strong></p>\n");
+    html_raw(&h, "<p>");
+    html_element(&h, "strong", "%s", text);
+    html_raw(&h, "</p>\n");
     if (c->invalid[0]) html_note(&h, "Void: %s.", c->invalid);
     comparison_explanation(c, text);
     html_note(&h, "%s.", text);
@@ -123,7 +120,6 @@ int comparison_page(const Comparison *c, const Side sides[static SIDES], const c
               c->processes[A], c->processes[B]);
     step_chart(&h, c);
     parts_table(&h, c);
-    html_end_section(&h);
     html_section(&h, "B in percent of A");
     html_note(&h, "Green: equivalent. Orange: slower or faster. Blue: undecided, too noisy, or no "
                   "verdict. 100%% is no difference; thin lines are the intervals; what is beyond "
@@ -133,16 +129,9 @@ int comparison_page(const Comparison *c, const Side sides[static SIDES], const c
     ratio_chart(&h, c, ROW_CONTROL, 0, c->count, "Controls, which must agree");
     ratio_chart(&h, c, ROW_MICRO, 0, device, "Machine");
     ratio_chart(&h, c, ROW_MICRO, device, c->count, "Device");
-    html_end_section(&h);
     html_section(&h, "Figures");
-    html_raw(&h, "<div class=\"wide\">\n");
     rows_table(&h, c);
-    html_raw(&h, "</div>\n");
-    html_end_section(&h);
     html_section(&h, "Environment");
-    html_raw(&h, "<div class=\"wide\">\n");
     environment_table(&h, sides);
-    html_raw(&h, "</div>\n");
-    html_end_section(&h);
     return html_save(&h, path, e);
 }

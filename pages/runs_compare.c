@@ -1,11 +1,11 @@
 // The page of runs compared: results, what differs, and their curves over each other.
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "pages/chart.h"
 #include "pages/html.h"
+#include "pages/members.h"
 #include "pages/runs.h"
 
 enum { DIFFERING_MAX = 64, POINTS_MAX = 100 };
@@ -18,42 +18,33 @@ static const double LOG_AXIS_RATIO = 1000;
 // A row's name with the key of the run's curves.
 static void begin_row(Html *h, const SavedRun *runs, size_t i)
 {
-    html_raw(h, "<tr><th scope=\"row\">");
+    html_begin_row(h);
+    html_raw(h, "<th scope=\"row\">");
     chart_key(h, i);
     html_text(h, "%s", runs[i].name);
     html_raw(h, "</th>");
 }
 
-// `shown` is the value in the unit for people.
-static void number_cell(Html *h, double value, const char *format, double shown)
-{
-    html_raw(h, "<td class=\"number\"><data value=\"%.9g\">", value);
-    html_raw(h, isfinite(value) ? format : "–", shown);
-    html_raw(h, "</data></td>");
-}
-
 static void member_cell(Html *h, const SavedRun *r, const char *key, const char *format)
 {
     const double value = json_number(saved_run_get(r, key));
-    number_cell(h, value, format, value);
+    html_data_cell(h, value, format, value);
 }
 
 static void state_cell(Html *h, const SavedRun *r)
 {
     const char *state = run_state_names[r->state];
     const double planned = json_number(saved_run_get(r, "planned_epochs"));
-    const JsonNode *last = log_file_last(&r->log, "epoch");
+    const JsonNode *last = saved_log_last(&r->log, "epoch");
     if (r->state == RUN_FINISHED || !last || isnan(planned))
         html_cell(h, "%s", state);
     else
-        html_cell(h, "%s, epoch %.3g of %.4g", state, json_number(json_get(last, "epoch")),
-                  planned);
+        html_cell(h, "%s, epoch %.3g of %.4g", state, member_number(last, "epoch"), planned);
 }
 
 static void results(Html *h, const SavedRun *runs, size_t count)
 {
-    html_raw(h, "<div class=\"wide\">\n");
-    html_table(h, "Results",
+    html_table(h, "Results", "wide",
                (const char *[]){"run", "test accuracy", "test loss", "best epoch's accuracy",
                                 "seconds of training", "images a second", "parameters", "state",
                                 NULL});
@@ -63,17 +54,15 @@ static void results(Html *h, const SavedRun *runs, size_t count)
         const double loss = saved_run_result(r, "test_loss");
         const double best = json_number(saved_run_get(r, "best_test_accuracy"));
         begin_row(h, runs, i);
-        number_cell(h, accuracy, "%.2f%%", 100 * accuracy);
-        number_cell(h, loss, "%.4f", loss);
-        number_cell(h, best, "%.2f%%", 100 * best);
+        html_data_cell(h, accuracy, "%.2f%%", 100 * accuracy);
+        html_data_cell(h, loss, "%.4f", loss);
+        html_data_cell(h, best, "%.2f%%", 100 * best);
         member_cell(h, r, "train_seconds", "%.1f");
         member_cell(h, r, "images_per_s", "%.0f");
         member_cell(h, r, "parameters", "%.0f");
         state_cell(h, r);
-        html_end_row(h);
     }
     html_end_table(h);
-    html_raw(h, "</div>\n");
 }
 
 // ---- what differs -------------------------------------------------------------------------------
@@ -150,8 +139,7 @@ static void differences(Html *h, const SavedRun *runs, size_t count)
     if (count > 1 && found == 0) html_note(h, "They have the same options.");
     if (found == 0) return;
     memcpy(columns + 1, names, found * sizeof *names);
-    html_raw(h, "<div class=\"wide\">\n");
-    html_table(h, "What differs", columns);
+    html_table(h, "What differs", "wide", columns);
     for (size_t i = 0; i < count; i++) {
         begin_row(h, runs, i);
         for (size_t c = 0; c < found; c++) {
@@ -159,10 +147,8 @@ static void differences(Html *h, const SavedRun *runs, size_t count)
             html_value(h, setting(&runs[i], names[c]));
             html_raw(h, "</td>");
         }
-        html_end_row(h);
     }
     html_end_table(h);
-    html_raw(h, "</div>\n");
 }
 
 // ---- curves -------------------------------------------------------------------------------------
@@ -194,21 +180,19 @@ static size_t take_means(double *steps, double *seconds, double *values, size_t 
 }
 
 // `key` of the records that have it, of all runs: over steps, and over seconds of training.
-static void curves(Html *h, const SavedRun *runs, size_t count, const char *name, const char *key,
+static void curves(Html *h, SavedRun *runs, size_t count, const char *name, const char *key,
                    bool loss)
 {
-    double *columns[RUNS_COMPARED_MAX][3];
     Series over_steps[RUNS_COMPARED_MAX], over_seconds[RUNS_COMPARED_MAX];
     char title[128];
     for (size_t i = 0; i < count; i++) {
         size_t n;
-        double **c = columns[i];
-        c[0] = log_file_column(&runs[i].log, key, false, "step", &n);
-        c[1] = saved_run_seconds(&runs[i], key, &n);
-        c[2] = log_file_column(&runs[i].log, key, false, key, &n);
-        n = c[0] && c[1] && c[2] ? take_means(c[0], c[1], c[2], n) : 0;
-        over_steps[i] = (Series){.name = runs[i].name, .x = c[0], .y = c[2], .count = n};
-        over_seconds[i] = (Series){.name = runs[i].name, .x = c[1], .y = c[2], .count = n};
+        double *steps = saved_log_column(&runs[i].log, key, "step", &n);
+        double *seconds = saved_log_seconds(&runs[i].log, key, &n);
+        double *values = saved_log_column(&runs[i].log, key, key, &n);
+        n = steps && seconds && values ? take_means(steps, seconds, values, n) : 0;
+        over_steps[i] = (Series){.name = runs[i].name, .x = steps, .y = values, .count = n};
+        over_seconds[i] = (Series){.name = runs[i].name, .x = seconds, .y = values, .count = n};
     }
     const bool log_y = loss && is_wide(over_steps, count);
     snprintf(title, sizeof title, "%s over steps", name);
@@ -216,11 +200,9 @@ static void curves(Html *h, const SavedRun *runs, size_t count, const char *name
     snprintf(title, sizeof title, "%s over time", name);
     chart_lines(h,
                 &(LineChart){title, "seconds of training", over_seconds, count, NAN, NAN, log_y});
-    for (size_t i = 0; i < count; i++)
-        for (int c = 0; c < 3; c++) free(columns[i][c]);
 }
 
-int runs_page(const SavedRun *runs, size_t count, const char *path, Error *e)
+int runs_compare(SavedRun *runs, size_t count, const char *path, Error *e)
 {
     Html h;
     if (html_open(&h, "Runs compared", 0, e)) return e->status;
@@ -228,7 +210,6 @@ int runs_page(const SavedRun *runs, size_t count, const char *path, Error *e)
     equal_facts(&h, runs, count);
     results(&h, runs, count);
     differences(&h, runs, count);
-    html_end_section(&h);
     html_section(&h, "Curves");
     html_note(
         &h,
@@ -239,6 +220,5 @@ int runs_page(const SavedRun *runs, size_t count, const char *path, Error *e)
     curves(&h, runs, count, "Training loss", "loss", true);
     curves(&h, runs, count, "Test loss", "test_loss", true);
     curves(&h, runs, count, "Test accuracy", "test_accuracy", false);
-    html_end_section(&h);
     return html_save(&h, path, e);
 }
