@@ -58,7 +58,7 @@ PROGRAMS := $(TRAINERS) predict data/prepare
 BASE := $(wildcard base/*.c)
 PAGES := $(filter-out pages/runs.c,$(wildcard pages/*.c))
 PACK := $(filter-out data/pack/prepare.c,$(wildcard data/pack/*.c))
-SOURCES := $(BASE) $(wildcard kernels/*.c kernels/reference/*.c data/*.c data/decode/*.c train/*.c)
+SOURCES := $(BASE) $(wildcard kernels/*.c data/*.c data/decode/*.c train/*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(CPU_VARIANTS:%=$(BUILD)/kernels/cpu_%.o)
 PAGE_OBJECTS := $(PAGES:%.c=$(BUILD)/%.o)
 PACK_OBJECTS := $(PACK:%.c=$(BUILD)/%.o)

@@ -1,4 +1,4 @@
-// Compares every operation of a device's table with the fp64 reference (kernels/reference/). It
+// Compares every operation of a device's table with the fp64 reference (kernels/reference.h). It
 // uses nothing but the table, so it runs the same on any device.
 #ifndef KERNELS_CHECK_H
 #define KERNELS_CHECK_H

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/philox.h"
-#include "kernels/reference/reference.h"
+#include "kernels/reference.h"
 
 enum { GUARD = 64 }; // bytes behind the end of a tensor that nobody may write
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "kernels/check_case.h"
-#include "kernels/reference/reference.h"
+#include "kernels/reference.h"
 
 #define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
 

@@ -3,7 +3,7 @@
 #define KERNELS_CHECK_PARTS_H
 
 #include "kernels/check_case.h"
-#include "kernels/reference/reference.h"
+#include "kernels/reference.h"
 
 // ---- convolutions (check_conv.c) ---------------------------------------------------------------
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/cuda/cuda_open.h"
+#include "kernels/cuda_open.h"
 #include "kernels/kernels.h"
 #include "base/os.h"
 

@@ -20,7 +20,7 @@ __attribute__((constructor(200))) static void without(void)
 }
 C
 ok "link without features" gcc -fopenmp -o "$work/without" "$work/without.c" \
-    $portable/{base,train,kernels,kernels/reference,data,data/decode}/*.o \
+    $portable/{base,train,kernels,data,data/decode}/*.o \
     $portable/tests/check_kernels.o -lz -lm -ldl -pthread
 best() { # best BIT NAME: without a feature the best set that is left is NAME
     WITHOUT=$1 "$work/without" cpu fp32 quick alloc | grep -qE "threads?, $2$"

@@ -1,5 +1,5 @@
-// kernels/reference: every backward pass against central differences of its forward pass, in fp64,
-// and what has no backward pass against values worked out by hand.
+// kernels/reference.c: every backward pass against central differences of its forward pass, in
+// fp64, and what has no backward pass against values worked out by hand.
 //
 // The loss is sum(r * y) of the outputs y with fixed r. (L(x+h) - L(x-h)) / 2h is off by h^2 L'''/6
 // and by 1e-16 L/h, about 1e-10 with h = 1e-5; the inputs keep away from the kinks of ReLU and max.
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/philox.h"
-#include "kernels/reference/reference.h"
+#include "kernels/reference.h"
 
 #include <cmocka.h> // last: it defines a macro fail()
 

@@ -1,100 +1,11 @@
-// Elementary functions on vectors, and the activations made of them. A NaN goes in and comes out.
-// Maximal errors over all floats: vec_exp 1.1 units in the last place, GELU and SiLU 2e-7 of
-// max(1, |y|), their derivatives 3e-7; GELU for bfloat16 5e-6 of |y|, its derivative 8e-7.
+// The activations and their derivatives on vectors. A NaN goes in and comes out.
+// Maximal errors over all floats: GELU and SiLU 2e-7 of max(1, |y|), their derivatives 3e-7; GELU
+// for bfloat16 5e-6 of |y|, its derivative 8e-7.
 #ifndef KERNELS_CPU_ACTIVATION_H
 #define KERNELS_CPU_ACTIVATION_H
 
-#include <math.h>
-#include <string.h>
-#if defined(__SSE__)
-#include <immintrin.h>
-#endif
-
-#include "kernels/cpu/cpu.h"
-
-INLINE Vec vec_set(float a)
-{
-    return a - (Vec){0};
-}
-
-// The first `count` < VEC floats; the others are 0.
-INLINE Vec vec_load_part(const float *p, int64_t count)
-{
-#if defined(__AVX512F__)
-    return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
-#else
-    Vec v = {0};
-    memcpy(&v, p, (size_t)count * sizeof(float));
-    return v;
-#endif
-}
-
-INLINE void vec_store_part(float *p, Vec v, int64_t count)
-{
-#if defined(__AVX512F__)
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)v);
-#else
-    memcpy(p, &v, (size_t)count * sizeof(float));
-#endif
-}
-
-// Any positive count: at most VEC floats are touched.
-INLINE Vec vec_load_up_to(const float *p, int64_t count)
-{
-    return count >= VEC ? vec_load(p) : vec_load_part(p, count);
-}
-
-INLINE void vec_store_up_to(float *p, Vec v, int64_t count)
-{
-    if (count >= VEC)
-        vec_store(p, v);
-    else
-        vec_store_part(p, v, count);
-}
-
-// where ? a : b, `where` made by a comparison
-INLINE Vec vec_select(VecInt where, Vec a, Vec b)
-{
-    return (Vec)(((VecInt)a & where) | ((VecInt)b & ~where));
-}
-
-// sqrtf sets errno, which keeps a compiler from using vectors.
-INLINE Vec vec_sqrt(Vec x)
-{
-#if defined(__AVX512F__)
-    return (Vec)_mm512_sqrt_ps((__m512)x);
-#elif defined(__AVX__)
-    return (Vec)_mm256_sqrt_ps((__m256)x);
-#elif defined(__SSE__)
-    return (Vec)_mm_sqrt_ps((__m128)x);
-#else
-    for (int i = 0; i < VEC; i++) x[i] = sqrtf(x[i]);
-    return x;
-#endif
-}
-
-INLINE Vec vec_clamp(Vec x, float low, float high)
-{
-    x = vec_select(x < low, vec_set(low), x);
-    return vec_select(x > high, vec_set(high), x);
-}
-
-// x = n ln2 + r, |r| <= ln2 / 2; e^r by a polynomial; the scale 2^n in two factors, since 2^n alone
-// cannot reach the denormal results.
-INLINE Vec vec_exp(Vec x)
-{
-    const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
-    x = vec_clamp(x, -104.0f, 89.0f);
-    const Vec shifted = x * 1.44269504f + magic, n = shifted - magic;
-    const Vec r = x - n * 0.693359375f - n * -2.12194440e-4f;
-    Vec p = 1.395171106e-03f * r + 8.369599016e-03f;
-    p = p * r + 4.166618737e-02f;
-    p = p * r + 1.666651288e-01f;
-    p = p * r + 0.5f;
-    p = p * (r * r) + r + 1.0f;
-    const VecInt whole = (VecInt)shifted - 0x4b400000, half = whole >> 1;
-    return p * (Vec)((half + 127) << 23) * (Vec)((whole - half + 127) << 23);
-}
+#include "kernels/cpu/vec.h"
+#include "kernels/kernels.h"
 
 // Phi(-a) of the normal distribution, a >= 0; exponential gets e^(-a^2/2). Phi(-a) =
 // e^(-a^2/2) u P(u), u = 1 / (1 + c a), P minimax on 0 <= a <= 13. Beyond 12.8 the value stays at
@@ -149,11 +60,6 @@ INLINE Vec vec_normal_tail(Vec a, Vec *exponential)
     return *exponential * (u * p);
 }
 #endif
-
-INLINE Vec vec_abs(Vec x)
-{
-    return (Vec)((VecInt)x & 0x7fffffff);
-}
 
 // x Phi(x) = max(x, 0) - |x| Phi(-|x|)
 INLINE Vec vec_gelu(Vec x)

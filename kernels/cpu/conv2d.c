@@ -496,5 +496,4 @@ void cpu_conv2d_ops(Kernels *k)
     k->conv2d_pool_norm_backward_data = conv2d_pool_norm_backward_data;
     k->conv2d_norm_inference = conv2d_norm_inference;
     k->conv2d_pool_norm_inference = conv2d_pool_norm_inference;
-    cpu_conv2d_pool_backward_ops(k);
 }

@@ -2,8 +2,11 @@
 #ifndef KERNELS_CPU_CONV2D_H
 #define KERNELS_CPU_CONV2D_H
 
+#include "kernels/cpu/activation.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 
 // A map under a sliding kernel. Padded with zeros a piece at a time, in scratch memory, a kernel's
 // window is one run of memory for each of its rows.
@@ -110,6 +113,5 @@ bool conv_pool_backward_weight_grey(float *dw, const float *dy, const uint8_t *a
 // Parts to cut the units into, each with its own sums of `size` floats, when the sums are already
 // cut into `chunks` and there should be `items` of both.
 int64_t conv_parts(int64_t items, int64_t units, int64_t chunks, int64_t size);
-void cpu_conv2d_pool_backward_ops(Kernels *k); // _f32.c, _bf16.c
 
 #endif

@@ -7,9 +7,11 @@
 
 #include <string.h>
 
-#include "kernels/cpu/activation.h"
+#include "kernels/cpu/vec.h"
 
 #if CPU_BF16
+
+typedef uint16_t Element; // the upper half of a float
 
 static inline float elem_get(Element x)
 {
@@ -85,6 +87,8 @@ INLINE void elem_store_part(Element *p, Vec v, int64_t count)
 
 #else
 
+typedef float Element;
+
 static inline float elem_get(Element x)
 {
     return x;
@@ -129,27 +133,6 @@ INLINE Vec elem_load_ahead(const Element *p)
 {
     __builtin_prefetch(p + 4096 / sizeof(Element));
     return elem_load(p);
-}
-
-// As integers, 0 beyond `count` of them. (A copy of variable length would be taken apart byte by
-// byte.)
-INLINE VecInt vec_load_bytes_up_to(const uint8_t *p, int64_t count)
-{
-    typedef uint8_t Bytes __attribute__((vector_size(VEC)));
-    Bytes bytes = {0};
-#if defined(__AVX512VL__) && defined(__AVX512BW__)
-    bytes = (Bytes)_mm_maskz_loadu_epi8((__mmask16)(count >= VEC ? 0xffff : (1u << count) - 1), p);
-#else
-    if (count >= VEC)
-        memcpy(&bytes, p, VEC);
-    else
-        memcpy(&bytes, p, (size_t)count);
-#endif
-#if defined(__AVX512F__)
-    return (VecInt)_mm512_cvtepu8_epi32((__m128i)bytes); // GCC 12 would convert one by one
-#else
-    return __builtin_convertvector(bytes, VecInt);
-#endif
 }
 
 // Any positive count: at most VEC elements are touched.

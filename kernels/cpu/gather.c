@@ -2,8 +2,9 @@
 #include <omp.h>
 #include <string.h>
 
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/element.h"
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/random.h"
 
 // What a thread works with, each for one row of w*c values.

@@ -2,7 +2,9 @@
 #ifndef KERNELS_CPU_GEMM_H
 #define KERNELS_CPU_GEMM_H
 
-#include "kernels/cpu/cpu.h"
+#include <stdbool.h>
+
+#include "kernels/cpu/element.h"
 
 // A block of C has GEMM_NR columns.
 enum { GEMM_NR = 2 * VEC };
@@ -81,45 +83,5 @@ void gemm_pairs(float *c, int64_t ldc, bool add, int64_t m, int64_t n, const Ele
 void gemm_transpose(Element *a, int64_t lda, const Element *x, int64_t ldx, int64_t k, int64_t n);
 // One row of pairs (n,2) from two rows, n rounded up to a multiple of VEC; y NULL: zeros.
 void gemm_pair_rows(Element *pairs, const Element *x, const Element *y, int64_t n);
-
-static inline int min_int(int64_t a, int64_t b)
-{
-    return (int)(a < b ? a : b);
-}
-
-static inline int max_int(int64_t a, int64_t b)
-{
-    return (int)(a > b ? a : b);
-}
-
-static inline int64_t div_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-// Where part `i` of `parts` nearly equal ones of 0..n starts.
-static inline int64_t part_start(int64_t n, int64_t i, int64_t parts)
-{
-    return n * i / parts;
-}
-
-// Cuts n floats off the scratch memory at *p, in multiples of a cache line.
-static inline int64_t carved(int64_t n)
-{
-    return div_up(n, 16) * 16;
-}
-
-// The floats that hold n elements, in multiples of a cache line.
-static inline int64_t carved_elements(int64_t n)
-{
-    return carved(div_up(n * (int64_t)sizeof(Element), sizeof(float)));
-}
-
-static inline float *carve(float **p, int64_t n)
-{
-    float *start = *p;
-    *p += carved(n);
-    return start;
-}
 
 #endif

@@ -18,7 +18,7 @@
 #endif
 
 #include "kernels/cpu/amx.h"
-#include "kernels/cpu/element.h"
+#include "kernels/cpu/integer.h"
 #include "kernels/cpu/transpose.h"
 #include "base/os.h"
 

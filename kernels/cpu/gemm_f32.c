@@ -20,6 +20,8 @@
 #include "kernels/cpu/gemm.h"
 
 #include <assert.h>
+
+#include "kernels/cpu/integer.h"
 #include "kernels/cpu/transpose.h"
 
 // Rows of B in one block: KC * GEMM_NR floats are 2/3 of a 48 KB L1 cache.

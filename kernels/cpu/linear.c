@@ -5,6 +5,10 @@
 
 #include <omp.h>
 
+#include "kernels/cpu/activation.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/memory.h"
+
 enum {
     ROWS = 192,      // rows of A in a work unit: 512 columns of them are 400 KB of the L2 cache
     FEWEST_UNITS = 8 // pieces of work to share out, where the matrix is large enough

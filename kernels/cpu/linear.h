@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/kernels.h"
 
 // linear_weight_f32.c, linear_weight_bf16.c
 void cpu_linear_backward_weight(float *dw, float *dbias, const void *dy, const void *x,

@@ -6,6 +6,9 @@
 
 #include <omp.h>
 
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/memory.h"
+
 enum { TERMS = 512, ROWS = 32 };
 
 void cpu_linear_backward_weight(float *dw, float *dbias, const void *dy_, const void *x_,

@@ -4,6 +4,9 @@
 
 #include <omp.h>
 
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/memory.h"
+
 enum {
     TERMS = 256,                               // terms of a sum in one pass: as many rows of x
     A_WIDTH = (GEMM_MR + VEC - 1) / VEC * VEC, // of the packed columns of dy

@@ -2,7 +2,9 @@
 #include <assert.h>
 #include <math.h>
 
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/element.h"
+#include "kernels/cpu/memory.h"
 
 enum { ROWS = 64 }; // of one partial sum
 

@@ -7,8 +7,8 @@
 #ifndef KERNELS_CPU_MAP_H
 #define KERNELS_CPU_MAP_H
 
-#include "kernels/cpu/element.h"
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/integer.h"
+#include "kernels/kernels.h"
 
 enum { LINE = 16, MAP_BLOCK = 16384, MAP_LEAST_PERIOD = 8 * LINE };
 
@@ -17,11 +17,6 @@ typedef struct Map {
     int64_t period, block, blocks;
     int channels;
 } Map;
-
-static inline int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 static inline Map map_of(MapDims d)
 {
@@ -36,7 +31,7 @@ static inline Map map_of(MapDims d)
 // The end of the block that starts at `first`.
 static inline int64_t map_block_end(const Map *m, int64_t first)
 {
-    return smaller(first + m->block, m->size);
+    return min_int64(first + m->block, m->size);
 }
 
 // The first `channels` floats of a period become all of it.

@@ -4,7 +4,10 @@
 #include <math.h>
 #include <omp.h>
 
+#include "kernels/cpu/activation.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/map.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/norm.h"
 
 enum { COUNT, MEAN, M2 }; // rows of Norm.stats
@@ -18,7 +21,7 @@ INLINE void sum_block(const Map *m, float *sum, const Element *x, const float *s
     const int64_t last = map_block_end(m, first);
     memset(sum, 0, (size_t)m->period * sizeof *sum);
     for (int64_t start = first; start < last; start += m->period) {
-        const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
+        const int64_t size = min_int64(m->period, last - start), whole = size - size % VEC;
         for (int64_t i = 0; i < whole; i += VEC) {
             const Element *at = x + start + i;
             const Vec v = (square ? elem_load(at) : elem_load_ahead(at)) - vec_load(shift + i);
@@ -161,7 +164,7 @@ INLINE void apply_block(Element *y, const Element *x, const Affine *a, Activatio
 {
     const int64_t last = map_block_end(m, first);
     for (int64_t start = first; start < last; start += m->period) {
-        const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
+        const int64_t size = min_int64(m->period, last - start), whole = size - size % VEC;
         const int64_t rest = size - whole;
         for (int64_t i = 0; i < whole; i += VEC)
             elem_store(y + start + i, vec_act(act, affine(a, elem_load_ahead(x + start + i), i)));
@@ -291,7 +294,7 @@ INLINE void sums_block(const Backward *b, const Map *m, float *sums, Element *dz
     const int64_t last = map_block_end(m, first);
     memset(sums, 0, (size_t)(2 * m->period) * sizeof *sums);
     for (int64_t start = first; start < last; start += m->period) {
-        const int64_t size = smaller(m->period, last - start), whole = size - size % VEC;
+        const int64_t size = min_int64(m->period, last - start), whole = size - size % VEC;
         Element *const to = dz ? dz + start : NULL;
         for (int64_t i = 0; i < whole; i += VEC)
             add_sums(b, sums, m->period, to, dy + start, x + start, act, i, VEC);
@@ -376,7 +379,7 @@ static void norm_act_backward(void *dx, const Norm *n, const void *dy, const voi
     for (int64_t i = 0; i < m.size; i += m.period)
         BY_ACTIVATION(act, input_gradient_period(&b, (Element *)dx + i, (const Element *)dy + i,
                                                  (const Element *)x + i, fixed,
-                                                 smaller(m.period, m.size - i)))
+                                                 min_int64(m.period, m.size - i)))
 }
 
 void cpu_norm_ops(Kernels *k)

@@ -2,7 +2,8 @@
 #ifndef KERNELS_CPU_NORM_H
 #define KERNELS_CPU_NORM_H
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/element.h"
+#include "kernels/kernels.h"
 
 // scale (channels) = weight / sqrt(running_var + eps).
 void norm_running_scale(float *scale, const Norm *n, int channels);

@@ -2,8 +2,9 @@
 // for Muon 4 r^2 (n/r) + 2 r^3 FLOP an iteration, r the shorter side. Measured, two threads of a
 // Xeon (AMX generation), 670,000 weights, which only the L3 cache holds: SGD and AdamW 105 GB/s,
 // with or without AdamW's root and division.
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/element.h"
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/reduce.h"
 
 enum { PART = 16384 }; // elements that a thread takes at a time

@@ -2,6 +2,7 @@
 // over the channels.
 #include <math.h>
 
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/element.h"
 
 typedef uint8_t VecByte __attribute__((vector_size(VEC)));

@@ -2,7 +2,7 @@
 #ifndef KERNELS_CPU_TRANSPOSE_H
 #define KERNELS_CPU_TRANSPOSE_H
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vec.h"
 
 // v[i][j] becomes v[j][i]: log2(VEC) times, rows i and i + VEC/2 are interleaved into rows 2i and
 // 2i + 1.

@@ -1,5 +1,7 @@
 // Vector operations, conversion and dropout. Floor: the bytes of the vectors.
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/element.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/random.h"
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 extern "C" {
-#include "kernels/cuda/cuda_open.h"
+#include "kernels/cuda_open.h"
 }
 
 CudaDevice cuda_device;

@@ -2,8 +2,8 @@
 // Each backend is compared with it (kernels/check.h) and its backward passes with central
 // differences (tests/test_reference.c). Arguments are those of kernels.h; what is an element or a
 // float there is a double here, and host memory.
-#ifndef KERNELS_REFERENCE_REFERENCE_H
-#define KERNELS_REFERENCE_REFERENCE_H
+#ifndef KERNELS_REFERENCE_H
+#define KERNELS_REFERENCE_H
 
 #include "kernels/kernels.h"
 

@@ -1,6 +1,6 @@
 // The one function that libnn_cuda.so gives to kernels/open.c.
-#ifndef KERNELS_CUDA_CUDA_OPEN_H
-#define KERNELS_CUDA_CUDA_OPEN_H
+#ifndef KERNELS_CUDA_OPEN_H
+#define KERNELS_CUDA_OPEN_H
 
 #include "kernels/kernels.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/reference/reference.h"
+#include "kernels/reference.h"
 
 #include <assert.h>
 #include <math.h>
