@@ -16,7 +16,7 @@ static int shape_count(const Case *c, int all)
 
 // ---- linear ------------------------------------------------------------------------------------
 
-// The last five: the most tiles and terms that kernels/cuda/linear_few.cu takes where there are 3
+// The last five: the most tiles and terms that kernels/cuda/linear_small.cu takes where there are 3
 // multiprocessors, and more.
 static const LinearDims linears[] = {
     {7, 33, 24},     {64, 64, 10},    {1, 5, 3},      {1, 1, 1},      {2, 784, 10},

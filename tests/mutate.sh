@@ -24,14 +24,14 @@ users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
        gemm_wgmma.cuh   conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
-       gemm_slices.cuh  linear_few.cu    linear_forward         bf16
-       linear_few.cu    linear_few.cu    linear_backward_weight bf16
+       gemm_slices.cuh  linear_small.cu  linear_forward         bf16
+       linear_small.cu  linear_small.cu    linear_backward_weight bf16
        gather.cu        gather.cu        gather                 bf16
        norm.cu          norm.cu          norm                   bf16
        map.cuh          norm.cu          norm                   bf16
        reduce.cu        reduce.cu        norm                   bf16
        elements.cuh     loss.cu          softmax_cross_entropy  bf16
-       steps.cu         steps.cu         steps                  bf16'
+       graphs.cu        graphs.cu        steps                  bf16'
 
 waits='__syncthreads|__syncwarp|C::sync|nn_barrier|nn_cp_async_wait|nn_mbarrier_wait|nn_fence_async_proxy|nn_wgmma_fence|nn_wgmma_wait|cuda_wait_event'
 
@@ -51,8 +51,8 @@ guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
         conv2d.cuh       conv2d.cu        conv2d_pool_forward    fp32 if (j < count) to[j] = place
         conv2d.cuh       conv2d.cu        conv2d_norm_backward_data fp32 for (; row < end
         muon.cu          muon.cu          muon_update            bf16 if (j < four.count)
-        gemm_slices.cuh  linear_few.cu    linear_forward         bf16 line + i < lines
-        linear_few.cu    linear_few.cu    linear_backward_weight bf16 if (column + 1 < p.columns)
+        gemm_slices.cuh  linear_small.cu  linear_forward         bf16 line + i < lines
+        linear_small.cu  linear_small.cu    linear_backward_weight bf16 if (column + 1 < p.columns)
         muon_product.cu  muon_product.cu  muon_update            bf16 mirror < p.rows
         elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
 
@@ -67,13 +67,13 @@ layouts='wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/1024.>>.
          conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/.>>.1// place_of_window >> 1
          conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/\^/|/ place_of_window ^ place_of_tap
          conv2d_wgmma.cu conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/NO_PLACE/0/ : NO_PLACE
-         gemm_slices.cuh linear_few.cu linear_forward bf16 s/j.<.left/j<=left/ j < left
-         gemm_slices.cuh linear_few.cu linear_forward bf16 s/slice.*PAIRS.+.pair/pair/ other = sums
+         gemm_slices.cuh linear_small.cu linear_forward bf16 s/j.<.left/j<=left/ j < left
+         gemm_slices.cuh linear_small.cu linear_forward bf16 s/slice.*PAIRS.+.pair/pair/ other = sums
          gemm_wgmma.cuh conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/h.<<.POOLED/h*2+1/ s.h << POOLED
          gemm_wgmma.cuh conv2d_wgmma.cu conv2d_pool_backward_data bf16 s/top.>>.POOLED/top\/2/ top >> POOLED
          gemm_wgmma.cuh conv2d_weight_wgmma.cu conv2d_backward_weight bf16 s/before.<<.before/before/ >> before << before
          cuda.h cuda.cu steps bf16 s/if.*// if (cuda_streams.waiting)
-         steps.cu steps.cu steps bf16 s/i.>.0/0/ &before, i > 0'
+         graphs.cu graphs.cu steps bf16 s/i.>.0/0/ &before, i > 0'
 
 # Builds kernels/cuda/$1 of $work with sanitizer $2 into a library beside the check.
 build() {
@@ -153,8 +153,8 @@ mutate() { # mutate SED FILE LINE UNIT OPERATION DTYPE
 }
 
 # What is right must not be noticed, or everything would be.
-if [ -z "$only" ] || [ "$only" = steps.cu ]; then
-    if ! build steps.cu asan || noticed asan reverse norm bf16 || noticed asan reverse steps bf16; then
+if [ -z "$only" ] || [ "$only" = graphs.cu ]; then
+    if ! build graphs.cu asan || noticed asan reverse norm bf16 || noticed asan reverse steps bf16; then
         echo "mutate.sh: without a fault: $(tail -n 1 "$work/log")" >&2
         exit 2
     fi

@@ -568,12 +568,12 @@ typedef enum {
     CONV_WGMMA, // forward and data gradient
     CONV_WGMMA_SPREAD,
     CONV_WGMMA_WEIGHT,
-    LINEAR_FEW, // linear_few.cu
+    LINEAR_SMALL, // linear_small.cu
     CONV_TENSOR_KERNELS
 } ConvTensorKernel;
 extern bool conv_tensor_ok[CONV_TENSOR_KERNELS];
 
-// The one rule for what tensor cores do: where channels come in pieces of 16 bytes (linear_few.cu
+// The one rule for what tensor cores do: where channels come in pieces of 16 bytes (linear_small.cu
 // needs none), on devices that have bf16 and tf32 (sm_80). All else goes to the plain kernels.
 static inline bool conv_on_tensor_cores(ConvTensorKernel kernel, int channels)
 {

@@ -54,9 +54,9 @@ static const ConvTensorKernel kernel_of[ALL_OPERATIONS][2] = {
     {CONV_TENSOR_SPREAD, CONV_WGMMA_SPREAD},
     {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT},
     {CONV_TENSOR_WEIGHT, CONV_WGMMA_WEIGHT},
-    {LINEAR_FEW, LINEAR_FEW},
-    {LINEAR_FEW, LINEAR_FEW},
-    {LINEAR_FEW, LINEAR_FEW},
+    {LINEAR_SMALL, LINEAR_SMALL},
+    {LINEAR_SMALL, LINEAR_SMALL},
+    {LINEAR_SMALL, LINEAR_SMALL},
 };
 static const char *const names[CONV_TENSOR_KERNELS + 1] = {
     "convolution",           "spread gradient",       "weight gradient", "wgmma convolution",
@@ -90,11 +90,11 @@ static void run_few(const CheckTensors &t, Operation operation)
 {
     const LinearDims d = {shape.n, shape.cin, shape.cout};
     if (operation == LINEAR)
-        linear_few_forward(t.out, NULL, t.x, t.w, t.ones, ACT_RELU, false, d);
+        linear_small_forward(t.out, NULL, t.x, t.w, t.ones, ACT_RELU, false, d);
     else if (operation == LINEAR_DATA)
-        linear_few_backward_data(t.out, t.dy, t.w, t.x, ACT_RELU, d);
+        linear_small_backward_data(t.out, t.dy, t.w, t.x, ACT_RELU, d);
     else
-        linear_few_backward_weight((float *)t.out, t.sums, t.dy, t.x, SET, d);
+        linear_small_backward_weight((float *)t.out, t.sums, t.dy, t.x, SET, d);
 }
 
 static void run_as_convolution(const Kernels *k, const CheckTensors &t, Operation operation)
@@ -169,7 +169,7 @@ static void check_shape(const Kernels *k, const CheckTensors &t, bool wgmma, Con
     for (int i = first; i < end; i++) {
         const ConvTensorKernel kernel = kernel_of[i][wgmma];
         const int widest = kernel == CONV_WGMMA_SPREAD ? WIDEST
-                           : kernel == LINEAR_FEW      ? MIDDLE
+                           : kernel == LINEAR_SMALL    ? MIDDLE
                                                        : WIDE;
         cuda_device.tensor_cores_ok = false;
         result_of(k, t, (Operation)i, &plain);

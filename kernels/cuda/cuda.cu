@@ -1,11 +1,11 @@
 // The CUDA backend: memory and control. The operations are in the other files of this directory.
 //
-// Operations run on one stream, so they are in order and scratch memory can be shared; branch.cu is
-// the exception. The host never waits for it but in download(), synchronize() and release(), and
-// where it has run far ahead: it writes to pinned slots in turn and waits for the slot that it used
-// longest ago. A slot is sent to the device, large ones by another stream so that this overlaps
-// with computing, and then moved to its place in the order of the first stream. What each step
-// brings is in steps.cu.
+// Operations run on one stream, so they are in order and can share scratch memory;
+// second_stream.cu is the exception. The host waits for the stream in download(), synchronize() and
+// release(), and where it has run far ahead: it writes to pinned slots in turn, and waits for the
+// slot that it used longest ago. A slot is sent to the device, large ones by another stream so that
+// this overlaps with computing, and then moved to its place in the order of the first stream.
+// graphs.cu sends what each step brings.
 #include "kernels/cuda/cuda.h"
 
 #include <stdio.h>
@@ -420,9 +420,9 @@ static void set_operations(Kernels *k)
     cuda_muon_ops(k);
     cuda_vector_ops(k);
     cuda_timer_ops(k);
-    cuda_steps_ops(k);
-    cuda_branch_ops(k);
-    cuda_micro_ops(k);
+    cuda_graph_ops(k);
+    cuda_second_stream_ops(k);
+    cuda_bench_ops(k);
 }
 
 static void set_control(Kernels *k)

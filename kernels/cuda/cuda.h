@@ -24,7 +24,7 @@ extern CudaDevice cuda_device;
 
 // Where operations put their launches, copies and events; it is never the default stream, and it
 // may be capturing a graph: an operation makes no call that waits or allocates. Steps that wait to
-// be launched together (steps.cu) are launched when it is taken, so that all is in order.
+// be launched together (graphs.cu) are launched when it is taken, so that all is in order.
 typedef struct CudaStreams {
     cudaStream_t present;
     bool waiting; // steps, or data for one
@@ -57,8 +57,8 @@ void *cuda_scratch(size_t bytes);
 bool cuda_planning(void);
 
 // A second stream for operations that need not wait for all that was called before them
-// (branch.cu). Between begin and end, cuda_stream is that one, and scratch memory is its own. What
-// is called after end comes after both.
+// (second_stream.cu). Between begin and end, cuda_stream is that one, and has scratch memory of its
+// own. What is called after end comes after both.
 void cuda_branch_begin(void);
 // What follows on the branch needs only what was called before update_may_begin(grad), or, where
 // that was not called, before cuda_branch_begin().
@@ -75,7 +75,7 @@ int cuda_open_collectives(const Collectives **c, const Comm *comm, Error *e);
 bool cuda_collectives_open(void);
 void cuda_collectives_check(void);
 
-// Steps (steps.cu). Groups of their values and data are sent from pinned memory, `host`
+// Steps (graphs.cu). Groups of their values and data are sent from pinned memory, `host`
 // (CUDA_GROUPS * CUDA_GROUP_BYTES), in turn.
 enum { CUDA_GROUPS = 5, CUDA_GROUP_BYTES = 160 << 10 };
 enum { CUDA_GRAPH_STEPS = 16 }; // by one launch, at most
@@ -102,20 +102,20 @@ void cuda_wait_event(cudaEvent_t event);
     } while (0)
 
 // Each file puts its operations into the table.
-void cuda_gather_ops(Kernels *k);     // gather.cu
-void cuda_linear_ops(Kernels *k);     // linear.cu
-void cuda_conv2d_ops(Kernels *k);     // conv2d*.cu
-void cuda_activation_ops(Kernels *k); // activation.cu
-void cuda_norm_ops(Kernels *k);       // norm.cu
-void cuda_pool_ops(Kernels *k);       // pool.cu
-void cuda_loss_ops(Kernels *k);       // loss.cu
-void cuda_optimizer_ops(Kernels *k);  // optimizer.cu
-void cuda_muon_ops(Kernels *k);       // muon.cu
-void cuda_vector_ops(Kernels *k);     // vector.cu
-void cuda_micro_ops(Kernels *k);      // micro.cu
-void cuda_timer_ops(Kernels *k);      // timer.cu
-void cuda_branch_ops(Kernels *k);     // branch.cu
-void cuda_steps_ops(Kernels *k);      // steps.cu
+void cuda_gather_ops(Kernels *k);        // gather.cu
+void cuda_linear_ops(Kernels *k);        // linear.cu
+void cuda_conv2d_ops(Kernels *k);        // conv2d*.cu
+void cuda_activation_ops(Kernels *k);    // activation.cu
+void cuda_norm_ops(Kernels *k);          // norm.cu
+void cuda_pool_ops(Kernels *k);          // pool.cu
+void cuda_loss_ops(Kernels *k);          // loss.cu
+void cuda_optimizer_ops(Kernels *k);     // optimizer.cu
+void cuda_muon_ops(Kernels *k);          // muon.cu
+void cuda_vector_ops(Kernels *k);        // vector.cu
+void cuda_bench_ops(Kernels *k);         // bench.cu
+void cuda_timer_ops(Kernels *k);         // timer.cu
+void cuda_second_stream_ops(Kernels *k); // second_stream.cu
+void cuda_graph_ops(Kernels *k);         // graphs.cu
 
 // Called once by open, after the table is complete: compares the tensor-core kernels with the plain
 // ones on small ragged inputs in under 0.1 s. On a mismatch it clears the kernel's switch and

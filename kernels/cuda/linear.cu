@@ -1,7 +1,7 @@
 // Fully connected layers: y = x w^T, dx = dy w, dw = dy^T x, and what surrounds them.
 //
-//   few tiles    linear_few.cu: everything in one launch on tensor cores, where the product has few
-//                tiles and not many terms.
+//   small        linear_small.cu: everything in one launch on tensor cores, where the product has
+//                few tiles and not many terms.
 //   cuBLASLt     larger ones where its epilogues do what is asked for: products without bias, or
 //                with an fp32 bias and an fp32 result (its bias has the type of the result); in and
 //                out multiples of 16 bytes. Activations then follow in place.
@@ -210,14 +210,14 @@ static bool library_product(void *d, const void *a, const void *b, const float *
 
 // ---- operations --------------------------------------------------------------------------------
 
-// The one rule for what linear_few.cu takes of products (rows,columns): at most one tile of 64x64 a
-// multiprocessor, which is also where tiles of 128x128 would leave three in four idle; and few
+// The one rule for which products (rows,columns) go to linear_small.cu: those with at most one tile
+// of 64x64 a multiprocessor, where tiles of 128x128 would leave three in four idle; and with few
 // terms, since it reads each factor again for every 64 rows or columns of the result.
-static bool few_tiles(int64_t rows, int64_t columns, int64_t terms)
+static bool is_small(int64_t rows, int64_t columns, int64_t terms)
 {
     enum { MOST_TERMS = 1024 };
-    return conv_on_tensor_cores(LINEAR_FEW, 0) && rows > 0 && terms > 0 && terms <= MOST_TERMS &&
-           linear_few_tiles(rows, columns) <= cuda_device.processors;
+    return conv_on_tensor_cores(LINEAR_SMALL, 0) && rows > 0 && terms > 0 && terms <= MOST_TERMS &&
+           linear_small_tiles(rows, columns) <= cuda_device.processors;
 }
 
 // The one rule for what the library takes of the others.
@@ -250,8 +250,8 @@ static bool library_forward(void *y, void *z, const void *x, const void *w, cons
 static void linear_forward(void *y, void *z, const void *x, const void *w, const float *bias,
                            Activation act, LinearDims d)
 {
-    if (few_tiles(d.rows, d.out, d.in))
-        return linear_few_forward(y, z, x, w, bias, act, cuda_device.element == F32, d);
+    if (is_small(d.rows, d.out, d.in))
+        return linear_small_forward(y, z, x, w, bias, act, cuda_device.element == F32, d);
     if (library_forward(y, z, x, w, bias, act, cuda_device.element == F32, d)) return;
     ConvOutput o = {};
     o.y = y, o.z = z, o.bias = bias, o.act = act;
@@ -261,8 +261,8 @@ static void linear_forward(void *y, void *z, const void *x, const void *w, const
 static void linear_forward_f32(float *y, const void *x, const void *w, const float *bias,
                                LinearDims d)
 {
-    if (few_tiles(d.rows, d.out, d.in))
-        return linear_few_forward(y, NULL, x, w, bias, ACT_NONE, true, d);
+    if (is_small(d.rows, d.out, d.in))
+        return linear_small_forward(y, NULL, x, w, bias, ACT_NONE, true, d);
     if (library_forward(y, NULL, x, w, bias, ACT_NONE, true, d)) return;
     ConvOutput o = {};
     o.y = y, o.bias = bias, o.y_is_float = true;
@@ -272,7 +272,7 @@ static void linear_forward_f32(float *y, const void *x, const void *w, const flo
 static void linear_backward_data(void *dx, const void *dy, const void *w, const void *saved,
                                  Activation act, LinearDims d)
 {
-    if (few_tiles(d.rows, d.in, d.out)) return linear_few_backward_data(dx, dy, w, saved, act, d);
+    if (is_small(d.rows, d.in, d.out)) return linear_small_backward_data(dx, dy, w, saved, act, d);
     const Product p = {
         d.in, d.rows, d.out, false, false, cuda_device.element == F32, CUBLASLT_EPILOGUE_DEFAULT};
     if (for_library(d) && library_product(dx, w, dy, NULL, false, p)) {
@@ -289,8 +289,8 @@ static void linear_backward_data(void *dx, const void *dy, const void *w, const 
 static void linear_backward_weight(float *dw, float *dbias, const void *dy, const void *x,
                                    GradMode mode, LinearDims d)
 {
-    if (few_tiles(d.out, d.in, d.rows))
-        return linear_few_backward_weight(dw, dbias, dy, x, mode, d);
+    if (is_small(d.out, d.in, d.rows))
+        return linear_small_backward_weight(dw, dbias, dy, x, mode, d);
     const Product p = {d.in, d.out, d.rows, false, true, true, CUBLASLT_EPILOGUE_DEFAULT};
     if (!for_library(d) || !library_product(dw, x, dy, NULL, mode == ADD, p))
         conv_backward_weight(dw, dy, NULL, x, mode, as_convolution(d));

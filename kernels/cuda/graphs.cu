@@ -277,7 +277,7 @@ void cuda_steps_close()
     memset(&queue, 0, sizeof queue);
 }
 
-void cuda_steps_ops(Kernels *k)
+void cuda_graph_ops(Kernels *k)
 {
     k->step_upload = step_upload;
     k->step_begin = step_begin;

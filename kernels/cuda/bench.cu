@@ -328,7 +328,7 @@ static void micro(MicroRow *row, void *context, int samples)
     measure_pin_limit(&m);
 }
 
-void cuda_micro_ops(Kernels *k)
+void cuda_bench_ops(Kernels *k)
 {
     k->micro = micro;
     k->launches = &cuda_launches;

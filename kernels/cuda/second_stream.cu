@@ -92,7 +92,7 @@ void cuda_branch_close()
     cuda_branch_forget();
 }
 
-void cuda_branch_ops(Kernels *k)
+void cuda_second_stream_ops(Kernels *k)
 {
     k->update_may_begin = update_may_begin;
 }

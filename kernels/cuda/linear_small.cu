@@ -156,7 +156,7 @@ __device__ __forceinline__ void sum_columns(const FewProduct &p, int first, floa
 // block: (C::THREADS,SLICES), where slice y sums the y-th part of the terms; after those of the
 // tiles, blocks for dbias
 template <class C>
-__global__ void __launch_bounds__(SLICES *C::THREADS, 1) linear_few_kernel(const FewProduct p)
+__global__ void __launch_bounds__(SLICES *C::THREADS, 1) linear_small_kernel(const FewProduct p)
 {
     NN_SHARED_DYN(uint8_t, shared);
     constexpr int PAIRS = C::ROWS * C::COLUMNS / 2, EACH = PAIRS / SLICES; // neighbouring columns
@@ -193,13 +193,13 @@ template <class C> static void launch_tile(const FewProduct &p)
     static bool allowed = false;
     const int64_t tiles = tiles_of(p.rows, C::M) * tiles_of(p.columns, C::N);
     const int64_t blocks = tiles + (p.dbias ? tiles_of(p.rows, WARP) : 0);
-    if (!allowed) nn_allow_shared(linear_few_kernel<C>, SLICES * C::SHARED_BYTES);
+    if (!allowed) nn_allow_shared(linear_small_kernel<C>, SLICES * C::SHARED_BYTES);
     allowed = true;
-    nn_launch(linear_few_kernel<C>, (unsigned)blocks, dim3(C::THREADS, SLICES),
+    nn_launch(linear_small_kernel<C>, (unsigned)blocks, dim3(C::THREADS, SLICES),
               SLICES * C::SHARED_BYTES, cuda_stream, p);
 }
 
-int64_t linear_few_tiles(int64_t rows, int64_t columns)
+int64_t linear_small_tiles(int64_t rows, int64_t columns)
 {
     return tiles_of(rows, MIDDLE) * tiles_of(columns, MIDDLE);
 }
@@ -208,7 +208,7 @@ int64_t linear_few_tiles(int64_t rows, int64_t columns)
 static int side_of(const FewProduct &p)
 {
     if (conv_tensor_width) return conv_tensor_width;
-    return 4 * linear_few_tiles(p.rows, p.columns) < cuda_device.processors ? NARROW : MIDDLE;
+    return 4 * linear_small_tiles(p.rows, p.columns) < cuda_device.processors ? NARROW : MIDDLE;
 }
 
 template <bool A_TRANSPOSED, bool B_TRANSPOSED> static void launch(const FewProduct &p)
@@ -220,8 +220,8 @@ template <bool A_TRANSPOSED, bool B_TRANSPOSED> static void launch(const FewProd
         BY_ELEMENT(launch_tile<FewTile<T, MIDDLE, A_TRANSPOSED, B_TRANSPOSED>>(p));
 }
 
-void linear_few_forward(void *y, void *z, const void *x, const void *w, const float *bias,
-                        Activation act, bool y_is_float, LinearDims d)
+void linear_small_forward(void *y, void *z, const void *x, const void *w, const float *bias,
+                          Activation act, bool y_is_float, LinearDims d)
 {
     FewProduct p = {};
     p.a = x, p.b = w;
@@ -230,8 +230,8 @@ void linear_few_forward(void *y, void *z, const void *x, const void *w, const fl
     launch<false, false>(p);
 }
 
-void linear_few_backward_data(void *dx, const void *dy, const void *w, const void *saved,
-                              Activation act, LinearDims d)
+void linear_small_backward_data(void *dx, const void *dy, const void *w, const void *saved,
+                                Activation act, LinearDims d)
 {
     FewProduct p = {};
     p.a = dy, p.b = w;
@@ -240,8 +240,8 @@ void linear_few_backward_data(void *dx, const void *dy, const void *w, const voi
     launch<false, true>(p);
 }
 
-void linear_few_backward_weight(float *dw, float *dbias, const void *dy, const void *x,
-                                GradMode mode, LinearDims d)
+void linear_small_backward_weight(float *dw, float *dbias, const void *dy, const void *x,
+                                  GradMode mode, LinearDims d)
 {
     FewProduct p = {};
     p.a = dy, p.b = x;
