@@ -25,7 +25,7 @@ users='conv2d.cu        conv2d.cu        conv2d_forward         fp32
        conv2d_weight_wgmma.cu conv2d_weight_wgmma.cu conv2d_backward_weight bf16
        gemm_tensor.cuh  conv2d_tensor.cu conv2d_forward         bf16
        gemm_slices.cuh  linear_small.cu  linear_forward         bf16
-       linear_small.cu  linear_small.cu    linear_backward_weight bf16
+       linear_small.cu  linear_small.cu  linear_backward_weight bf16
        gather.cu        gather.cu        gather                 bf16
        norm.cu          norm.cu          norm                   bf16
        map.cuh          norm.cu          norm                   bf16
@@ -52,7 +52,7 @@ guards='reduce.cu        reduce.cu        norm                   bf16 if (i < n)
         conv2d.cuh       conv2d.cu        conv2d_norm_backward_data fp32 for (; row < end
         muon.cu          muon.cu          muon_update            bf16 if (j < four.count)
         gemm_slices.cuh  linear_small.cu  linear_forward         bf16 line + i < lines
-        linear_small.cu  linear_small.cu    linear_backward_weight bf16 if (column + 1 < p.columns)
+        linear_small.cu  linear_small.cu  linear_backward_weight bf16 if (column + 1 < p.columns)
         muon_product.cu  muon_product.cu  muon_update            bf16 mirror < p.rows
         elements.cuh     activation.cu    activation_forward     bf16 if (i + j < n)'
 
