@@ -1,5 +1,5 @@
-// What a call of each operation costs, for plan.c and operation_times.c: arithmetic, memory traffic,
-// and its shape in words. A file that includes this first declares `static const Kernels *device`,
+// The cost of a call of each operation, for plan.c and operation_times.c: arithmetic, memory
+// traffic, and its shape in words. A file that includes this first declares `static const Kernels *device`,
 // whose elements are counted.
 //
 // FLOP are those of matrix products and convolutions, which can be compared with what a device's
