@@ -1,4 +1,4 @@
-// The options both trainers share. A trainer adds its own and fills in defaults that depend on the
+// The options all trainers share. A trainer adds its own and fills in defaults that depend on the
 // network and the data.
 #ifndef TRAIN_OPTIONS_H
 #define TRAIN_OPTIONS_H
