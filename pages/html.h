@@ -25,7 +25,8 @@ typedef struct Html {
 // STATUS_IO if memory is short; there is nothing to close then.
 int html_open(Html *h, const char *title, int refresh_seconds, Error *e);
 
-// Ends the last section and the page, and writes it to `path`, whole or not at all. Frees h, whatever it returns.
+// Ends the last section and the page, and writes it to `path`, whole or not at all. Frees h,
+// whatever it returns.
 int html_save(Html *h, const char *path, Error *e);
 
 // As printf: markup as it stands, and text whose special characters are escaped. What a user or a

@@ -62,7 +62,7 @@ def check_curves(tree, log):
 
 def check_matrix(tree, accuracy):
     cells = [[int(d.text() or 0) for d in row.all("td")]
-             for row in tree.first("div", **{"class": "matrix"}).first("tbody").all("tr")]
+             for row in tree.first("figure", **{"class": "matrix"}).first("tbody").all("tr")]
     total = sum(map(sum, cells))
     right = sum(row[i] for i, row in enumerate(cells))
     check(abs(right / total - accuracy) < 1e-6, f"confusion: {right} of {total} right for {accuracy}")

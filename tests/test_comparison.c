@@ -1,5 +1,5 @@
-// pages/timing_comparison: verdicts of pooled reports, what makes a comparison void, and how a difference
-// is explained. The reports are made here, with known distributions.
+// pages/timing_comparison: verdicts of pooled reports, what makes a comparison void, and how a
+// difference is explained. The reports are made here, with known distributions.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
