@@ -1,5 +1,5 @@
-// What a call of each operation costs, for kernels/plan.c and kernels/operation_times.c: arithmetic, memory
-// traffic, and its shape in words. A file that includes this first declares
+// What a call of each operation costs, for kernels/plan.c and kernels/operation_times.c:
+// arithmetic, memory traffic, and its shape in words. A file that includes this first declares
 // `static const Kernels *device`, whose elements are counted.
 //
 // FLOP are those of matrix products and convolutions, which can be compared with what a device's
