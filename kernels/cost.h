@@ -1,6 +1,6 @@
-// The cost of a call of each operation, for plan.c and operation_times.c: arithmetic, memory
-// traffic, and its shape in words. A file that includes this first declares `static const Kernels *device`,
-// whose elements are counted.
+// What a call of each operation costs, for kernels/plan.c and kernels/operation_times.c:
+// arithmetic, memory traffic, and its shape in words. A file that includes this first declares
+// `static const Kernels *device`, whose elements are counted.
 //
 // FLOP are those of matrix products and convolutions, which can be compared with what a device's
 // matrix units do; the element-wise rest is bounded by its bytes. Products with the zeros of a

@@ -19,12 +19,15 @@
 // through B panel by panel.
 // Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of tiles. Measured: 28 to 66% of it on the
 // 3x3 layers of the CIFAR network (bench/conv 500 2 bf16).
-#include "kernels/cpu/conv2d.h"
+#include "kernels/cpu/conv2d_amx.h"
 
 #include <omp.h>
 #include <string.h>
 
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 
 #if defined(__AMX_BF16__)
 
@@ -274,35 +277,36 @@ static bool cut_batch(Slide *s, ConvDims d)
     return u->padded_rows * s->row_size <= MOST_ELEMENTS;
 }
 
-static bool new_slide(Slide *s, const ConvOutput *o, const ConvMap *map, int stride, int rows,
-                      int width, bool pool, ConvDims d)
+static bool new_slide(Slide *s, const ConvOutput *o, const ConvSlide *slide)
 {
-    const int64_t windows = gemm_padded((int64_t)d.kernel * map->c), // a row, as conv2d.c has it
-        tiles = d.kernel * gemm_padded(map->c);
-    if (gemm_best_run() < AMX_ROWS || stride > 1 || map->dilation > 1 || o->channels <= VEC ||
-        tiles * 3 > windows * 4)
+    const ConvMap *const map = &slide->map;
+    const ConvWindows w = slide->windows;
+    const int64_t row = gemm_padded((int64_t)w.kernel * map->c), // of a window, as conv2d.c has it
+        tiles = w.kernel * gemm_padded(map->c);
+    if (gemm_best_run() < AMX_ROWS || w.stride > 1 || map->dilation > 1 || o->channels <= VEC ||
+        tiles * 3 > row * 4)
         return false;
     *s = (Slide){.o = o,
                  .map = map,
-                 .units = {.n = d.n,
-                           .rows = pool ? rows / 2 * 2 : rows,
-                           .width = pool ? width / 2 * 2 : width,
-                           .pool = pool,
-                           .kernel = d.kernel},
+                 .units = {.n = w.n,
+                           .rows = w.pool ? w.rows / 2 * 2 : w.rows,
+                           .width = w.pool ? w.width / 2 * 2 : w.width,
+                           .pool = w.pool,
+                           .kernel = w.kernel},
                  .height = map->h << (map->argmax != NULL),
                  .steps = (int)div_up(map->c, GEMM_STEP)};
     s->row_size = (int64_t)map->width * s->steps * TILE;
-    s->panel_size = (int64_t)d.kernel * d.kernel * s->steps * PANEL_STEP;
+    s->panel_size = (int64_t)w.kernel * w.kernel * s->steps * PANEL_STEP;
     s->cells = s->panel_size < L1_ELEMENTS ? 2 : CELLS;
     s->stats_size = o->stats ? 2 * div_up(o->channels, GEMM_NR) * GEMM_NR : 0;
-    return cut_batch(s, d);
+    return cut_batch(s, slide->d);
 }
 
-bool conv_slide_amx(const ConvOutput *o, const ConvMap *map, const Element *w, bool flipped,
-                    int stride, int rows, int width, bool pool, ConvDims d)
+bool conv_slide_amx(const ConvOutput *o, const ConvSlide *slide)
 {
+    const int kernel = slide->windows.kernel, pool = slide->windows.pool;
     Slide s;
-    if (!new_slide(&s, o, map, stride, rows, width, pool, d)) return false;
+    if (!new_slide(&s, o, slide)) return false;
     const ConvUnits u = s.units;
     const int64_t panels = div_up(o->channels, GEMM_NR),
                   weights = carved_elements(panels * s.panel_size),
@@ -323,8 +327,7 @@ bool conv_slide_amx(const ConvOutput *o, const ConvMap *map, const Element *w, b
         memset(own.padded, 0, (size_t)padded * sizeof(float)); // what copy_unit() leaves alone
 #pragma omp for schedule(static)
         for (int64_t p = 0; p < panels; p++)
-            conv_pack_weights(packed + p * s.panel_size, w, flipped, d, d.kernel * d.kernel,
-                              (int)p * GEMM_NR);
+            conv_pack_weights(packed + p * s.panel_size, slide, kernel * kernel, (int)p * GEMM_NR);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < u.count; i++) {
             own.unit = conv_unit(&u, i);
@@ -343,11 +346,9 @@ bool conv_slide_amx(const ConvOutput *o, const ConvMap *map, const Element *w, b
 
 #else
 
-bool conv_slide_amx(const ConvOutput *o, const ConvMap *map, const Element *w, bool flipped,
-                    int stride, int rows, int width, bool pool, ConvDims d)
+bool conv_slide_amx(const ConvOutput *o, const ConvSlide *slide)
 {
-    (void)o, (void)map, (void)w, (void)flipped, (void)stride, (void)rows, (void)width, (void)pool;
-    (void)d;
+    (void)o, (void)slide;
     return false;
 }
 

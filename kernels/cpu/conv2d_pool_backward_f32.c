@@ -11,11 +11,16 @@
 // Floor: 2 n (oh/2) (ow/2) cout 9 cin FLOP, a quarter of what a dense gradient takes; half the rate
 // of multiply-adds for dx because of its stores. Measured: as fast as a dense gradient at 116 to
 // 155% of the rate of multiply-adds would be for dw, at 97 to 120% for dx (bench/conv 100 1).
-#include "kernels/cpu/conv2d.h"
-
 #include <omp.h>
 #include <string.h>
 
+#include "kernels/cpu/conv2d.h"
+#include "kernels/cpu/conv2d_pool.h"
+#include "kernels/cpu/conv2d_units.h"
+#include "kernels/cpu/conv2d_weight.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/winograd.h"
 
 enum {
@@ -186,15 +191,16 @@ static void store_weight(float *dw, const Work *work, int64_t channel, bool add)
     }
 }
 
-static Work new_work(const float *dy, const uint8_t *argmax, ConvDims d, bool strips)
+static Work new_work(const float *dy, const uint8_t *argmax, ConvDims d, bool whole_images)
 {
     Work work = {.dy = dy, .argmax = argmax, .d = d};
     work.map = (ConvMap){
         .h = d.h, .w = d.w, .c = VEC, .dilation = 1, .before = d.pad, .width = d.w + 2 * d.pad};
-    work.units = conv_units(&work.map, d.n, conv_out(d.h, d.kernel, d.stride, d.pad),
-                            conv_out(d.w, d.kernel, d.stride, d.pad), d.kernel, d.stride, true,
-                            CONV_PIXELS, BLOCK_FLOATS, strips);
-    if (!strips) work.units.padded_rows = d.h + 2 * d.pad; // a whole image of dx
+    work.units = conv_units(&work.map, conv_windows(d, true),
+                            (ConvUnitSize){.pixels = CONV_PIXELS,
+                                           .elements = BLOCK_FLOATS,
+                                           .whole_images = whole_images});
+    if (whole_images) work.units.padded_rows = d.h + 2 * d.pad; // a whole image of dx
     work.panels = div_up(d.cout, GEMM_NR);
     work.blocks = div_up(d.cin, VEC);
     work.block_size = conv_padded_size(&work.units, &work.map);
@@ -209,7 +215,7 @@ static void conv2d_pool_backward_weight(float *dw, const void *dy, const uint8_t
         conv_backward_weight(dw, dy, argmax, x, mode, d);
         return;
     }
-    Work work = new_work(dy, argmax, d, true);
+    Work work = new_work(dy, argmax, d, false);
     const int64_t size = work.blocks * d.cout * TAPS * VEC;
     work.chunks = div_up(size, ITEM_FLOATS);
     if (work.chunks > work.blocks) work.chunks = work.blocks;
@@ -260,12 +266,14 @@ void conv_pool_backward_data(void *dx, const void *dy, const uint8_t *argmax, co
                              ConvDims d)
 {
     const int64_t image = (int64_t)(d.h + 2 * d.pad) * (d.w + 2 * d.pad) * VEC;
+    const ConvWindows outputs = {
+        .n = d.n, .rows = d.h, .width = d.w, .kernel = d.kernel, .stride = d.stride};
     if (d.kernel != 3 || d.cin < VEC / 2 || image > BLOCK_FLOATS ||
-        winograd_wins(WINO_POOL_DATA, d.kernel, d.stride, d.n, d.cout, d.cin, d.h, d.w)) {
+        winograd_wins(WINO_POOL_DATA, outputs, d.cout, d.cin)) {
         conv_backward_data(dx, dy, argmax, w, d);
         return;
     }
-    Work work = new_work(dy, argmax, d, false);
+    Work work = new_work(dy, argmax, d, true);
     work.w = w;
     work.dx = dx;
     const int64_t list_size = div_up(work.units.max_pixels, 4) * GEMM_NR,

@@ -16,10 +16,14 @@
 //
 // Floor: 9 permutations and 9 multiply-adds for each window and vector of channels. Measured, 28x28
 // to 16 channels, one thread: 190 GFLOP/s of a dense gradient.
-#include "kernels/cpu/conv2d.h"
+#include "kernels/cpu/conv2d_pool.h"
 
 #include <omp.h>
 #include <string.h>
+
+#include "kernels/cpu/activation.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/memory.h"
 
 #if defined(__AVX512F__) // 4x4 floats are a vector
 

@@ -24,7 +24,7 @@
 // Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of the matrix unit. Measured: 1,700 to
 // 2,100 GFLOP/s a thread on the 3x3 layers of the CIFAR network from 64 channels on (bench/conv 500
 // 1 bf16), half of what tiles in the L1 cache reach.
-#include "kernels/cpu/conv2d.h"
+#include "kernels/cpu/conv2d_amx.h"
 
 #if defined(__AMX_BF16__) && defined(__AVX512F__)
 
@@ -32,6 +32,9 @@
 #include <string.h>
 
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 
 enum {
     TILE = 16,              // rows of a tile, and columns of floats

@@ -9,14 +9,20 @@
 //   against ow, 17 for 15 pixels.
 //
 //   A work item is a slice of x's channels and a part of the batch, whose units it goes through in
-//   order; its sums stay in the L2 cache. The items follow from the
-//   shape, so that the sums do not depend on the number of threads.
+//   order; its sums stay in the L2 cache. The items follow from the shape, so that the sums do not
+//   depend on the number of threads.
 // conv2d_weight_amx_bf16.c takes its place wherever it can.
 // Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of the bf16 products.
-#include "kernels/cpu/conv2d.h"
+#include "kernels/cpu/conv2d_weight.h"
 
 #include <omp.h>
 #include <string.h>
+
+#include "kernels/cpu/conv2d_amx.h"
+#include "kernels/cpu/conv2d_units.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 
 enum {
     UNIT_PIXELS = 416,
@@ -75,8 +81,16 @@ static void add_unit(const Work *work, float *sums, bool add, const ConvUnit *un
     conv_pad(b.padded, &work->units, unit, &work->dy);
     gemm_transpose(b.dy, work->places, b.padded, cout, k, cout);
     for (int64_t r = 0; r < kernel; r++)
-        gemm_pairs(sums + r * work->kernel_row, work->ldc, add, cout, kernel * channels, b.dy,
-                   work->places, gemm_padded(k), b.pairs + r * width * 2 * channels, 4 * channels);
+        gemm_pairs(&(GemmPairs){.c = sums + r * work->kernel_row,
+                                .ldc = work->ldc,
+                                .add = add,
+                                .m = cout,
+                                .n = kernel * channels,
+                                .k = gemm_padded(k),
+                                .a = b.dy,
+                                .lda = work->places,
+                                .b = b.pairs + r * width * 2 * channels,
+                                .ldb = 4 * channels});
 }
 
 static void work_item(const Work *work, int64_t item, Buffers buffers)
@@ -120,14 +134,7 @@ static Work new_work(const Element *dy, const uint8_t *argmax, const Element *x,
 {
     const int oh = conv_out(d.h, d.kernel, d.stride, d.pad),
               ow = conv_out(d.w, d.kernel, d.stride, d.pad);
-    Work work = {.d = d};
-    work.x = (ConvMap){.x = x,
-                       .h = d.h,
-                       .w = d.w,
-                       .c = d.cin,
-                       .dilation = 1,
-                       .before = d.pad,
-                       .width = d.w + 2 * d.pad};
+    Work work = {.x = conv_map(x, d), .d = d};
     work.dy = (ConvMap){.x = dy,
                         .argmax = argmax,
                         .h = argmax ? oh / 2 : oh,
@@ -135,8 +142,8 @@ static Work new_work(const Element *dy, const uint8_t *argmax, const Element *x,
                         .c = d.cout,
                         .dilation = d.stride,
                         .width = work.x.width};
-    work.units = conv_units(&work.x, d.n, oh, ow, d.kernel, d.stride, argmax != NULL, UNIT_PIXELS,
-                            CONV_L2_ELEMENTS, true);
+    work.units = conv_units(&work.x, conv_windows(d, argmax != NULL),
+                            (ConvUnitSize){.pixels = UNIT_PIXELS, .elements = CONV_L2_ELEMENTS});
     const int64_t taps = (int64_t)d.kernel * d.kernel;
     work.slice = ITEM_FLOATS / (d.cout * taps) / GEMM_NR * GEMM_NR;
     if (work.slice < GEMM_NR) work.slice = GEMM_NR;

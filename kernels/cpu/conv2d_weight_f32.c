@@ -10,11 +10,15 @@
 //   that the sums do not depend on the number of threads.
 // Floor: 2 n oh ow cout kernel^2 cin FLOP over the rate of multiply-adds. Measured: 70 to 76%
 // of it, 58% on 3x3 maps (bench/conv 100 1).
-#include "kernels/cpu/conv2d.h"
+#include "kernels/cpu/conv2d_weight.h"
 
 #include <omp.h>
 #include <string.h>
 
+#include "kernels/cpu/conv2d_units.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/winograd.h"
 
 enum {
@@ -129,22 +133,14 @@ static void store_tile(float *dw, const Work *work, int64_t p, int64_t t, bool a
 void conv_backward_weight(float *dw, const float *dy, const uint8_t *argmax, const float *x,
                           GradMode mode, ConvDims d)
 {
-    const int oh = conv_out(d.h, d.kernel, d.stride, d.pad),
-              ow = conv_out(d.w, d.kernel, d.stride, d.pad);
-    if (!argmax && winograd_wins(WINO_WEIGHT, d.kernel, d.stride, d.n, d.cin, d.cout, oh, ow)) {
+    const ConvWindows windows = conv_windows(d, argmax != NULL);
+    if (!argmax && winograd_wins(WINO_WEIGHT, windows, d.cin, d.cout)) {
         winograd_backward_weight(dw, dy, x, mode, d);
         return;
     }
-    Work work = {.dy = dy, .argmax = argmax, .d = d};
-    work.map = (ConvMap){.x = x,
-                         .h = d.h,
-                         .w = d.w,
-                         .c = d.cin,
-                         .dilation = 1,
-                         .before = d.pad,
-                         .width = d.w + 2 * d.pad};
-    work.units = conv_units(&work.map, d.n, oh, ow, d.kernel, d.stride, argmax != NULL, CONV_PIXELS,
-                            CONV_L2_ELEMENTS, true);
+    Work work = {.dy = dy, .argmax = argmax, .map = conv_map(x, d), .d = d};
+    work.units = conv_units(&work.map, windows,
+                            (ConvUnitSize){.pixels = CONV_PIXELS, .elements = CONV_L2_ELEMENTS});
     work.panels = div_up(d.cout, GEMM_NR);
     work.row_tiles = div_up((int64_t)d.kernel * d.cin, GEMM_MR);
     work.tiles = d.kernel * work.row_tiles;

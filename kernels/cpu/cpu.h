@@ -19,6 +19,7 @@ void cpu_control_ops(Kernels *k);
 void cpu_gather_ops(Kernels *k);
 void cpu_linear_ops(Kernels *k);
 void cpu_conv2d_ops(Kernels *k);
+void cpu_conv2d_norm_ops(Kernels *k);
 void cpu_conv2d_pool_backward_ops(Kernels *k);
 void cpu_activation_ops(Kernels *k);
 void cpu_norm_ops(Kernels *k);

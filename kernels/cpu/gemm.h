@@ -76,8 +76,17 @@ void gemm_tile_transposed(float *c, int64_t ldc, bool add, int m, int n, const f
 // along its rows: k values, a multiple of GEMM_STEP. B (k/2,ldb) holds pairs: rows 2i and 2i+1 of
 // column j side by side at b + i * ldb + 2 * j. Columns up to the next multiple of VEC are read and
 // set too.
-void gemm_pairs(float *c, int64_t ldc, bool add, int64_t m, int64_t n, const Element *a,
-                int64_t lda, int64_t k, const Element *b, int64_t ldb);
+typedef struct GemmPairs {
+    float *c;
+    int64_t ldc;
+    bool add;
+    int64_t m, n, k;
+    const Element *a;
+    int64_t lda;
+    const Element *b;
+    int64_t ldb;
+} GemmPairs;
+void gemm_pairs(const GemmPairs *p);
 // A (n,lda) for gemm_pairs from the transposed matrix x (k,ldx): k padded with zeros to a multiple
 // of GEMM_STEP.
 void gemm_transpose(Element *a, int64_t lda, const Element *x, int64_t ldx, int64_t k, int64_t n);

@@ -365,24 +365,23 @@ void gemm_block(float *c, int n, const Element *a, GemmRows rows, GemmAxis axis,
     if (amx) release_tiles();
 }
 
-void gemm_pairs(float *c, int64_t ldc, bool add, int64_t m, int64_t n, const Element *a,
-                int64_t lda, int64_t k, const Element *b, int64_t ldb)
+void gemm_pairs(const GemmPairs *p)
 {
     enum { ROWS = 32 };
     TileRows now = {0};
     int32_t offset[ROWS], run[ROWS];
-    for (int i = 0; i < ROWS; i++) offset[i] = (int32_t)(i * lda), run[i] = ROWS - i;
-    for (int64_t i = 0; i < m; i += ROWS) {
-        const GemmRows rows = {offset, run, m - i < ROWS ? (int)(m - i) : ROWS, 1};
-        for (int64_t j = 0; j < n; j += GEMM_NR) {
-            const Product o = {.c = c + i * ldc + j,
-                               .ldc = ldc,
-                               .add = add,
-                               .a = a + i * lda,
-                               .axis = {1, k, 0},
-                               .b = b + 2 * j,
-                               .ldb = ldb,
-                               .vecs = n - j > VEC ? 2 : 1};
+    for (int i = 0; i < ROWS; i++) offset[i] = (int32_t)(i * p->lda), run[i] = ROWS - i;
+    for (int64_t i = 0; i < p->m; i += ROWS) {
+        const GemmRows rows = {offset, run, min_int(p->m - i, ROWS), 1};
+        for (int64_t j = 0; j < p->n; j += GEMM_NR) {
+            const Product o = {.c = p->c + i * p->ldc + j,
+                               .ldc = p->ldc,
+                               .add = p->add,
+                               .a = p->a + i * p->lda,
+                               .axis = {1, p->k, 0},
+                               .b = p->b + 2 * j,
+                               .ldb = p->ldb,
+                               .vecs = p->n - j > VEC ? 2 : 1};
             product_rows(&now, &o, rows, NULL, NULL);
         }
     }

@@ -54,8 +54,15 @@ void cpu_linear_backward_weight(float *dw, float *dbias, const void *dy_, const 
             const int64_t row = unit / panels * ROWS, column = unit % panels * GEMM_NR,
                           m = d.out - row < ROWS ? d.out - row : ROWS,
                           n = d.in - column < GEMM_NR ? d.in - column : GEMM_NR;
-            gemm_pairs(c, GEMM_NR, false, m, n, a + row * most, most, k, pairs + 2 * column,
-                       2 * width);
+            gemm_pairs(&(GemmPairs){.c = c,
+                                    .ldc = GEMM_NR,
+                                    .m = m,
+                                    .n = n,
+                                    .k = k,
+                                    .a = a + row * most,
+                                    .lda = most,
+                                    .b = pairs + 2 * column,
+                                    .ldb = 2 * width});
             linear_store_gradient(dw + row * d.in + column, c, add, (int)m, n, d.in);
         }
     }

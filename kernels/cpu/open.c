@@ -40,6 +40,7 @@ static void set_operations(Kernels *k)
     cpu_gather_ops(k);
     cpu_linear_ops(k);
     cpu_conv2d_ops(k);
+    cpu_conv2d_norm_ops(k);
     cpu_conv2d_pool_backward_ops(k);
     cpu_activation_ops(k);
     cpu_norm_ops(k);
@@ -51,9 +52,8 @@ static void set_operations(Kernels *k)
 
 int CPU_OPEN(const Kernels **k, int threads, Error *e)
 {
-    static Kernels cpu = {.device = "cpu",
-                          .element = CPU_BF16 ? BF16 : F32,
-                          .element_size = sizeof(Element)};
+    static Kernels cpu = {
+        .device = "cpu", .element = CPU_BF16 ? BF16 : F32, .element_size = sizeof(Element)};
     if (!INSTRUCTIONS_PRESENT)
         return fail(e, STATUS_DEVICE,
                     "this program was built for " INSTRUCTIONS

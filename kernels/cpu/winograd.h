@@ -11,18 +11,15 @@
 #ifndef KERNELS_CPU_WINOGRAD_H
 #define KERNELS_CPU_WINOGRAD_H
 
-#include "kernels/cpu/conv2d.h"
+#include "kernels/cpu/conv2d_output.h"
+#include "kernels/cpu/conv2d_units.h"
 
-// The one rule by which convolutions go this way, for maps of `from` channels to `to` and
-// rows x width outputs of each of n images; its table is in winograd_f32.c.
+// The one rule by which convolutions go this way, for maps of `from` channels to `to`; its table is
+// in winograd_f32.c.
 typedef enum { WINO_SLIDE, WINO_POOL_DATA, WINO_WEIGHT } WinoUse;
-bool winograd_wins(WinoUse use, int kernel, int stride, int64_t n, int from, int to, int rows,
-                   int width);
+bool winograd_wins(WinoUse use, ConvWindows windows, int from, int to);
 
-// Slides a 3x3 kernel over `map`, for rows x width outputs an image. w (cout,3,3,cin); flipped: a
-// data gradient, w flipped and its channels exchanged.
-void winograd_slide(const ConvOutput *o, const ConvMap *map, const Element *w, bool flipped,
-                    int rows, int width, bool pool, ConvDims d);
+void winograd_slide(const ConvOutput *o, const ConvSlide *slide);
 
 void winograd_backward_weight(float *dw, const Element *dy, const Element *x, GradMode mode,
                               ConvDims d); // winograd_weight_f32.c

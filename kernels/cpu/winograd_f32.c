@@ -3,8 +3,8 @@
 //   For a unit (some rows of tiles), which one thread does from its start to its end:
 //     v (36,tiles,c) = transformed input (L2)
 //     for each panel of GEMM_NR output channels:
-//       for each point: m (tiles,GEMM_NR) = v x transformed weights      gemm.c
-//       block (pixels,GEMM_NR) = transformed m, and what conv2d.c does with a block
+//       for each point: m (tiles,GEMM_NR) = v x transformed weights      gemm_f32.c
+//       block (pixels,GEMM_NR) = transformed m, and conv_finish()
 //
 // Floor: 2 * 36 tiles cin cout FLOP over the rate of multiply-adds. Measured, in FLOP of a direct
 // convolution: 1.2 to 2.3 times its rate; the table is at winograd_wins().
@@ -12,6 +12,9 @@
 
 #include <omp.h>
 
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/winograd_tile.h"
 
 enum {
@@ -173,6 +176,11 @@ static void slide_unit(const Work *work, Own own, int64_t unit)
     }
 }
 
+static WinoTiles tiles_of(ConvWindows w)
+{
+    return w.pool ? wino_tiles(w.rows / 2 * 2, w.width / 2 * 2) : wino_tiles(w.rows, w.width);
+}
+
 // Costs in multiply-adds of a direct convolution for each pair of channels: 9 an output, or less
 // where a pooled gradient's zeros are skipped; here 50 a tile and 6500 to transform a weight, which
 // a weight gradient does not. Measured, GFLOP/s (of a direct convolution) of one thread of a Xeon
@@ -191,12 +199,12 @@ static void slide_unit(const Work *work, Own own, int64_t unit)
 //   64>256 @15 pool    250   217 > 424   282 > 334
 //   256>256 @7 pool     64   203 > 219   273 > 231
 //                      250   203 > 296   246 > 291
-bool winograd_wins(WinoUse use, int kernel, int stride, int64_t n, int from, int to, int rows,
-                   int width)
+bool winograd_wins(WinoUse use, ConvWindows windows, int from, int to)
 {
-    if (kernel != 3 || stride != 1 || from < 16 || to < 16) return false;
-    const WinoTiles t = wino_tiles(rows, width);
-    const double tiles = (double)n * t.tile_rows * t.tile_cols, outputs = (double)n * rows * width;
+    if (windows.kernel != 3 || windows.stride != 1 || from < 16 || to < 16) return false;
+    const WinoTiles t = tiles_of(windows);
+    const double n = (double)windows.n, tiles = n * t.tile_rows * t.tile_cols,
+                 outputs = n * t.rows * t.width;
     switch (use) {
     case WINO_SLIDE:
         return 50 * tiles + 6500 < 9 * outputs;
@@ -208,18 +216,22 @@ bool winograd_wins(WinoUse use, int kernel, int stride, int64_t n, int from, int
     return false;
 }
 
-void winograd_slide(const ConvOutput *o, const ConvMap *map, const float *w, bool flipped, int rows,
-                    int width, bool pool, ConvDims d)
+void winograd_slide(const ConvOutput *o, const ConvSlide *slide)
 {
-    Work work = {.o = o, .map = *map, .pool = pool, .d = d, .w = w, .flipped = flipped};
-    work.tiles = pool ? wino_tiles(rows / 2 * 2, width / 2 * 2) : wino_tiles(rows, width);
+    Work work = {.o = o,
+                 .map = slide->map,
+                 .tiles = tiles_of(slide->windows),
+                 .pool = slide->windows.pool,
+                 .d = slide->d,
+                 .w = slide->w,
+                 .flipped = slide->flipped};
     const int cols = work.tiles.tile_cols, reach = cols * WINO_OUT + 2;
     if (work.map.width < reach) work.map.width = reach;
-    work.total = d.n * work.tiles.tile_rows;
+    work.total = slide->windows.n * work.tiles.tile_rows;
     int64_t unit_rows = min_int(UNIT_TILES / cols, work.total / FEWEST_UNITS);
     if (unit_rows < 1) unit_rows = 1;
     work.units = div_up(work.total, unit_rows);
-    const int64_t c = map->c, tiles = unit_rows * cols;
+    const int64_t c = work.map.c, tiles = unit_rows * cols;
     work.panels = div_up(o->channels, GEMM_NR);
     work.u_size = WINO_POINTS * c * GEMM_NR;
     work.v_row = div_up(c, VEC) * VEC;

@@ -2,7 +2,9 @@
 #ifndef KERNELS_CPU_WINOGRAD_TILE_H
 #define KERNELS_CPU_WINOGRAD_TILE_H
 
-#include "kernels/cpu/conv2d.h"
+#include "kernels/cpu/conv2d_units.h"
+#include "kernels/cpu/integer.h"
+#include "kernels/cpu/vec.h"
 
 enum { WINO_OUT = 4, WINO_TILE = 6, WINO_POINTS = WINO_TILE * WINO_TILE };
 

@@ -10,6 +10,9 @@
 // convolution: 1.4 to 2.1 times its rate; the table is at winograd_wins().
 #include <omp.h>
 
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/memory.h"
 #include "kernels/cpu/winograd.h"
 #include "kernels/cpu/winograd_tile.h"
 
