@@ -83,7 +83,7 @@ static int open_transfer(Error *e)
     for (int i = 0; i < SMALL_SLOTS; i++)
         if (open_slot(&transfer.small[i], &host, SMALL_BYTES, e)) return e->status;
     transfer.back = host;
-    return cuda_steps_open(host + SMALL_BYTES, e);
+    return cuda_graphs_open(host + SMALL_BYTES, e);
 }
 
 static void close_transfer()
@@ -310,14 +310,14 @@ static void close_cuda()
     cuda_forget_graphs();
     cuda_timer_close();
     cuda_linear_close();
-    cuda_branch_close();
+    cuda_second_stream_close();
     for (int i = 0; i < SCRATCHES; i++) {
         if (scratch[i].memory) release(scratch[i].memory);
         scratch[i].memory = NULL;
         scratch[i].size = scratch[i].wanted = 0;
         scratch[i].planned = false;
     }
-    cuda_steps_close();
+    cuda_graphs_close();
     close_transfer();
     release((void *)cuda_step);
     CUDA_CHECK(cudaStreamDestroy(cuda_stream));
@@ -448,11 +448,11 @@ static int open_all(Kernels *k, const KernelsConfig *c, char note[256], Error *e
     int status = open_device(c, k->description, sizeof k->description, e);
     if (!status) status = choose_element(c->dtype, e);
     if (!status) status = open_transfer(e);
-    if (!status) status = cuda_branch_open(e);
+    if (!status) status = cuda_second_stream_open(e);
     if (status) return status;
     TRY(cudaMalloc((void **)&cuda_step, sizeof *cuda_step));
     const bool captures = !c->no_graph && capture_works();
-    cuda_steps_begin(captures, graph_steps);
+    cuda_graphs_begin(captures, graph_steps);
     if (!captures && !c->no_graph)
         snprintf(note, 256,
                  "this driver cannot capture CUDA graphs (under WSL: wsl --update), so "

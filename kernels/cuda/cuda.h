@@ -59,13 +59,13 @@ bool cuda_planning(void);
 // A second stream for operations that need not wait for all that was called before them
 // (second_stream.cu). Between begin and end, cuda_stream is that one, and has scratch memory of its
 // own. What is called after end comes after both.
-void cuda_branch_begin(void);
+void cuda_second_stream_begin(void);
 // What follows on the branch needs only what was called before update_may_begin(grad), or, where
-// that was not called, before cuda_branch_begin().
-void cuda_branch_wait(const float *grad);
-bool cuda_branch_knows(const float *grad); // whether it was called in this step
-void cuda_branch_end(void);
-void cuda_branch_forget(void); // what was called; also done by cuda_branch_end()
+// that was not called, before cuda_second_stream_begin().
+void cuda_second_stream_wait(const float *grad);
+bool cuda_second_stream_knows(const float *grad); // whether it was called in this step
+void cuda_second_stream_end(void);
+void cuda_second_stream_forget(void); // what was called; also done by cuda_second_stream_end()
 void cuda_use_branch_scratch(bool on);
 
 // Sums over several processes (nccl.cu): Kernels.open_collectives. While they are open, the host
@@ -79,9 +79,9 @@ void cuda_collectives_check(void);
 // (CUDA_GROUPS * CUDA_GROUP_BYTES), in turn.
 enum { CUDA_GROUPS = 5, CUDA_GROUP_BYTES = 160 << 10 };
 enum { CUDA_GRAPH_STEPS = 16 }; // by one launch, at most
-int cuda_steps_open(unsigned char *host, Error *e);
-void cuda_steps_begin(bool use_graphs, int most); // most: steps by one launch, at most
-void cuda_steps_close(void);
+int cuda_graphs_open(unsigned char *host, Error *e);
+void cuda_graphs_begin(bool use_graphs, int most); // most: steps by one launch, at most
+void cuda_graphs_close(void);
 void cuda_forget_graphs(void); // captured steps, which are then captured again
 bool cuda_capturing(void);
 
@@ -122,8 +122,8 @@ void cuda_graph_ops(Kernels *k);         // graphs.cu
 // writes one line; else the line stays empty.
 void cuda_matmul_self_check(const Kernels *k, char line[256]);
 void cuda_timer_close(void);
-int cuda_branch_open(Error *e);
-void cuda_branch_close(void);
+int cuda_second_stream_open(Error *e);
+void cuda_second_stream_close(void);
 void cuda_linear_close(void); // releases what linear.cu holds: handle, workspace, plans
 
 // Merges of partial results in a fixed order, for the epilogues of several files (reduce.cu).

@@ -229,7 +229,7 @@ static bool step_begin(int variant, const StepValues *values)
     const StepMode mode = mode_of(variant);
     StepValues v = *values;
     v.hyper[HYPER_ONE] = 1;
-    cuda_branch_forget();
+    cuda_second_stream_forget();
     if (!queue.slot) begin_slot();
     add_part((void *)cuda_step, &v, sizeof v);
     if (mode == PLAIN) cuda_run_waiting();
@@ -253,14 +253,14 @@ static void step_end()
     cuda_streams.taken = cuda_collectives_open(); // then no step waits
 }
 
-void cuda_steps_begin(bool use_graphs, int most)
+void cuda_graphs_begin(bool use_graphs, int most)
 {
     graphs.on = use_graphs;
     graphs.most = most;
     memset(graphs.seen, 0, sizeof graphs.seen);
 }
 
-int cuda_steps_open(unsigned char *host, Error *e)
+int cuda_graphs_open(unsigned char *host, Error *e)
 {
     cudaError_t code = cudaMalloc((void **)&queue.device, CUDA_GROUP_BYTES);
     for (int i = 0; i < CUDA_GROUPS && !code; i++) {
@@ -270,7 +270,7 @@ int cuda_steps_open(unsigned char *host, Error *e)
     return code ? cuda_fail(e, code, "memory for the values of steps") : STATUS_OK;
 }
 
-void cuda_steps_close()
+void cuda_graphs_close()
 {
     for (int i = 0; i < CUDA_GROUPS; i++) CUDA_CHECK(cudaEventDestroy(queue.sent[i]));
     CUDA_CHECK(cudaFree(queue.device));

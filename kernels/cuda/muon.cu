@@ -249,16 +249,17 @@ template <class T> static void update_list(const Param *p, int count, Muon c)
 static void muon_update(const Param *p, int count, Muon c)
 {
     if (count == 0) return; // a branch without launches would not be part of a captured step
-    cuda_branch_begin();
+    cuda_second_stream_begin();
     for (int last = count, first; last > 0; last = first) {
         first = last - 1;
-        if (!cuda_branch_knows(p[first].grad))
-            while (first > 0 && last - first < MUON_LIST && !cuda_branch_knows(p[first - 1].grad))
+        if (!cuda_second_stream_knows(p[first].grad))
+            while (first > 0 && last - first < MUON_LIST &&
+                   !cuda_second_stream_knows(p[first - 1].grad))
                 first--;
-        cuda_branch_wait(p[first].grad);
+        cuda_second_stream_wait(p[first].grad);
         BY_ELEMENT(update_list<T>(p + first, last - first, c));
     }
-    cuda_branch_end();
+    cuda_second_stream_end();
 }
 
 void cuda_muon_ops(Kernels *k)

@@ -183,7 +183,7 @@ static void clip_gradients(float *norm, const Param *p, int count, float max_nor
     for (int i = 0; i < count; i++) blocks += runs_of(p[i].n);
     float *partial = (float *)cuda_scratch((size_t)blocks * sizeof *partial);
     if (!partial) return;
-    cuda_branch_forget(); // an update needs the scaled gradients
+    cuda_second_stream_forget(); // an update needs the scaled gradients
     for (int done = 0; done < count; done += LIST) {
         const List list = list_of(p + done, count - done);
         nn_launch(squares_kernel, (unsigned)list.blocks, THREADS, 0, cuda_stream, partial + first,

@@ -39,17 +39,17 @@ static void update_may_begin(const float *grad)
     CUDA_CHECK(cudaEventRecord(branch.known[i].left, cuda_stream));
 }
 
-bool cuda_branch_knows(const float *grad)
+bool cuda_second_stream_knows(const float *grad)
 {
     return find(grad) >= 0;
 }
 
-void cuda_branch_forget()
+void cuda_second_stream_forget()
 {
     branch.count = 0;
 }
 
-void cuda_branch_begin()
+void cuda_second_stream_begin()
 {
     cuda_use_branch_scratch(true);
     if (cuda_planning()) return;
@@ -58,24 +58,24 @@ void cuda_branch_begin()
     cuda_streams.present = branch.stream;
 }
 
-void cuda_branch_wait(const float *grad)
+void cuda_second_stream_wait(const float *grad)
 {
     if (cuda_planning()) return;
     const int i = find(grad);
     CUDA_CHECK(cudaStreamWaitEvent(branch.stream, i < 0 ? branch.forked : branch.known[i].left, 0));
 }
 
-void cuda_branch_end()
+void cuda_second_stream_end()
 {
     cuda_use_branch_scratch(false);
     if (cuda_planning()) return;
     cuda_streams.present = branch.main;
     CUDA_CHECK(cudaEventRecord(branch.joined, branch.stream));
     CUDA_CHECK(cudaStreamWaitEvent(cuda_stream, branch.joined, 0));
-    cuda_branch_forget();
+    cuda_second_stream_forget();
 }
 
-int cuda_branch_open(Error *e)
+int cuda_second_stream_open(Error *e)
 {
     cudaError_t code = cudaStreamCreateWithFlags(&branch.stream, cudaStreamNonBlocking);
     if (!code) code = cudaEventCreateWithFlags(&branch.forked, cudaEventDisableTiming);
@@ -83,13 +83,13 @@ int cuda_branch_open(Error *e)
     return code ? cuda_fail(e, code, "a second stream") : STATUS_OK;
 }
 
-void cuda_branch_close()
+void cuda_second_stream_close()
 {
     while (branch.made > 0) CUDA_CHECK(cudaEventDestroy(branch.known[--branch.made].left));
     CUDA_CHECK(cudaEventDestroy(branch.forked));
     CUDA_CHECK(cudaEventDestroy(branch.joined));
     CUDA_CHECK(cudaStreamDestroy(branch.stream));
-    cuda_branch_forget();
+    cuda_second_stream_forget();
 }
 
 void cuda_second_stream_ops(Kernels *k)
