@@ -175,10 +175,11 @@ typedef struct Kernels {
     // While planning, operations only ask for scratch memory; turning it off allocates the largest
     // amount that was asked for. Used by kernels/plan.c.
     int (*planning)(bool on, Error *e);
-    // Starts a step. True: make the step's calls now (they run, or are captured). False: this
-    // `variant` was captured before, step_end() replays it, perhaps later, together with the next
-    // ones: before anything else that is asked of the device. A variant is a small number for each
-    // different sequence of calls (frozen layers, say); a negative one is never captured.
+    // Starts a step. A variant is a small number for each different sequence of calls (frozen
+    // layers, say); a negative one is never captured. Returns true if the step's calls are to be
+    // made now: they run, or are captured. Returns false if this variant is already captured:
+    // step_end() then replays it. The replay may be deferred and batched with those of the next
+    // steps; any other device call but step_upload() flushes it.
     bool (*step_begin)(int variant, const StepValues *values);
     void (*step_end)(void);
     // Says that in the rest of this step only an update touches the parameter of this gradient

@@ -1,4 +1,4 @@
-// kernels/reference.c: every backward pass against central differences of its forward pass, in
+// kernels/reference.h: every backward pass against central differences of its forward pass, in
 // fp64, and what has no backward pass against values worked out by hand.
 //
 // The loss is sum(r * y) of the outputs y with fixed r. (L(x+h) - L(x-h)) / 2h is off by h^2 L'''/6
