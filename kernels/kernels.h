@@ -28,7 +28,8 @@
 typedef enum { F32, BF16 } ElementType;
 typedef enum { SET, ADD } GradMode;
 
-// F(activation, its name in reports, with) for each of them. GELU is x * Phi(x), with erf.
+// F(activation, its name in reports, with) for each of them: docs/adding_an_activation.md. GELU is
+// x * Phi(x), with erf.
 #define EACH_ACTIVATION(F, with)                                                                   \
     F(ACT_NONE, "none", with)                                                                      \
     F(ACT_RELU, "relu", with)                                                                      \
@@ -38,7 +39,7 @@ typedef enum { SET, ADD } GradMode;
 #define ACTIVATION_ENUMERATOR(act, name, with) act,
 typedef enum { EACH_ACTIVATION(ACTIVATION_ENUMERATOR, ) } Activation;
 #define ACTIVATION_COUNT(act, name, with) +1
-enum { ACTIVATIONS = EACH_ACTIVATION(ACTIVATION_COUNT, ) };
+#define ACTIVATIONS (EACH_ACTIVATION(ACTIVATION_COUNT, ))
 
 // One step's values. hyper[0] is always 1; the other slots are the trainer's own.
 enum { HYPER_ONE = 0, HYPER_SLOTS = 16 };

@@ -414,6 +414,7 @@ int main(void)
         cmocka_unit_test_setup(conv2d_backward, setup),
         cmocka_unit_test_setup(conv2d_forward_by_hand, setup),
         cmocka_unit_test_setup(activation_backward, setup),
+        cmocka_unit_test_setup(activation_bounds, setup),
         cmocka_unit_test_setup(norm_backward, setup),
         cmocka_unit_test_setup(norm_running_statistics, setup),
         cmocka_unit_test_setup(pool_backward, setup),
