@@ -28,7 +28,7 @@ endif
 
 # Contraction to fused multiply-adds is on (gnu11's default); -ffast-math never is.
 CFLAGS ?=
-WARN := -Wall -Wextra -Wshadow
+WARN := -Wall -Wextra -Wshadow -Werror=switch
 CONVERSIONS = $(if $(filter kernels/%,$<),,-Wconversion)
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -I. $(OPT) $(ARCH) $(OPENMP) -pthread $(WARN) $(CFLAGS)
 OBJCOPY ?= objcopy

@@ -254,7 +254,8 @@ void case_expect(Case *c, Tensor *t, const char *name)
 
 const char *act_name(Activation act)
 {
-    static const char *const names[] = {"none", "relu", "gelu", "silu"};
+#define NAME(act, name, with) name,
+    static const char *const names[] = {EACH_ACTIVATION(NAME, )};
     return names[act];
 }
 
@@ -263,18 +264,22 @@ double sum_error(double terms, double magnitude)
     return 4 * (sqrt(terms) + 2) * U32 * magnitude;
 }
 
-// |act'| <= 1.13
-double act_error(Activation act, double x, double dx)
+double act_max_slope(Activation act)
 {
-    const double slope = act == ACT_GELU || act == ACT_SILU ? 1.13 : 1;
-    return slope * dx + (act == ACT_GELU || act == ACT_SILU ? 8 * U32 * fabs(x) : 0);
+    return ref_activation(act, 0).max_slope;
 }
 
-// |act''| <= 0.8; at a kink within dx either derivative is right.
+double act_error(Activation act, double x, double dx)
+{
+    const RefActivation a = ref_activation(act, x);
+    return a.max_slope * dx + (a.exact ? 0 : 8 * U32 * fabs(x));
+}
+
+// At a kink within dx either derivative is right.
 double act_grad_error(Activation act, double x, double dx)
 {
-    if (act == ACT_RELU) return fabs(x) < dx ? 1 : 0;
-    return act == ACT_NONE ? 0 : 0.8 * dx + 8 * U32;
+    const RefActivation a = ref_activation(act, x);
+    return a.max_curvature * dx + (a.exact ? 0 : 8 * U32) + (fabs(x) < dx ? a.kink : 0);
 }
 
 // The mean is a sum. M2 moves by 2 |z - mean| dz + dz^2 a value, and merging parts loses

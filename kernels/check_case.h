@@ -86,8 +86,15 @@ static inline double *val(const Tensor *t)
 
 const char *act_name(Activation act);
 
+// The activation of case i over so many shapes: in each round over them, each meets the next.
+static inline Activation case_act(int i, int shapes)
+{
+    return (Activation)((i % shapes + i / shapes) % ACTIVATIONS);
+}
+
 // The bounds above. `dx` is the error of x.
 double sum_error(double terms, double magnitude);
+double act_max_slope(Activation act);
 double act_error(Activation act, double x, double dx);
 double act_grad_error(Activation act, double x, double dx);
 // stats (3,channels) of values z that are off by up to dz each.

@@ -5,8 +5,8 @@
 
 #include "kernels/check_parts.h"
 
-// The first QUICK of each list are those of the quick check.
-enum { QUICK = 3 };
+// The first QUICK of each list are those of the quick check, with one activation each.
+enum { QUICK = ACTIVATIONS };
 #define COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
 
 static int shape_count(const Case *c, int all)
@@ -33,9 +33,9 @@ static void begin_linear(Case *c, LinearDims d, Activation act, const char *opti
 
 void check_linear_forward(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(linears)) * (c->full ? 4 : 1); i++) {
+    for (int i = 0; i < shape_count(c, COUNT(linears)) * (c->full ? ACTIVATIONS : 1); i++) {
         const LinearDims d = linears[i % COUNT(linears)];
-        const Activation act = (Activation)((i + i / COUNT(linears)) % 4);
+        const Activation act = case_act(i, COUNT(linears));
         const int64_t n = d.rows * d.out;
         const bool with_bias = i % 3 != 2, with_z = i % 2;
         begin_linear(c, d, act, with_bias ? ", bias" : "");
@@ -82,9 +82,9 @@ void check_linear_forward_f32(Case *c)
 
 void check_linear_backward_data(Case *c)
 {
-    for (int i = 0; i < shape_count(c, COUNT(linears)) * (c->full ? 4 : 1); i++) {
+    for (int i = 0; i < shape_count(c, COUNT(linears)) * (c->full ? ACTIVATIONS : 1); i++) {
         const LinearDims d = linears[i % COUNT(linears)];
-        const Activation act = (Activation)((i + i / COUNT(linears)) % 4);
+        const Activation act = case_act(i, COUNT(linears));
         begin_linear(c, d, act, "");
         Tensor *dy = case_random(c, ELEMENT, d.rows * d.out);
         Tensor *w = case_random(c, ELEMENT, d.out * d.in);
@@ -285,7 +285,7 @@ void check_conv2d_forward(Case *c)
 {
     for (int i = 0; i < conv_shape_count(c) * (c->full ? 2 : 1); i++) {
         const ConvDims d = convs[i % COUNT(convs)];
-        const Activation act = (Activation)((i + 2 * (i / COUNT(convs))) % 4);
+        const Activation act = case_act(i, COUNT(convs));
         const int64_t n = conv_outputs(d);
         begin_conv(c, d, act, i % 3 == 1 ? "" : ", bias");
         Tensor *x = case_random(c, ELEMENT, conv_inputs(d)),
@@ -362,7 +362,7 @@ static void check_conv_pool(Case *c, int i, Values values)
 {
     const bool ties = values != RANDOM;
     const ConvDims d = conv_shape(i);
-    const Activation act = (Activation)((i + i / COUNT(convs)) % 4);
+    const Activation act = case_act(i, COUNT(convs));
     const int64_t n = conv_pooled_outputs(d);
     Tensor *(*make)(Case *, Kind, int64_t) = ties ? case_integer : case_random;
     begin_conv(c, d, act,

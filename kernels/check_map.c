@@ -22,10 +22,10 @@ static Tensor *with_extremes(Case *c, int64_t n)
 
 void check_activation_forward(Case *c)
 {
-    for (int i = 0; i < (c->full ? COUNT(lengths) : 3) * 4; i++) {
-        const int64_t n = lengths[i / 4];
-        const Activation act = (Activation)(i % 4);
-        const bool in_place = i / 4 % 2;
+    for (int i = 0; i < (c->full ? COUNT(lengths) : 3) * ACTIVATIONS; i++) {
+        const int64_t n = lengths[i / ACTIVATIONS];
+        const Activation act = (Activation)(i % ACTIVATIONS);
+        const bool in_place = i / ACTIVATIONS % 2;
         case_begin(c, "%d, %s%s", (int)n, act_name(act), in_place ? ", in place" : "");
         Tensor *x = with_extremes(c, n), *y = in_place ? x : case_output(c, ELEMENT, n);
         c->k->activation_forward(dev(y), dev(x), act, n);
@@ -37,11 +37,14 @@ void check_activation_forward(Case *c)
     }
 }
 
-// What was saved for the backward pass: y for ReLU, so never negative.
+// What was saved for the backward pass: x or y.
 static Tensor *saved_map(Case *c, Activation act, int64_t n)
 {
     Tensor *saved = with_extremes(c, n);
-    for (int64_t i = 0; act == ACT_RELU && i < n; i++) saved->value[i] = fmax(saved->value[i], 0);
+    for (int64_t i = 0; i < n; i++) {
+        const RefActivation a = ref_activation(act, saved->value[i]);
+        if (a.from_y) saved->value[i] = a.y;
+    }
     case_upload(c, saved);
     return saved;
 }
@@ -54,10 +57,10 @@ static double dz_error(const Case *c, double dy, double saved, Activation act)
 
 void check_activation_backward(Case *c)
 {
-    for (int i = 0; i < (c->full ? COUNT(lengths) : 3) * 4; i++) {
-        const int64_t n = lengths[i / 4];
-        const Activation act = (Activation)(i % 4);
-        const bool in_place = i / 4 % 2;
+    for (int i = 0; i < (c->full ? COUNT(lengths) : 3) * ACTIVATIONS; i++) {
+        const int64_t n = lengths[i / ACTIVATIONS];
+        const Activation act = (Activation)(i % ACTIVATIONS);
+        const bool in_place = i / ACTIVATIONS % 2;
         case_begin(c, "%d, %s%s", (int)n, act_name(act), in_place ? ", in place" : "");
         Tensor *dy = case_random(c, ELEMENT, n), *saved = saved_map(c, act, n);
         Tensor *dx = in_place ? dy : case_output(c, ELEMENT, n);
@@ -82,10 +85,10 @@ static void fill_abs(double *tol, const Tensor *t)
 
 void check_bias_act_backward(Case *c)
 {
-    for (int i = 0; i < (c->full ? COUNT(maps) * 4 : 4); i++) {
+    for (int i = 0; i < (c->full ? COUNT(maps) : 1) * ACTIVATIONS; i++) {
         const MapDims d = maps[i % COUNT(maps)];
         const int64_t n = d.rows * d.channels;
-        const Activation act = (Activation)((i + i / COUNT(maps)) % 4);
+        const Activation act = case_act(i, COUNT(maps));
         const GradMode mode = i / 2 % 2 ? ADD : SET;
         const int where = i % 3; // a new tensor, in place, not stored
         case_begin(c, "%d rows, %d channels, %s, %s%s", (int)d.rows, d.channels, act_name(act),
@@ -99,7 +102,7 @@ void check_bias_act_backward(Case *c)
         double *size = dbias->tol;
         for (int64_t j = 0; j < n; j++) {
             const double error = dz_error(c, dy->value[j], saved->value[j], act);
-            size[j % d.channels] += fabs(dy->value[j]) * 1.13;
+            size[j % d.channels] += fabs(dy->value[j]) * act_max_slope(act);
             if (dz) dz->tol[j] = error;
         }
         ref_bias_act_backward(val(dz), val(dbias), val(dy), val(saved), act, mode, d);
@@ -230,13 +233,13 @@ void check_norm_merge(Case *c)
 
 static int norm_cases(const Case *c)
 {
-    return c->full ? COUNT(maps) * 4 : 4;
+    return (c->full ? COUNT(maps) : 1) * ACTIVATIONS;
 }
 
 static NormTensors begin_norm(Case *c, int i, MapDims *d, Activation *act, GradMode *mode)
 {
     *d = maps[i % COUNT(maps)];
-    *act = (Activation)((i + i / COUNT(maps)) % 4);
+    *act = case_act(i, COUNT(maps));
     *mode = i % 2 ? ADD : SET;
     const bool weight = i % 3 != 1;
     const double eps = i % 2 ? 1e-12 : 1e-5;
@@ -323,7 +326,8 @@ void check_norm_act_backward_sums(Case *c)
         for (int64_t j = 0; j < t.x->n; j++) {
             double scale;
             const double xhat = fabs(norm_xhat(&t, j, d.channels, &scale));
-            const double size = sum_error((double)d.rows, 1.13 * fabs(t.dy->value[j]));
+            const double dz = act_max_slope(act) * fabs(t.dy->value[j]);
+            const double size = sum_error((double)d.rows, dz);
             const double off = norm_dz_error(&t, j, act, d.channels) + size;
             t.sums->tol[j % d.channels] += off;
             t.sums->tol[d.channels + j % d.channels] += xhat * (off + size);
@@ -349,7 +353,8 @@ void check_norm_act_backward(Case *c)
             const double xhat = fabs(norm_xhat(&t, j, d.channels, &scale));
             const double sums =
                 fabs(t.sums->value[ch]) + xhat * fabs(t.sums->value[d.channels + ch]);
-            const double size = 1.13 * fabs(t.dy->value[j]) + sums / (double)d.rows;
+            const double dz = act_max_slope(act) * fabs(t.dy->value[j]);
+            const double size = dz + sums / (double)d.rows;
             off[j] = scale * fabs(t.weight ? t.weight->value[ch] : 1) *
                      (norm_dz_error(&t, j, act, d.channels) + 8 * U32 * size);
         }

@@ -132,8 +132,9 @@ typedef struct CallShape {
 
 static inline const char *shape_act(Activation act)
 {
-    static const char *const names[] = {"", ",relu", ",gelu", ",silu"};
-    return names[act];
+#define COMMA_AND_NAME(act, name, with) "," name,
+    static const char *const names[] = {EACH_ACTIVATION(COMMA_AND_NAME, )};
+    return act == ACT_NONE ? "" : names[act];
 }
 
 static inline CallShape shape_vector(int64_t n)

@@ -26,8 +26,20 @@
 #include "base/error.h"
 
 typedef enum { F32, BF16 } ElementType;
-typedef enum { ACT_NONE, ACT_RELU, ACT_GELU, ACT_SILU } Activation; // GELU is x * Phi(x), with erf
 typedef enum { SET, ADD } GradMode;
+
+// F(activation, its name in reports, with) for each of them: docs/adding_an_activation.md. GELU is
+// x * Phi(x), with erf.
+#define EACH_ACTIVATION(F, with)                                                                   \
+    F(ACT_NONE, "none", with)                                                                      \
+    F(ACT_RELU, "relu", with)                                                                      \
+    F(ACT_GELU, "gelu", with)                                                                      \
+    F(ACT_SILU, "silu", with)
+
+#define ACTIVATION_ENUMERATOR(act, name, with) act,
+typedef enum { EACH_ACTIVATION(ACTIVATION_ENUMERATOR, ) } Activation;
+#define ACTIVATION_COUNT(act, name, with) +1
+#define ACTIVATIONS (EACH_ACTIVATION(ACTIVATION_COUNT, ))
 
 // One step's values. hyper[0] is always 1; the other slots are the trainer's own.
 enum { HYPER_ONE = 0, HYPER_SLOTS = 16 };
@@ -263,7 +275,7 @@ typedef struct Kernels {
                                        Activation act, ConvDims d);
 
     // ---- activation and bias -----------------------------------------------------------------
-    // In place allowed. `saved` is y for ReLU and the input x for GELU and SiLU; y may serve for
+    // In place allowed. `saved` is y for ReLU and the input x for all others; y may serve for
     // ACT_NONE.
     void (*activation_forward)(void *y, const void *x, Activation act, int64_t n);
     void (*activation_backward)(void *dx, const void *dy, const void *saved, Activation act,

@@ -56,33 +56,41 @@ void ref_dropout(double *y, const double *x, const uint32_t *ids, float rate, in
 
 // ---- activation and bias -----------------------------------------------------------------------
 
+RefActivation ref_activation(Activation act, double x)
+{
+    const double normal = 0.5 * erfc(-x / sqrt(2)), sigmoid = 1 / (1 + exp(-x));
+    switch (act) {
+    case ACT_NONE:
+        break;
+    case ACT_RELU: // a NaN stays
+        return (RefActivation){.y = x < 0 ? 0 : x,
+                               .derivative = x > 0 ? 1 : 0,
+                               .max_slope = 1,
+                               .kink = 1,
+                               .exact = true,
+                               .from_y = true};
+    case ACT_GELU:
+        return (RefActivation){.y = x * normal,
+                               .derivative = normal + x * exp(-x * x / 2) / sqrt(2 * M_PI),
+                               .max_slope = 1.13,
+                               .max_curvature = 0.8};
+    case ACT_SILU:
+        return (RefActivation){.y = x * sigmoid,
+                               .derivative = sigmoid * (1 + x * (1 - sigmoid)),
+                               .max_slope = 1.1,
+                               .max_curvature = 0.5};
+    }
+    return (RefActivation){.y = x, .derivative = 1, .max_slope = 1, .exact = true};
+}
+
 double ref_act(double x, Activation act)
 {
-    switch (act) {
-    case ACT_RELU:
-        return x < 0 ? 0 : x; // a NaN stays
-    case ACT_GELU:
-        return x * 0.5 * erfc(-x / sqrt(2));
-    case ACT_SILU:
-        return x / (1 + exp(-x));
-    default:
-        return x;
-    }
+    return ref_activation(act, x).y;
 }
 
 double ref_act_grad(double saved, Activation act)
 {
-    const double x = saved, sigmoid = 1 / (1 + exp(-x));
-    switch (act) {
-    case ACT_RELU:
-        return x > 0 ? 1 : 0;
-    case ACT_GELU:
-        return 0.5 * erfc(-x / sqrt(2)) + x * exp(-x * x / 2) / sqrt(2 * M_PI);
-    case ACT_SILU:
-        return sigmoid * (1 + x * (1 - sigmoid));
-    default:
-        return 1;
-    }
+    return ref_activation(act, saved).derivative;
 }
 
 void ref_activation_forward(double *y, const double *x, Activation act, int64_t n)

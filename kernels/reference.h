@@ -45,6 +45,17 @@ void ref_conv2d_pool_backward_data(double *dx, const double *dy, const uint8_t *
 void ref_conv2d_pool_backward_weight(double *dw, const double *dy, const uint8_t *argmax,
                                      const double *x, GradMode mode, ConvDims d);
 
+// An activation at x, and what bounds the error of a device that computes it.
+typedef struct RefActivation {
+    double y, derivative; // act(x), act'(x)
+    double max_slope;     // of |act'| everywhere
+    double max_curvature; // of |act''| everywhere but at a kink
+    double kink;          // at x = 0 act' jumps by this; act'(0) is that of x < 0
+    bool exact;           // fp32 gives act(x) and act'(x) without rounding
+    bool from_y;          // y is what is saved for the backward pass, and act'(y) = act'(x)
+} RefActivation;
+RefActivation ref_activation(Activation act, double x);
+
 double ref_act(double x, Activation act);
 double ref_act_grad(double saved, Activation act); // act'(saved), saved as activation_backward's
 void ref_activation_forward(double *y, const double *x, Activation act, int64_t n);

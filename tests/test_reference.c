@@ -97,9 +97,9 @@ static void linear_backward(void **state)
     assert_gradient(bias, dbias, linear.out, linear_loss);
     ref_linear_backward_data(dx, r, w, NULL, ACT_NONE, linear);
     assert_gradient(x, dx, linear.rows * linear.in, linear_loss);
-    for (act = ACT_RELU; act <= ACT_SILU; act++) {
+    for (act = ACT_NONE + 1; act < ACTIVATIONS; act++) {
         linear_loss_of_u();
-        ref_linear_backward_data(dx, r, w, act == ACT_RELU ? x : u, act, linear);
+        ref_linear_backward_data(dx, r, w, ref_activation(act, 0).from_y ? x : u, act, linear);
         assert_gradient(u, dx, linear.rows * linear.in, linear_loss_of_u);
     }
 }
@@ -180,9 +180,9 @@ static void activation_backward(void **state)
     const int64_t n = map.rows * map.channels;
     memset(bias, 0, sizeof bias);
     for (int64_t i = 0; i < n; i++) x[i] *= 4;
-    for (act = ACT_NONE; act <= ACT_SILU; act++) {
+    for (act = ACT_NONE; act < ACTIVATIONS; act++) {
         bias_act_loss();
-        const double *saved = act == ACT_RELU ? y : x;
+        const double *saved = ref_activation(act, 0).from_y ? y : x;
         ref_activation_backward(dx, r, saved, act, n);
         ref_bias_act_backward(dy, dbias, r, saved, act, SET, map);
         assert_memory_equal(dx, dy, (size_t)n * sizeof *dx);
@@ -190,6 +190,22 @@ static void activation_backward(void **state)
         for (int c = 0; c < map.channels; c++) dbias[c] /= 2;
         assert_gradient(x, dx, n, bias_act_loss);
         assert_gradient(bias, dbias, map.channels, bias_act_loss);
+    }
+}
+
+// What the checks of devices take for true of an activation: from -20 to 20 in steps of h.
+static void activation_bounds(void **state)
+{
+    (void)state;
+    const double h = 1e-3;
+    for (act = ACT_NONE; act < ACTIVATIONS; act++) {
+        for (int i = -20000; i < 20000; i++) {
+            const RefActivation a = ref_activation(act, i * h), b = ref_activation(act, i * h + h);
+            const double jump = i == 0 ? a.kink : 0;
+            assert_true(fabs(a.derivative) <= a.max_slope);
+            assert_true(fabs(b.derivative - a.derivative) <= a.max_curvature * h + jump + 1e-12);
+            if (a.from_y) assert_true(ref_act_grad(a.y, act) == a.derivative);
+        }
     }
 }
 
@@ -214,7 +230,7 @@ static void norm_backward(void **state)
     map = (MapDims){17, 3};
     const int64_t n = map.rows * map.channels;
     const RefNorm norm = norm_of(dw);
-    for (act = ACT_NONE; act <= ACT_SILU; act++) {
+    for (act = ACT_NONE; act < ACTIVATIONS; act++) {
         norm_loss();
         ref_norm_act_backward_sums(&norm, r, x, act, map);
         ref_norm_act_backward(dx, &norm, r, x, act, SET, map);
@@ -398,6 +414,7 @@ int main(void)
         cmocka_unit_test_setup(conv2d_backward, setup),
         cmocka_unit_test_setup(conv2d_forward_by_hand, setup),
         cmocka_unit_test_setup(activation_backward, setup),
+        cmocka_unit_test_setup(activation_bounds, setup),
         cmocka_unit_test_setup(norm_backward, setup),
         cmocka_unit_test_setup(norm_running_statistics, setup),
         cmocka_unit_test_setup(pool_backward, setup),

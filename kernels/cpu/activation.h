@@ -118,26 +118,13 @@ INLINE Vec vec_act_grad(Activation act, Vec saved)
 // inlined there then holds one activation and keeps its coefficients in registers.
 #define BY_ACTIVATION(act, call)                                                                   \
     switch (act) {                                                                                 \
-    case ACT_NONE: {                                                                               \
-        const Activation fixed = ACT_NONE;                                                         \
+        EACH_ACTIVATION(WITH_ACTIVATION_FIXED, call)                                               \
+    }
+#define WITH_ACTIVATION_FIXED(act, name, call)                                                     \
+    case act: {                                                                                    \
+        const Activation fixed = act;                                                              \
         call;                                                                                      \
         break;                                                                                     \
-    }                                                                                              \
-    case ACT_RELU: {                                                                               \
-        const Activation fixed = ACT_RELU;                                                         \
-        call;                                                                                      \
-        break;                                                                                     \
-    }                                                                                              \
-    case ACT_GELU: {                                                                               \
-        const Activation fixed = ACT_GELU;                                                         \
-        call;                                                                                      \
-        break;                                                                                     \
-    }                                                                                              \
-    case ACT_SILU: {                                                                               \
-        const Activation fixed = ACT_SILU;                                                         \
-        call;                                                                                      \
-        break;                                                                                     \
-    }                                                                                              \
     }
 
 #endif

@@ -30,35 +30,59 @@ __device__ __forceinline__ float normal_tail(float a, float *exponential)
     return *exponential * (u * p);
 }
 
+// g++ complains about a switch without a case, nvcc does not.
+static_assert(ACTIVATIONS == 4, "nn_act() and nn_act_grad() have a case for each");
+
 __device__ __forceinline__ float nn_act(Activation act, float x)
 {
-    if (act == ACT_RELU) return x < 0.0f ? 0.0f : x;
-    if (act == ACT_GELU) { // x Phi(x) = max(x, 0) - |x| Phi(-|x|)
+    switch (act) {
+    case ACT_NONE:
+        break;
+    case ACT_RELU:
+        return x < 0.0f ? 0.0f : x;
+    case ACT_GELU: { // x Phi(x) = max(x, 0) - |x| Phi(-|x|)
         const float a = clamp(fabsf(x), 0.0f, 12.8f);
         float exponential;
         return (x < 0.0f ? 0.0f : x) - a * normal_tail(a, &exponential);
     }
-    if (act == ACT_SILU) {
+    case ACT_SILU:
         x = x < -87.0f ? -87.0f : x; // a quotient's divisor stays below 2^126
         return __fdividef(x, 1.0f + __expf(-x));
     }
     return x;
 }
 
+// Whether act(x) is so short that conv2d.cuh computes it where its loops are unrolled.
+__device__ __forceinline__ bool nn_act_is_short(Activation act)
+{
+    return act == ACT_NONE || act == ACT_RELU;
+}
+
+// nn_act() of a short one.
+__device__ __forceinline__ float nn_act_short(Activation act, float x)
+{
+    return act == ACT_RELU ? nn_act(ACT_RELU, x) : x;
+}
+
 // act'(x); for ReLU `saved` may be y as well.
 __device__ __forceinline__ float nn_act_grad(Activation act, float saved)
 {
-    if (act == ACT_RELU) return saved <= 0.0f ? 0.0f : 1.0f;
-    if (act == ACT_GELU) { // Phi(x) + x phi(x)
+    switch (act) {
+    case ACT_NONE:
+        break;
+    case ACT_RELU:
+        return saved <= 0.0f ? 0.0f : 1.0f;
+    case ACT_GELU: { // Phi(x) + x phi(x)
         const float x = clamp(saved, -12.8f, 12.8f);
         float exponential;
         const float tail = normal_tail(fabsf(x), &exponential);
         return (x < 0.0f ? tail : 1.0f - tail) + x * (0.398942280f * exponential);
     }
-    if (act == ACT_SILU) {
+    case ACT_SILU: {
         const float x = clamp(saved, -87.0f, 87.0f), e = __expf(-x);
         const float sigmoid = __fdividef(1.0f, 1.0f + e);
         return sigmoid * (1.0f + x * (e * sigmoid));
+    }
     }
     return 1.0f;
 }

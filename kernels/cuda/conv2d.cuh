@@ -496,7 +496,7 @@ __device__ __forceinline__ void differentiate_tile(const ConvOutput &o, uint32_t
 
 // ---- results, all ------------------------------------------------------------------------------
 
-// What z = value and no or a simple activation make of it.
+// What z = value and no or a short activation make of it.
 template <class C>
 __device__ __forceinline__ void store_tile(float (&value)[C::ROWS][C::COLUMNS], const ConvOutput &o,
                                            uint32_t first_row, int first_channel)
@@ -515,8 +515,7 @@ __device__ __forceinline__ void store_tile(float (&value)[C::ROWS][C::COLUMNS], 
             float *const v = &value[i][group];
             if (o.z) store_group<C>((T *)o.z + at, v, count, whole);
 #pragma unroll
-            for (int j = 0; j < C::GROUP; j++)
-                if (o.act == ACT_RELU) v[j] = nn_act(ACT_RELU, v[j]);
+            for (int j = 0; j < C::GROUP; j++) v[j] = nn_act_short(o.act, v[j]);
             if (o.y_is_float)
                 store_group<C>((float *)o.y + at, v, count, whole);
             else
@@ -546,7 +545,7 @@ __device__ __forceinline__ void finish_tile(float (&value)[C::ROWS][C::COLUMNS],
         }
     }
     if (o.partial && !o.saved) tile_stats<C>(value, o, first_row, tile, first_channel, shared);
-    if (!o.saved && !o.normed && o.act != ACT_GELU && o.act != ACT_SILU)
+    if (!o.saved && !o.normed && nn_act_is_short(o.act))
         return store_tile<C>(value, o, first_row, first_channel);
     const uint32_t left = o.rows - first_row;
     const int rows = left < (uint32_t)tile_rows ? (int)left : tile_rows;

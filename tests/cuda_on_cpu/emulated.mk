@@ -16,7 +16,7 @@ CAN_EMULATE := $(and $(CUDA_INCLUDE),$(CXX_FOUND),$(filter x86_64,$(shell uname 
 
 EMULATED_FLAGS := -std=c++17 -g -fPIC -fvisibility=hidden -fno-strict-aliasing -march=native -I. \
 	$(addprefix -isystem ,$(filter-out /usr/include,$(CUDA_INCLUDE))) -Wall -Wextra -Wshadow \
-	-Wno-unknown-pragmas
+	-Wno-unknown-pragmas -Werror=switch
 EMULATED_NCCL = $$(sed 's/\#.*//' $(BUILD)/kernels/cuda/nccl)
 SANITIZE_fast := -O2
 SANITIZE_asan := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
