@@ -4,16 +4,16 @@
 
 #include "kernels/check_parts.h"
 
-// Activations, weights and eps of the norms go through their values with the shapes.
-static Activation act_of(int i)
+// Of the next case of an operation; weights and eps of the norms go through theirs with the shapes.
+static Activation next_act(const Case *c)
 {
-    return case_act(i, ACTIVATIONS);
+    return (Activation)(c->cases % ACTIVATIONS);
 }
 
-static NormTensors begin(Case *c, int i, ConvDims d, MapDims map)
+static NormTensors begin(Case *c, int i, Activation act, ConvDims d, MapDims map)
 {
     const bool weight = i % 3 != 1;
-    begin_conv(c, d, act_of(i), weight ? ", weight" : "");
+    begin_conv(c, d, act, weight ? ", weight" : "");
     return new_norm(c, map, weight, SET, i % 2 ? 1e-12 : 1e-5);
 }
 
@@ -49,8 +49,8 @@ static void check_backward(Case *c, int i, bool pool)
 {
     const ConvDims d = conv_shape(i);
     const MapDims map = {d.n * d.h * d.w, d.cin};
-    const Activation act = act_of(i);
-    NormTensors t = begin(c, i, d, map);
+    const Activation act = next_act(c);
+    NormTensors t = begin(c, i, act, d, map);
     Tensor *dy = case_random(c, ELEMENT, pool ? conv_pooled_outputs(d) : conv_outputs(d));
     Tensor *w = case_random(c, ELEMENT, conv_weights(d)), *dz = case_output(c, ELEMENT, t.x->n);
     double *g = case_array(c, dz->n), *off = case_array(c, dz->n);
@@ -118,8 +118,8 @@ static void check_inference(Case *c, int i, bool pool)
 {
     const ConvDims d = conv_shape(i);
     const int64_t n = pool ? conv_pooled_outputs(d) : conv_outputs(d);
-    const Activation act = act_of(i);
-    NormTensors t = begin(c, i, d, (MapDims){1, d.cout}); // a row: only the running statistics
+    const Activation act = next_act(c);
+    NormTensors t = begin(c, i, act, d, (MapDims){1, d.cout}); // a row: only the running statistics
     Tensor *x = case_random(c, ELEMENT, conv_inputs(d));
     Tensor *w = case_random(c, ELEMENT, conv_weights(d)), *y = case_output(c, ELEMENT, n);
     double *v = case_array(c, n), *off = case_array(c, n);
