@@ -311,7 +311,7 @@ typedef struct Kernels {
     void (*softmax_cross_entropy)(float *metrics, void *dlogits, const float *logits,
                                   const int32_t *labels, LossDims d);
     // Adds the sum over rows of the mean over channels of (y - target)^2 to metrics[METRIC_LOSS].
-    // y and target (rows,channels), y fp32; dy = grad_scale * 2/channels * (y - target), NULL: none.
+    // y fp32 and target (rows,channels); dy = grad_scale * 2/channels * (y - target), NULL: none.
     void (*mean_squared_error)(float *metrics, void *dy, const float *y, const void *target,
                                float grad_scale, MapDims d);
 

@@ -1,5 +1,5 @@
-// Losses and their gradients: softmax cross-entropy with the count of correct rows, a row at a time,
-// and the mean squared error.
+// Losses and their gradients: softmax cross-entropy with the count of correct rows, a row at a
+// time, and the mean squared error.
 #include <assert.h>
 #include <math.h>
 

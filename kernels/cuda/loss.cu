@@ -1,6 +1,6 @@
-// Losses and their gradients: softmax cross-entropy with the count of correct rows, a warp to a row,
-// and the mean squared error. Floor: the bytes of what is read and of the gradient over the memory
-// bandwidth, in practice the launch. Not measured yet.
+// Losses and their gradients: softmax cross-entropy with the count of correct rows, a warp to a
+// row, and the mean squared error. Floor: the bytes of what is read and of the gradient over the
+// memory bandwidth, in practice the launch. Not measured yet.
 #include <math.h>
 
 #include "kernels/cuda/cuda.h"
