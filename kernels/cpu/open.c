@@ -51,9 +51,8 @@ static void set_operations(Kernels *k)
 
 int CPU_OPEN(const Kernels **k, int threads, Error *e)
 {
-    static Kernels cpu = {.device = "cpu",
-                          .element = CPU_BF16 ? BF16 : F32,
-                          .element_size = sizeof(Element)};
+    static Kernels cpu = {
+        .device = "cpu", .element = CPU_BF16 ? BF16 : F32, .element_size = sizeof(Element)};
     if (!INSTRUCTIONS_PRESENT)
         return fail(e, STATUS_DEVICE,
                     "this program was built for " INSTRUCTIONS
