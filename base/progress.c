@@ -71,6 +71,8 @@ static void format_line(char line[static LINE_SIZE], int columns, int fields, co
             add_text(line, columns, "train %4.1f%%", 100 * p->train_accuracy);
         if (isfinite(p->test_accuracy))
             add_text(line, columns, "test %5.2f%%", 100 * p->test_accuracy);
+        else if (isfinite(p->test_loss))
+            add_text(line, columns, "test %.4f", p->test_loss);
         if (isfinite(p->images_per_s)) add_text(line, columns, "%.0f img/s", p->images_per_s);
     }
     if (fields & MACHINE) {

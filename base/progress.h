@@ -12,6 +12,7 @@ typedef struct Progress {
     double epoch, epochs;
     double loss;
     double train_accuracy, test_accuracy; // 0..1; the test's is of the last evaluation
+    double test_loss;                     // of that; shown where it has no accuracy
     double images_per_s;
     double data_wait; // share of the time, 0..1
     double memory_bytes;

@@ -101,6 +101,7 @@ static const struct {
     {"dropout", check_dropout},
     {"add", check_add},
     {"softmax_cross_entropy", check_softmax},
+    {"mean_squared_error", check_mean_squared_error},
     {"sgd_update", check_sgd_update},
     {"adamw_update", check_adamw_update},
     {"muon_update", check_muon_update},

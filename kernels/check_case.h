@@ -103,6 +103,7 @@ void stats_tolerance(double *tol, const double *z, const double *dz, MapDims d);
 // One for each operation of the table, in the file that holds its family.
 typedef void CheckFunction(Case *c);
 CheckFunction check_memory, check_conversion, check_gather, check_dropout, check_add, check_softmax;
+CheckFunction check_mean_squared_error;
 CheckFunction check_activation_forward, check_activation_backward, check_bias_act_backward;
 CheckFunction check_norm_stats, check_norm_merge;
 CheckFunction check_norm_act_forward, check_norm_act_inference;

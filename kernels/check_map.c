@@ -464,3 +464,31 @@ void check_softmax(Case *c)
         case_end(c);
     }
 }
+
+void check_mean_squared_error(Case *c)
+{
+    const MapDims dims[] = {{128, 784}, {7, 10}, {1, 1}, {1, 4099}, {5, 3}, {33, 3072}, {1000, 17}};
+    for (int i = 0; i < (c->full ? COUNT(dims) : 3); i++) {
+        const MapDims d = dims[i];
+        const double grad_scale = i % 2 ? 1.0 : 1.0 / 128;
+        case_begin(c, "%d rows of %d%s", (int)d.rows, d.channels, i % 4 == 2 ? ", dy NULL" : "");
+        Tensor *y = case_random(c, FLOAT, d.rows * d.channels);
+        Tensor *target = case_random(c, ELEMENT, y->n), *metrics = case_random(c, FLOAT, METRICS);
+        Tensor *dy = i % 4 == 2 ? NULL : case_output(c, ELEMENT, y->n);
+        for (int j = 0; j < METRICS; j++) metrics->value[j] = 3 + j;
+        case_upload(c, metrics);
+        for (int call = 0; call < 2; call++) { // metrics add up
+            c->k->mean_squared_error(dev(metrics), dev(dy), dev(y), dev(target), (float)grad_scale,
+                                     d);
+            ref_mean_squared_error(val(metrics), val(dy), val(y), val(target), grad_scale, d);
+        }
+        // A square is off by 3 U32 of it, a gradient by 4.
+        metrics->tol[METRIC_LOSS] =
+            2 * sum_error((double)y->n, metrics->value[METRIC_LOSS]) + 3 * U32 * metrics->value[0];
+        for (int64_t j = 0; dy && j < dy->n; j++)
+            dy->tol[j] = (c->unit + 4 * U32) * fabs(dy->value[j]);
+        case_expect(c, metrics, "metrics");
+        if (dy) case_expect(c, dy, "dy");
+        case_end(c);
+    }
+}

@@ -323,6 +323,10 @@ typedef struct Kernels {
     // NULL: none.
     void (*softmax_cross_entropy)(float *metrics, void *dlogits, const float *logits,
                                   const int32_t *labels, LossDims d);
+    // Adds the sum over rows of the mean over channels of (y - target)^2 to metrics[METRIC_LOSS].
+    // y fp32 and target (rows,channels); dy = grad_scale * 2/channels * (y - target), NULL: none.
+    void (*mean_squared_error)(float *metrics, void *dy, const float *y, const void *target,
+                               float grad_scale, MapDims d);
 
     // ---- optimizers: one call for a list of parameters ---------------------------------------
     // g = grad + decay*w; v = momentum*v + g; w -= lr * (nesterov ? g + momentum*v : v)

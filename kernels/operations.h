@@ -154,6 +154,10 @@ SCRATCH_OPERATION(softmax_cross_entropy,
     (float *metrics, void *dlogits, const float *logits, const int32_t *labels, LossDims d),
     (metrics, dlogits, logits, labels, d), metrics, shape_vector(d.rows * d.classes),
     0, (double)d.rows * d.classes * 4 + (dlogits ? elements((double)d.rows * d.classes) : 0))
+SCRATCH_OPERATION(mean_squared_error,
+    (float *metrics, void *dy, const float *y, const void *target, float grad_scale, MapDims d),
+    (metrics, dy, y, target, grad_scale, d), metrics, shape_map(d, ACT_NONE),
+    0, (double)d.rows * d.channels * 4 + map_bytes(d, 1 + (dy != NULL)))
 
 OPERATION(sgd_update,
     (const Param *p, int count, Sgd c),

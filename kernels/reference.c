@@ -255,6 +255,16 @@ void ref_softmax_cross_entropy(double *metrics, double *dlogits, const double *l
     }
 }
 
+void ref_mean_squared_error(double *metrics, double *dy, const double *y, const double *target,
+                            double grad_scale, MapDims d)
+{
+    for (int64_t i = 0; i < d.rows * d.channels; i++) {
+        const double difference = y[i] - target[i];
+        metrics[METRIC_LOSS] += difference * difference / d.channels;
+        if (dy) dy[i] = grad_scale * 2 / d.channels * difference;
+    }
+}
+
 // ---- optimizers and vectors --------------------------------------------------------------------
 
 void ref_sgd_update(const RefParam *p, int count, Sgd c, const StepValues *values)

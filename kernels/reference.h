@@ -95,6 +95,8 @@ void ref_add(double *y, const double *a, const double *b, int64_t n);
 
 void ref_softmax_cross_entropy(double *metrics, double *dlogits, const double *logits,
                                const int32_t *labels, LossDims d);
+void ref_mean_squared_error(double *metrics, double *dy, const double *y, const double *target,
+                            double grad_scale, MapDims d);
 
 void ref_sgd_update(const RefParam *p, int count, Sgd c, const StepValues *values);
 void ref_adamw_update(const RefParam *p, int count, AdamW c, const StepValues *values);

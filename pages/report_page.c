@@ -24,6 +24,12 @@ static void result(Html *h, const char *name, double value, const char *format, 
     html_raw(h, "</dd></div>\n");
 }
 
+// Whether the network knows classes: else no accuracy is written anywhere.
+static bool has_classes(const ReportPage *p)
+{
+    return json_get(p->facts->summary, "test_accuracy");
+}
+
 static void results(Html *h, const ReportPage *p)
 {
     const JsonNode *s = p->facts->summary;
@@ -34,7 +40,7 @@ static void results(Html *h, const ReportPage *p)
     const double weights = member_number(s, "parameters"),
                  flop = member_number(s, "flop_per_image");
     html_raw(h, "<dl class=\"results\">\n");
-    result(h, "Test accuracy", accuracy, "%.2f%%", 100 * accuracy);
+    if (has_classes(p)) result(h, "Test accuracy", accuracy, "%.2f%%", 100 * accuracy);
     result(h, "Test loss", member_number(s, "test_loss"), "%.4f", member_number(s, "test_loss"));
     if (isfinite(best)) result(h, "Best epoch's accuracy", best, "%.2f%%", 100 * best);
     result(h, "Training time", seconds, "%.1f s", seconds);
@@ -75,7 +81,9 @@ static Series curve(const ReportPage *p, const char *name, const char *kind, con
 
 static void evaluations(Html *h, const ReportPage *p)
 {
-    const char *const columns[] = {"epoch", "step", "test loss", "test accuracy", NULL};
+    const bool classes = has_classes(p);
+    const char *const columns[] = {"epoch", "step", "test loss", classes ? "test accuracy" : NULL,
+                                   NULL};
     const Series loss = curve(p, "", "test_loss", "test_loss");
     const Series accuracy = curve(p, "", "test_loss", "test_accuracy");
     const Series step = curve(p, "", "test_loss", "step");
@@ -88,7 +96,7 @@ static void evaluations(Html *h, const ReportPage *p)
         html_row(h, epoch);
         html_number(h, "%.0f", step.y[i]);
         html_data_cell(h, loss.y[i], "%.4f", loss.y[i]);
-        html_data_cell(h, accuracy.y[i], "%.2f%%", 100 * accuracy.y[i]);
+        if (classes) html_data_cell(h, accuracy.y[i], "%.2f%%", 100 * accuracy.y[i]);
     }
     html_end_table(h);
     html_raw(h, "</details>\n");
@@ -134,8 +142,9 @@ static void curves(Html *h, const ReportPage *p)
         html_note(h, "The train loss has label smoothing of %g, the test loss has none.",
                   smoothing);
     chart_lines(h, &(LineChart){"Loss, mean per image", "epoch", loss, 2, NAN, NAN, false});
-    chart_lines(h,
-                &(LineChart){"Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1, false});
+    const LineChart accuracies = {
+        "Accuracy, share of the images", "epoch", accuracy, 2, NAN, 1, false};
+    if (has_classes(p)) chart_lines(h, &accuracies);
     chart_lines(h, &(LineChart){"Learning rate", "epoch", &rate, 1, 0, NAN, false});
     step_times(h, p);
     evaluations(h, p);

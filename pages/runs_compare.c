@@ -185,15 +185,18 @@ static void curves(Html *h, SavedRun *runs, size_t count, const char *name, cons
 {
     Series over_steps[RUNS_COMPARED_MAX], over_seconds[RUNS_COMPARED_MAX];
     char title[128];
+    size_t points = 0;
     for (size_t i = 0; i < count; i++) {
         size_t n;
         double *steps = saved_log_column(&runs[i].log, key, "step", &n);
         double *seconds = saved_log_seconds(&runs[i].log, key, &n);
         double *values = saved_log_column(&runs[i].log, key, key, &n);
         n = steps && seconds && values ? take_means(steps, seconds, values, n) : 0;
+        points += n;
         over_steps[i] = (Series){.name = runs[i].name, .x = steps, .y = values, .count = n};
         over_seconds[i] = (Series){.name = runs[i].name, .x = seconds, .y = values, .count = n};
     }
+    if (!loss && points == 0) return; // networks that know no classes, or no test yet
     const bool log_y = loss && is_wide(over_steps, count);
     snprintf(title, sizeof title, "%s over steps", name);
     chart_lines(h, &(LineChart){title, "step", over_steps, count, NAN, NAN, log_y});

@@ -8,7 +8,7 @@
 #include "base/utf8.h"
 #include "pages/runs.h"
 
-enum { DATE, NAME, NETWORK, DATA, DEVICE, ACCURACY, TIME, COLUMNS, CELL_SIZE = 1024 };
+enum { DATE, NAME, NETWORK, DATA, DEVICE, TEST, TIME, COLUMNS, CELL_SIZE = 1024 };
 
 static const struct {
     const char *title;
@@ -17,7 +17,7 @@ static const struct {
 } columns[COLUMNS] = {
     [DATE] = {"started", 0, false},    [NAME] = {"run", 27, false},
     [NETWORK] = {"network", 8, false}, [DATA] = {"data", 6, false},
-    [DEVICE] = {"device", 6, false},   [ACCURACY] = {"test", 0, true},
+    [DEVICE] = {"device", 6, false},   [TEST] = {"test", 0, true},
     [TIME] = {"trained", 0, true},
 };
 
@@ -80,8 +80,12 @@ static void describe(Line *line, const SavedRun *r, bool short_name)
     set(line, DATA, last_part(json_text(saved_run_get(r, "data"))));
     device_name(r, text);
     set(line, DEVICE, text);
-    const double accuracy = saved_run_result(r, "test_accuracy");
-    snprintf(line->cells[ACCURACY], CELL_SIZE, isnan(accuracy) ? "-" : "%.2f%%", 100 * accuracy);
+    const double accuracy = saved_run_result(r, "test_accuracy"),
+                 loss = saved_run_result(r, "test_loss");
+    if (!isnan(accuracy))
+        snprintf(line->cells[TEST], CELL_SIZE, "%.2f%%", 100 * accuracy);
+    else
+        snprintf(line->cells[TEST], CELL_SIZE, isnan(loss) ? "-" : "%.4f", loss);
     if (r->state == RUN_FINISHED)
         format_seconds(json_number(saved_run_get(r, "train_seconds")), line->cells[TIME]);
     else

@@ -316,6 +316,26 @@ static void softmax_cross_entropy_backward(void **state)
     assert_true(fabs(metrics[METRIC_LOSS] - log(4)) < 1e-7 && metrics[METRIC_CORRECT] == 1);
 }
 
+static double squared_loss(void)
+{
+    double metrics[METRICS] = {0};
+    ref_mean_squared_error(metrics, NULL, x, u, 1, map);
+    return metrics[METRIC_LOSS];
+}
+
+static void mean_squared_error_backward(void **state)
+{
+    (void)state;
+    double metrics[METRICS] = {0};
+    map = (MapDims){9, 6};
+    ref_mean_squared_error(metrics, dx, x, u, 1, map);
+    assert_gradient(x, dx, 9 * 6, squared_loss);
+    const double values[] = {1, 2, 3, 4}, targets[] = {1, 1, 1, 1}; // (0 + 1) / 2 + (4 + 9) / 2
+    memset(metrics, 0, sizeof metrics);
+    ref_mean_squared_error(metrics, dx, values, targets, 0.5, (MapDims){2, 2});
+    assert_true(metrics[METRIC_LOSS] == 7 && metrics[METRIC_CORRECT] == 0 && dx[3] == 1.5);
+}
+
 // ---- optimizers, input -------------------------------------------------------------------------
 
 static const StepValues values = {.seed = 3, .hyper = {1, 0.5f}};
@@ -419,6 +439,7 @@ int main(void)
         cmocka_unit_test_setup(norm_running_statistics, setup),
         cmocka_unit_test_setup(pool_backward, setup),
         cmocka_unit_test_setup(softmax_cross_entropy_backward, setup),
+        cmocka_unit_test_setup(mean_squared_error_backward, setup),
         cmocka_unit_test_setup(optimizers_by_hand, setup),
         cmocka_unit_test_setup(muon_orthogonalizes, setup),
         cmocka_unit_test_setup(muon_renormalizes, setup),

@@ -276,7 +276,7 @@ static void log_eval(RunDir *r, double loss)
     json_double(j, "test_loss", loss);
     json_double(j, "test_accuracy", 0.5);
     rundir_log_end(r);
-    rundir_show_test(r, 0.5);
+    rundir_show_test(r, loss, 0.5);
 }
 
 static void writes_log_and_summary(void **state)

@@ -105,7 +105,7 @@ static Evaluation end(TestPass *t)
     }
     const double n = (double)s->data.n[SPLIT_TEST], seconds = os_seconds() - t->began;
     if (s->comm.stop) return (Evaluation){NAN, NAN, false, seconds};
-    return (Evaluation){loss / n, correct / n, true, seconds};
+    return (Evaluation){loss / n, network_accuracy(&s->net, correct, n), true, seconds};
 }
 
 Evaluation evaluate(Setup *s, Infer *infer, Views views)

@@ -16,7 +16,8 @@ static int eval_only(Setup *s)
     feed_load_sets(&s->feed);
     const Evaluation test = evaluate(s, s->trainer->infer, VIEWS);
     if (!isfinite(test.loss)) die(STATUS_DIVERGED, "the test loss of %s is %g", o->init, test.loss);
-    printf("test accuracy %.2f%%, loss %.4f, %s on %s\n", 100.0 * test.accuracy, test.loss, o->init,
+    if (s->net.logits) printf("test accuracy %.2f%%, ", 100.0 * test.accuracy);
+    printf("%sloss %.4f, %s on %s\n", s->net.logits ? "" : "test ", test.loss, o->init,
            s->data.source);
     return meets_target(s, test.accuracy);
 }
@@ -39,7 +40,7 @@ bool other_mode(Setup *s, int *status)
         need(s, t->infer, "eval-only", "infer");
         *status = eval_only(s);
     } else if (o->predict) {
-        need(s, t->infer && s->net.logits, "predict", "infer, or the network has no logits");
+        need(s, t->infer, "predict", "infer");
         *status = predict(s);
     } else if (o->bench) {
         need(s, t->step && t->infer, "bench", "step and infer");

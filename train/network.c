@@ -1,5 +1,7 @@
 #include "train/network.h"
 
+#include <math.h>
+
 void network_declare(Network *n)
 {
     n->metrics = workspace(&n->tensors, SHAPE(METRICS), sizeof(float), "loss.metrics");
@@ -40,6 +42,11 @@ void network_metrics(const Network *n, const Kernels *k, const Comm *c, double m
     for (int i = 0; i < METRICS; i++) m[i] = 0;
     for (int r = 0; r < c->ranks; r++)
         for (int i = 0; i < METRICS; i++) m[i] += (double)all[r][i];
+}
+
+double network_accuracy(const Network *n, double correct, double images)
+{
+    return n->logits ? correct / images : (double)NAN;
 }
 
 double network_bytes(const Network *n, const Kernels *k)

@@ -10,7 +10,7 @@ typedef struct Network {
     char name[128]; // what it is, for the banner and the model file
     Tensors tensors;
     const Tensor *input;  // (batch,h,w,c), for the report; NULL: not shown
-    const Tensor *logits; // (batch,classes) of an inference, fp32; NULL: no predictions
+    const Tensor *logits; // (batch,classes) of an inference, fp32; NULL: it knows no classes
     float logit_scale;    // the network's logits are so many times these
     float grad_scale;     // the gradients are of so many times the sum of the images' losses
 
@@ -38,6 +38,9 @@ void network_use_weights(const Network *n, const Kernels *k);
 
 // The metrics of all ranks together.
 void network_metrics(const Network *n, const Kernels *k, const Comm *c, double m[static METRICS]);
+
+// The share of right answers among so many images; NAN where the network knows no classes.
+double network_accuracy(const Network *n, double correct, double images);
 
 // Bytes of all arenas, averages included.
 double network_bytes(const Network *n, const Kernels *k);

@@ -56,7 +56,8 @@ static int write_record(const Run *r, int64_t step, const double metrics[static 
     json_end(j);
     json_double(j, "seconds_since_log", os_seconds() - r->times.log_at);
     json_double(j, "train_seconds", r->times.train);
-    json_double(j, "best_accuracy", r->best_accuracy);
+    json_double(j, "best_accuracy", r->best.accuracy);
+    json_double(j, "best_loss", r->best.loss);
     json_int(j, "best_step", r->best_step);
     json_members(j, &r->texts.data);
     json_members(j, &r->texts.about);
@@ -141,7 +142,8 @@ static void load_progress(Run *r)
     r->images_since_log = member(s, record, "images_since_log", JSON_INT)->integer;
     r->times.train = json_number(member(s, record, "train_seconds", JSON_DOUBLE));
     r->times.log_at = -json_number(member(s, record, "seconds_since_log", JSON_DOUBLE));
-    r->best_accuracy = json_number(member(s, record, "best_accuracy", JSON_DOUBLE));
+    r->best.accuracy = json_number(json_get(record, "best_accuracy"));
+    r->best.loss = json_number(json_get(record, "best_loss"));
     r->best_step = member(s, record, "best_step", JSON_INT)->integer;
     const JsonNode *metrics = member(s, record, "metrics", JSON_ARRAY);
     float values[METRICS] = {0};

@@ -88,7 +88,7 @@ void run_open(Run *r, Setup *s, RunKind kind)
         .s = s,
         .kind = kind,
         .saved_step = -1,
-        .best_accuracy = -1,
+        .best = {.loss = NAN, .accuracy = NAN},
         .last = {.loss = NAN, .accuracy = NAN},
     };
     if (kind == RUN_TIMED) s->options->report = false; // nothing else may run meanwhile
@@ -173,7 +173,7 @@ static bool log_step(Run *r, int64_t step, double lr)
     network_metrics(&s->net, s->kernels, &s->comm, m); // waits for the device
     s->kernels->zero(s->net.metrics->value, METRICS * sizeof(float));
     p->loss = m[METRIC_LOSS] / (double)r->images_since_log;
-    p->train_accuracy = m[METRIC_CORRECT] / (double)r->images_since_log;
+    p->train_accuracy = network_accuracy(&s->net, m[METRIC_CORRECT], (double)r->images_since_log);
     if (!isfinite(p->loss)) {
         note_divergence(r, step, "the loss is not finite");
         return false;
@@ -188,7 +188,7 @@ static bool log_step(Run *r, int64_t step, double lr)
     Json *j = rundir_log_begin(r->dir, step, epochs_done(s, step));
     json_double(j, "loss", p->loss);
     json_double(j, "lr", lr);
-    json_rounded(j, "train_accuracy", p->train_accuracy, 9);
+    if (s->net.logits) json_rounded(j, "train_accuracy", p->train_accuracy, 9);
     json_rounded(j, "step_ms", 1e3 * seconds / (double)steps, 6);
     json_rounded(j, "images_per_s", p->images_per_s, 6);
     json_rounded(j, "data_wait_ms", 1e3 * wait / (double)steps, 6);
@@ -234,19 +234,26 @@ static int save_model(const Run *r, const char *path, Error *e)
                       MODEL_METADATA, e);
 }
 
+// What the best weights have most of.
+static double score(Evaluation test)
+{
+    return isnan(test.accuracy) ? -test.loss : test.accuracy;
+}
+
 static void keep_best(Run *r, int64_t step, Evaluation test)
 {
     Error e;
     char path[PATH_MAX];
     const Setup *s = r->s;
-    if (!isfinite(test.loss) || !(test.accuracy > r->best_accuracy)) return;
+    if (!isfinite(test.loss)) return;
+    if (r->best_step > 0 && !(score(test) > score(r->best))) return;
     if (r->dir) {
         rundir_path(r->dir, "best.safetensors", path);
         network_use_average(&s->net, s->kernels);
         check(save_model(r, path, &e), &e);
         network_use_weights(&s->net, s->kernels);
     }
-    r->best_accuracy = test.accuracy;
+    r->best = test;
     r->best_step = step;
 }
 
@@ -258,9 +265,9 @@ void run_log_test(Run *r, int64_t step, Evaluation test)
     if (test.complete && r->dir) {
         Json *j = rundir_log_begin(r->dir, step, epochs_done(r->s, step));
         json_double(j, "test_loss", test.loss);
-        json_double(j, "test_accuracy", test.accuracy);
+        if (r->s->net.logits) json_double(j, "test_accuracy", test.accuracy);
         rundir_log_end(r->dir);
-        rundir_show_test(r->dir, test.accuracy);
+        rundir_show_test(r->dir, test.loss, test.accuracy);
     }
     report_update(r, step, true);
     const double seconds = test.seconds + os_seconds() - began;
@@ -385,7 +392,7 @@ int run_finish(Run *r, Evaluation test)
 int meets_target(const Setup *s, double accuracy)
 {
     const double target = s->options->target_accuracy;
-    if (accuracy >= target) return STATUS_OK;
+    if (!(accuracy < target)) return STATUS_OK; // also NAN: there is no target
     if (s->comm.rank == 0)
         report_error("test accuracy %.4f is below --target-accuracy %g", accuracy, target);
     return STATUS_FAILED;

@@ -15,10 +15,10 @@ struct RunDir {
     bool log_failed; // and the user knows
     Json line;       // reused by every record
     Display display;
-    Progress last;        // what rundir_progress() was told last
-    Progress epoch_end;   // the first step past an epoch's end, not shown yet
-    bool epoch_end_waits; // for an evaluation of that epoch, which shows it better
-    double test_accuracy; // of the last evaluation; NAN before the first
+    Progress last;                   // what rundir_progress() was told last
+    Progress epoch_end;              // the first step past an epoch's end, not shown yet
+    bool epoch_end_waits;            // for an evaluation of that epoch, which shows it better
+    double test_loss, test_accuracy; // of the last evaluation; NAN before the first
 };
 
 static int name_directory(RunDir *r, const char *trainer, Error *e)
@@ -104,7 +104,7 @@ static RunDir *new_run(bool quiet, Error *e)
         return NULL;
     }
     display_open(&r->display, quiet);
-    r->test_accuracy = NAN;
+    r->test_loss = r->test_accuracy = NAN;
     return r;
 }
 
@@ -218,17 +218,19 @@ void rundir_progress(RunDir *r, const Progress *p)
     show_waiting_epoch(r);
     if (!r->display.terminal && floor(p->epoch) > floor(r->last.epoch)) {
         r->epoch_end = *p;
-        r->epoch_end.test_accuracy = NAN;
+        r->epoch_end.test_loss = r->epoch_end.test_accuracy = NAN;
         r->epoch_end_waits = true;
     }
     r->last = *p;
+    r->last.test_loss = r->test_loss;
     r->last.test_accuracy = r->test_accuracy;
     display_draw(&r->display, &r->last);
 }
 
-void rundir_show_test(RunDir *r, double accuracy)
+void rundir_show_test(RunDir *r, double loss, double accuracy)
 {
     r->epoch_end_waits = false;
+    r->last.test_loss = r->test_loss = loss;
     r->last.test_accuracy = r->test_accuracy = accuracy;
     display_print(&r->display, &r->last);
 }

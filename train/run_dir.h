@@ -40,7 +40,7 @@ Json *rundir_log_begin(RunDir *r, int64_t step, double epoch);
 void rundir_log_end(RunDir *r);
 
 // Prints the line of an evaluation, with what rundir_progress() was told last.
-void rundir_show_test(RunDir *r, double accuracy);
+void rundir_show_test(RunDir *r, double loss, double accuracy);
 
 // The next four do nothing where r is NULL: a process that has no run of its own.
 
@@ -50,7 +50,7 @@ void rundir_sync(RunDir *r);
 // Where the run begins: what an evaluation before the first step is shown with.
 void rundir_begin(RunDir *r, const Progress *p);
 
-// Call it once a step. test_accuracy is filled in.
+// Call it once a step. The test's values are filled in.
 void rundir_progress(RunDir *r, const Progress *p);
 
 // Prints what waits and removes the panel, so that the caller may print.

@@ -41,8 +41,8 @@ struct Run {
     int64_t images_since_log; // whose loss is in the metrics
     bool evaluated;           // after the last step
     Evaluation last;
-    double best_accuracy; // of best.safetensors; -1: none yet
-    int64_t best_step;
+    Evaluation best;   // of best.safetensors
+    int64_t best_step; // 0: none yet
 
     Snapshot snapshot;  // what the last checkpoint holds, or the start
     int64_t saved_step; // of the snapshot; -1: the start

@@ -1,5 +1,7 @@
 #include "train/setup.h"
 
+#include <assert.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,6 +276,17 @@ static void allocate(Setup *s)
         die(k->own_memory ? STATUS_DEVICE : STATUS_IO, "%s: out of memory for --ema", k->device);
 }
 
+static void check_classes(const Setup *s)
+{
+    const Options *o = s->options;
+    const char *const needs = o->predict               ? "--predict"
+                              : o->target_accuracy > 0 ? "--target-accuracy"
+                              : o->label_smoothing > 0 ? "--label-smoothing"
+                                                       : NULL;
+    if (!s->net.logits && needs)
+        die(STATUS_USAGE, "%s has no %s: its network knows no classes", s->trainer->name, needs);
+}
+
 void setup_plan(Setup *s, const Kernels **k)
 {
     Network *n = &s->net;
@@ -281,6 +294,7 @@ void setup_plan(Setup *s, const Kernels **k)
     const int64_t last = s->data.n[SPLIT_TEST] % s->options->batch_size;
     const bool trains = !s->options->eval_only && !s->options->predict;
     Error e;
+    check_classes(s);
     if (s->options->init) check(model_check(&n->tensors, s->options->init, &e), &e);
     if (trains) n->plan = plan_call(s, k, GRADIENT, batch);
     if (trains) n->operations = plan_call(s, k, STEP, batch).calls;
@@ -360,4 +374,14 @@ void cross_entropy(const Setup *s, const Kernels *k, const Tensor *logits, const
                         n->grad_scale};
     k->softmax_cross_entropy(n->metrics->value, dlogits ? dlogits->value : NULL, logits->value,
                              labels->value, d);
+}
+
+void mean_squared_error(const Setup *s, const Kernels *k, const Tensor *y, const Tensor *target,
+                        const Tensor *dy)
+{
+    const Network *n = &s->net;
+    const int64_t width = y->n / y->shape[0];
+    assert(target->n / target->shape[0] == width && width <= INT_MAX);
+    k->mean_squared_error(n->metrics->value, dy ? dy->value : NULL, y->value, target->value,
+                          n->grad_scale, (MapDims){s->feed.n, (int)width});
 }

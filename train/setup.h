@@ -26,7 +26,8 @@ typedef struct Run Run; // train/run_state.h
 typedef enum { PLAIN, VIEWS } Views;
 
 typedef struct Evaluation {
-    double loss, accuracy; // means over the test images; NAN if it is not complete
+    double loss, accuracy; // means over the test images; NAN if it is not complete, and accuracy
+                           // where the network knows no classes
     bool complete;         // else a signal came meanwhile
     double seconds;        // that it took
 } Evaluation;
@@ -97,6 +98,11 @@ void setup_close(Setup *s);
 // calls. logits (n,classes) fp32, labels (n), dlogits (n,classes); dlogits NULL: no gradient.
 void cross_entropy(const Setup *s, const Kernels *k, const Tensor *logits, const Tensor *labels,
                    const Tensor *dlogits, double smoothing);
+
+// The same of the mean squared error of y (n,...) fp32 to a target with as many values an image. A
+// network that has this loss alone leaves s->net.logits NULL: it has no accuracy.
+void mean_squared_error(const Setup *s, const Kernels *k, const Tensor *y, const Tensor *target,
+                        const Tensor *dy);
 
 // The seed, step, epoch and moving-average decay of a step; the trainer adds its rates.
 StepValues setup_step_values(const Setup *s, int64_t step);

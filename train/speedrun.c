@@ -77,6 +77,11 @@ static double accuracy_of(const Result *r)
     return r->test.accuracy;
 }
 
+static double loss_of(const Result *r)
+{
+    return r->test.loss;
+}
+
 static Statistics statistics(const Speedrun *r, double (*value)(const Result *))
 {
     const double n = (double)r->count;
@@ -101,7 +106,7 @@ static void result_json(Json *j, const char *key, const Result *r)
 {
     json_object(j, key);
     json_int(j, "seed", r->seed);
-    json_double(j, "test_accuracy", r->test.accuracy);
+    if (!isnan(r->test.accuracy)) json_double(j, "test_accuracy", r->test.accuracy);
     json_double(j, "test_loss", r->test.loss);
     json_rounded(j, "seconds", seconds_of(r), 6);
     json_rounded(j, "init_seconds", r->init, 6);
@@ -112,12 +117,17 @@ static void result_json(Json *j, const char *key, const Result *r)
 
 static void summary_json(Json *j, const Speedrun *r)
 {
-    const Statistics accuracy = statistics(r, accuracy_of), seconds = statistics(r, seconds_of);
+    const Statistics accuracy = statistics(r, accuracy_of), loss = statistics(r, loss_of);
+    const Statistics seconds = statistics(r, seconds_of);
     json_object(j, "summary");
     json_int(j, "runs", r->count);
-    json_double(j, "accuracy_mean", accuracy.mean);
-    json_double(j, "accuracy_sigma", accuracy.sigma);
-    json_double(j, "accuracy_standard_error", accuracy.sigma / sqrt((double)r->count));
+    if (r->s->net.logits) {
+        json_double(j, "accuracy_mean", accuracy.mean);
+        json_double(j, "accuracy_sigma", accuracy.sigma);
+        json_double(j, "accuracy_standard_error", accuracy.sigma / sqrt((double)r->count));
+    }
+    json_double(j, "loss_mean", loss.mean);
+    json_double(j, "loss_sigma", loss.sigma);
     json_rounded(j, "seconds_mean", seconds.mean, 6);
     json_rounded(j, "seconds_sigma", seconds.sigma, 6);
     json_rounded(j, "seconds_min", seconds.min, 6);
@@ -155,18 +165,26 @@ static void write_file(const Speedrun *r)
 static void print_run(const Speedrun *r, const char *kind, const Result *result, double seconds)
 {
     if (r->s->options->quiet) return;
-    printf("%-8s seed %lld: test accuracy %.2f%%, %.3f s\n", kind, (long long)result->seed,
-           100 * result->test.accuracy, seconds);
+    printf("%-8s seed %lld: test ", kind, (long long)result->seed);
+    if (r->s->net.logits)
+        printf("accuracy %.2f%%, %.3f s\n", 100 * result->test.accuracy, seconds);
+    else
+        printf("loss %.4f, %.3f s\n", result->test.loss, seconds);
     fflush(stdout);
 }
 
 static void print_summary(const Speedrun *r)
 {
-    const Statistics accuracy = statistics(r, accuracy_of), seconds = statistics(r, seconds_of);
-    printf("accuracy mean %.3f%%", 100 * accuracy.mean);
+    const bool classes = r->s->net.logits != NULL;
+    const Statistics test = statistics(r, classes ? accuracy_of : loss_of),
+                     seconds = statistics(r, seconds_of);
+    const double scale = classes ? 100 : 1;
+    const int digits = classes ? 3 : 5;
+    const char *unit = classes ? "%" : "";
+    printf("%-8s mean %.*f%s", classes ? "accuracy" : "loss", digits, scale * test.mean, unit);
     if (r->count > 1)
-        printf(", sigma %.3f%%, standard error %.3f%%", 100 * accuracy.sigma,
-               100 * accuracy.sigma / sqrt((double)r->count));
+        printf(", sigma %.*f%s, standard error %.*f%s", digits, scale * test.sigma, unit, digits,
+               scale * test.sigma / sqrt((double)r->count), unit);
     printf(", of %lld seed%s\n", (long long)r->count, r->count > 1 ? "s" : "");
     printf("warm     mean %.4f s (%.4f to %.4f): initialisation, training, final evaluation\n",
            seconds.mean, seconds.min, seconds.max);
@@ -180,7 +198,7 @@ static void print_summary(const Speedrun *r)
 static void check_repeated(const Speedrun *r)
 {
     const Evaluation *cold = &r->cold.test, *warm = &r->runs[0].test;
-    if (cold->loss == warm->loss && cold->accuracy == warm->accuracy) return;
+    if (cold->loss == warm->loss && !islessgreater(cold->accuracy, warm->accuracy)) return;
     die(STATUS_FAILED, "--seed %lld gave a test loss of %.9g, then of %.9g: runs do not repeat",
         (long long)r->first_seed, cold->loss, warm->loss);
 }

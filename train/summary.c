@@ -112,11 +112,14 @@ int run_summary(const Run *r, int64_t step, double report_seconds, Json *j, Erro
     const RunTimes *t = &r->times;
     const double wait = s->feed.wait_seconds;
     json_object(j, NULL);
-    json_rounded(j, "test_accuracy", r->last.accuracy, 6);
+    if (s->net.logits) json_rounded(j, "test_accuracy", r->last.accuracy, 6);
     json_rounded(j, "test_loss", r->last.loss, 6);
-    json_rounded(j, "chance_accuracy", chance_accuracy(&s->data), 6);
-    if (r->best_accuracy >= 0) {
-        json_rounded(j, "best_test_accuracy", r->best_accuracy, 6);
+    if (s->net.logits) json_rounded(j, "chance_accuracy", chance_accuracy(&s->data), 6);
+    if (r->best_step > 0) {
+        if (s->net.logits)
+            json_rounded(j, "best_test_accuracy", r->best.accuracy, 6);
+        else
+            json_rounded(j, "best_test_loss", r->best.loss, 6);
         json_int(j, "best_step", r->best_step);
     }
     json_int(j, "steps", step);
@@ -149,25 +152,37 @@ static void print_next(const Run *r, int64_t step)
 {
     const char *dir = rundir_name(r->dir);
     if (r->report) printf("look     scripts/open_report.sh %s\n", dir);
-    printf("predict  ./predict %s PICTURE...\n", dir);
+    if (r->s->net.logits) printf("predict  ./predict %s PICTURE...\n", dir);
     if (strncmp(dir, "runs/", 5) == 0) printf("all runs scripts/runs.sh\n");
     if (step < r->s->steps || r->s->comm.stop) // of the final test, say
         printf("go on    ./%s --resume %s\n", r->s->trainer->name, dir);
 }
 
+// "accuracy 98.10%", "accuracy 10.00%, no better than chance (10.00%)", "loss 0.0123"
+static void format_test(const Run *r, char text[static 96])
+{
+    const Setup *s = r->s;
+    if (!s->net.logits) {
+        snprintf(text, 96, "loss %.4f", r->last.loss);
+        return;
+    }
+    const double share = chance_accuracy(&s->data);
+    const int n = snprintf(text, 96, "accuracy %.2f%%", 100.0 * r->last.accuracy);
+    if (by_chance(&s->data, r->last.accuracy, share))
+        snprintf(text + n, 96 - (size_t)n, ", no better than chance (%.2f%%)", 100.0 * share);
+}
+
 void run_print_result(const Run *r, int64_t step, const char *model)
 {
     const Setup *s = r->s;
-    char chance[64] = "";
-    const double share = chance_accuracy(&s->data);
-    if (by_chance(&s->data, r->last.accuracy, share))
-        snprintf(chance, sizeof chance, ", no better than chance (%.2f%%)", 100.0 * share);
+    char test[96];
+    format_test(r, test);
     if (s->comm.stop)
         printf("stopped by signal %d after step %lld of %lld\n", s->comm.stop, (long long)step,
                (long long)s->steps);
     else
-        printf("result   test accuracy %.2f%%%s, trained in %.1f s at %.0f img/s\n",
-               100.0 * r->last.accuracy, chance, r->times.train, images_a_second(r, step));
+        printf("result   test %s, trained in %.1f s at %.0f img/s\n", test, r->times.train,
+               images_a_second(r, step));
     printf("weights  %s\n", model);
     if (!s->options->quiet) print_next(r, step);
     fflush(stdout);

@@ -1,4 +1,5 @@
-// Softmax cross-entropy, its gradient and the count of correct rows, a row at a time.
+// Losses and their gradients: softmax cross-entropy with the count of correct rows, a row at a
+// time, and the mean squared error.
 #include <assert.h>
 #include <math.h>
 
@@ -6,7 +7,7 @@
 #include "kernels/cpu/element.h"
 #include "kernels/cpu/memory.h"
 
-enum { ROWS = 64 }; // of one partial sum
+enum { ROWS = 64, VALUES = 4096 }; // of one partial sum
 
 typedef struct Partial {
     double loss;
@@ -94,7 +95,31 @@ static void softmax_cross_entropy(float *metrics, void *dlogits, const float *lo
     metrics[METRIC_CORRECT] += (float)correct;
 }
 
+static void mean_squared_error(float *metrics, void *dy, const float *y, const void *target,
+                               float grad_scale, MapDims d)
+{
+    const int64_t n = d.rows * d.channels, blocks = (n + VALUES - 1) / VALUES;
+    const float scale = grad_scale * 2 / (float)d.channels;
+    double *partial = cpu_scratch((size_t)blocks * sizeof *partial), loss = 0;
+    if (!partial) return;
+#pragma omp parallel for schedule(static) num_threads(cpu_threads)
+    for (int64_t b = 0; b < blocks; b++) {
+        Vec squares = {0};
+        for (int64_t i = b * VALUES; i < n && i < (b + 1) * VALUES; i += VEC) {
+            const Vec difference =
+                vec_load_up_to(y + i, n - i) - elem_load_up_to((const Element *)target + i, n - i);
+            squares += difference * difference;
+            if (dy) elem_store_up_to((Element *)dy + i, difference * scale, n - i);
+        }
+        partial[b] = 0;
+        for (int i = 0; i < VEC; i++) partial[b] += (double)squares[i];
+    }
+    for (int64_t b = 0; b < blocks; b++) loss += partial[b];
+    metrics[METRIC_LOSS] += (float)(loss / d.channels);
+}
+
 void cpu_loss_ops(Kernels *k)
 {
     k->softmax_cross_entropy = softmax_cross_entropy;
+    k->mean_squared_error = mean_squared_error;
 }

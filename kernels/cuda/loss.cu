@@ -1,5 +1,6 @@
-// Softmax cross-entropy, its gradient and the count of correct rows, a warp to a row. Floor: the
-// bytes of logits and gradient over the memory bandwidth, in practice the launch. Not measured yet.
+// Losses and their gradients: softmax cross-entropy with the count of correct rows, a warp to a
+// row, and the mean squared error. Floor: the bytes of what is read and of the gradient over the
+// memory bandwidth, in practice the launch. Not measured yet.
 #include <math.h>
 
 #include "kernels/cuda/cuda.h"
@@ -57,8 +58,20 @@ __device__ __forceinline__ float row_loss(T *dlogits, const float *row, int labe
            d.smoothing * __fdividef(all, (float)d.classes);
 }
 
-// sums (blocks,METRICS) of a block's rows; where there is one block, sums are the metrics and are
-// added to.
+// Sets sums (blocks,METRICS) from what a block's threads have; where there is one block, sums are
+// the metrics and are added to.
+__device__ __forceinline__ void block_metrics(float *sums, float loss, float correct)
+{
+    loss = block_sum(loss);
+    correct = block_sum(correct);
+    if (threadIdx.x != 0) return;
+    float *to = sums + (int64_t)blockIdx.x * METRICS;
+    const bool whole = gridDim.x == 1;
+    to[METRIC_LOSS] = loss + (whole ? to[METRIC_LOSS] : 0.0f);
+    to[METRIC_CORRECT] = correct + (whole ? to[METRIC_CORRECT] : 0.0f);
+    for (int i = METRIC_CORRECT + 1; i < METRICS && !whole; i++) to[i] = 0;
+}
+
 template <class T>
 static __global__ void __launch_bounds__(WARPS *WARP)
     loss_kernel(float *sums, T *dlogits, const float *logits, const int32_t *labels, LossDims d)
@@ -75,14 +88,7 @@ static __global__ void __launch_bounds__(WARPS *WARP)
         loss += row_loss<T>(to, row, labels[r], largest, d, lane);
         correct += at == labels[r];
     }
-    loss = block_sum(lane == 0 ? loss : 0.0f);
-    correct = block_sum(lane == 0 ? correct : 0.0f);
-    if (threadIdx.x != 0) return;
-    float *to = sums + (int64_t)blockIdx.x * METRICS;
-    const bool whole = gridDim.x == 1;
-    to[METRIC_LOSS] = loss + (whole ? to[METRIC_LOSS] : 0.0f);
-    to[METRIC_CORRECT] = correct + (whole ? to[METRIC_CORRECT] : 0.0f);
-    for (int i = METRIC_CORRECT + 1; i < METRICS && !whole; i++) to[i] = 0;
+    block_metrics(sums, lane == 0 ? loss : 0.0f, lane == 0 ? correct : 0.0f);
 }
 
 static void softmax_cross_entropy(float *metrics, void *dlogits, const float *logits,
@@ -96,7 +102,44 @@ static void softmax_cross_entropy(float *metrics, void *dlogits, const float *lo
     if (blocks > 1) cuda_sum_parts(metrics, partial, blocks, METRICS, ADD);
 }
 
+template <class T>
+static __global__ void __launch_bounds__(THREADS)
+    squares_kernel(float *sums, T *dy, const float *y, const T *target, float scale, float share,
+                   int64_t n)
+{
+    float squares = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        const int64_t i = (((int64_t)blockIdx.x * ROUNDS + round) * THREADS + threadIdx.x) * 4;
+        if (i >= n) break;
+        float difference[4], to[4];
+        load_up_to(difference, y, i, n);
+        load_up_to(to, target, i, n);
+        for (int j = 0; j < 4; j++) {
+            difference[j] -= to[j];
+            squares += difference[j] * difference[j];
+            difference[j] *= scale;
+        }
+        if (dy) store_up_to(dy, difference, i, n);
+    }
+    block_metrics(sums, squares * share, 0);
+}
+
+static void mean_squared_error(float *metrics, void *dy, const float *y, const void *target,
+                               float grad_scale, MapDims d)
+{
+    const int64_t n = d.rows * d.channels;
+    const unsigned blocks = blocks_of(n, 4 * ROUNDS);
+    const float share = 1 / (float)d.channels;
+    float *partial = (float *)cuda_scratch((size_t)blocks * METRICS * sizeof *partial);
+    if (!partial) return;
+    BY_ELEMENT(nn_launch(squares_kernel<T>, blocks, THREADS, 0, cuda_stream,
+                         blocks == 1 ? metrics : partial, (T *)dy, y, (const T *)target,
+                         grad_scale * 2 * share, share, n));
+    if (blocks > 1) cuda_sum_parts(metrics, partial, blocks, METRICS, ADD);
+}
+
 void cuda_loss_ops(Kernels *k)
 {
+    k->mean_squared_error = mean_squared_error;
     k->softmax_cross_entropy = softmax_cross_entropy;
 }
