@@ -272,7 +272,7 @@ static const struct {
     {"add", add, {0, 31, 31, 3, 24, 1, 1, 0}},
     {"dropout", dropout, {0, 31, 31, 3, 24, 1, 1, 0}},
     {"softmax_cross_entropy", softmax, {0, 1, 1, 256, CLASSES, 1, 1, 0}},
-    {"mean_squared_error", squared_error, {128, 1, 1, 0, 784, 1, 1, 0}},
+    {"mean_squared_error", squared_error, {128, 1, 1, 784, 784, 1, 1, 0}},
     {"linear_forward relu", linear_relu, {128, 1, 1, 784, 512, 1, 1, 0}},
     {"linear_forward relu", linear_relu, {8192, 1, 1, 784, 512, 1, 1, 0}},
     {"linear_forward relu", linear_relu, {8192, 1, 1, 512, 512, 1, 1, 0}},
