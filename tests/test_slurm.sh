@@ -5,13 +5,19 @@
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
 cp -r scripts "$work"
 mkdir "$work/bin"
-# For as many seconds as $work/limit says, then SIGTERM; status 1 where $work/lost is.
+# As $work/limit says: fails at once, runs to the end, or sends SIGTERM once there is a new checkpoint.
+# Status 1 where $work/lost is.
 cat >"$work/bin/srun" <<END
 #!/usr/bin/env bash
 echo "\$SLURM_MPI_TYPE \$SRUN_CPUS_PER_TASK \$*" >>"$work/srun.calls"
 while [[ \$1 == -* ]]; do shift; done
-[ "\$(cat "$work/limit")" != 0 ] || exit 1
-timeout --preserve-status -s TERM "\$(cat "$work/limit")" "\$@"
+newest() { ls -t "$work/runs/slurm-\$SLURM_JOB_ID/checkpoints" 2>/dev/null | head -n 1; }
+limit=\$(cat "$work/limit") before=\$(newest)
+[ "\$limit" != failure ] || exit 1
+"\$@" &
+while [ "\$limit" = checkpoint ] && [ "\$(newest)" = "\$before" ] && kill -0 \$!; do sleep 0.05; done
+[ "\$limit" != checkpoint ] || kill -s TERM \$!
+wait \$!
 status=\$?
 [ ! -e "$work/lost" ] || exit 1
 exit \$status
@@ -44,13 +50,13 @@ steps() { sed -nE 's/.*"steps": ?([0-9]+).*/\1/p' "$1/summary.json" | head -n 1;
 
 for script in one_node.sbatch several_nodes.sbatch; do
     ok "$script: directives" has_directives "$script"
-    echo 60 >limit
+    echo end >limit
     ok "$script: a run" job "$script" "${#script}" --steps 12 --batch-size 8
     ok "$script: done, not queued again" test ! -s scontrol.calls -a "$(steps "runs/slurm-${#script}")" = 12
 done
 ok "the launcher's settings" grep -q '^pmix 3 --kill-on-bad-exit=1 ' srun.calls
 
-echo 1.5 >limit
+echo checkpoint >limit
 job one_node.sbatch 7 --steps 100000000 --batch-size 8 --save-every 1000 >/dev/null 2>&1
 ok "out of time: saved and queued again" test $? -eq 143 -a "$(cat scontrol.calls)" = "requeue 7"
 job one_node.sbatch 7 --steps 100000000 --batch-size 8 --save-every 1000 >/dev/null 2>&1
@@ -60,11 +66,11 @@ ok "and queued once more" requeued 7
 touch lost
 job one_node.sbatch 8 --steps 100000000 --batch-size 8 --save-every 1000 >/dev/null 2>&1
 ok "a process lost after a checkpoint: queued again" requeued 8
-echo 0 >limit
+echo failure >limit
 job one_node.sbatch 8 --steps 100000000 --batch-size 8 --save-every 1000 >/dev/null 2>&1
 ok "lost again before a new one: not" test ! -s scontrol.calls
 rm lost
-echo 60 >limit
+echo end >limit
 job one_node.sbatch 9 --steps 5 --batch-size 3000000 >/dev/null 2>&1
 ok "a mistake of the user: not queued again" test ! -s scontrol.calls -a ! -e runs/slurm-9/summary.json
 fails "without a program" 2 "usage: sbatch" env SLURM_JOB_ID=1 scripts/slurm/train.sh
