@@ -104,6 +104,10 @@ hung=$!
 for signal in KILL STOP; do
     victim=$((RANDOM % 3))
     begin "run-$signal" "$launch" --processes 3 "${for_ever[@]}"
+    if [ ${#pids[@]} -ne 3 ]; then
+        miss "SIG$signal: ${#pids[@]} processes for 3: $(cat told.out told)"
+        continue
+    fi
     kill -$signal "${pids[victim]}"
     ended 60
     ok "SIG$signal of rank $victim: all end within 60 s" $ok_in_time
