@@ -5,7 +5,7 @@
 runs=$PWD/$BUILD/pages/runs
 "$prepare" idx tests/golden/grey --out "$work/grey" >/dev/null
 ok "no trainer has what draws pages" bash -c "! nm '$train_mlp' '$train_cnn' '$train_airbench' |
-    grep -E ' [tT] (html_|chart_|pictures?_|report_page|report_facts|report_profile|saved_)'"
+    grep -E ' [tT] (html_|chart_|pictures?_|report_page|report_facts|report_profile|saved_(run|log))'"
 cd "$work" || exit 1
 mlp=(--data grey --batch-size 8 --hidden 12 --quiet --threads 1)
 beside() { # beside DIR: a trainer there, and stdin as the program that draws

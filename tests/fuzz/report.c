@@ -21,6 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         snprintf(path, sizeof path, "%s/report.html", directory_in_memory());
         if (report_page_write(&page, path, &e)) abort();
         unlink(path);
+        saved_log_free(&none);
         report_facts_free(&f);
     }
     free(copy);
