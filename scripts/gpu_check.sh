@@ -146,7 +146,7 @@ sanitize() { # sanitize TOOL
 
 # ---- the run -------------------------------------------------------------------------------------
 
-part build 240 make -j "$(nproc)" NVCC="$nvcc" train_mlp train_cnn train_airbench $build/check_kernels \
+part build 240 make -j "$(nproc)" CUDA=1 NVCC="$nvcc" train_mlp train_cnn train_airbench $build/check_kernels \
     $build/check_collectives $build/time_collectives $build/time_kernels || {
     tail -n 20 "$out/build.log"
     exit 1

@@ -10,4 +10,12 @@ compiles() { make BUILD="$work/build" CUDA_ARCHS=90 "$work/build/libnn_cuda.so" 
 ok "the CUDA backend compiles" compiles
 ok "without a warning" bash -c "! grep -i warning '$work/log'"
 ok "with what the programs open" bash -c "nm -D '$work/build/libnn_cuda.so' | grep -q ' T cuda_open$'"
+driver=$(make -pn 2>/dev/null | sed -n 's/^CUDA_DRIVER := *//p' | head -n 1)
+if [ -n "$driver" ]; then
+    skip "make without a driver" "there is $driver"
+else
+    wanted=$work/none/kernels/cuda/wanted
+    ok "make without a driver says what to do" bash -c "make BUILD='$work/none' '$wanted' |
+        grep -x 'CUDA none: no NVIDIA driver; make CUDA=1 builds it for another machine'"
+fi
 finish

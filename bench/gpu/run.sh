@@ -178,7 +178,7 @@ everything() {
     python3 bench/gpu/table.py "$times" $batch
 }
 
-make -s train_mlp train_airbench $build/time_kernels >&2 || exit 1
+make -s CUDA=1 train_mlp train_airbench $build/time_kernels >&2 || exit 1
 no_torch=$(torch_missing)
 if [ $dry = 1 ]; then
     everything

@@ -15,7 +15,9 @@ endif
 CUDA_ARCHS ?=
 # nvcc needs it too.
 CXX_FOUND := $(shell command -v $(CXX))
-CUDA_DRIVER := $(wildcard /proc/driver/nvidia/version /usr/lib/wsl/lib/libcuda.so.1)
+# Where Linux, WSL and containers show one.
+CUDA_DRIVER := $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /usr/lib/wsl/lib/libcuda.so.1 \
+	/usr/lib/*/libcuda.so.1 /usr/lib64/libcuda.so.1)
 CUDA_MISSING := $(strip $(if $(NVCC),$(if $(CXX_FOUND),$(if $(CUDA)$(CUDA_ARCHS)$(CUDA_DRIVER),, \
 	no NVIDIA driver; make CUDA=1 builds it for another machine),no $(CXX)),no nvcc))
 CUDA_HOME := $(if $(NVCC),$(patsubst %/bin/nvcc,%,$(realpath $(NVCC))))
